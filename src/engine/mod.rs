@@ -1,0 +1,77 @@
+//! Runs graphs. An engine knows tensors; it knows nothing of requests,
+//! plans, roles or protocols.
+//!
+//! Everything here is synchronous and may take long: who calls chooses the
+//! thread.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::types::{Signature, Tensor};
+
+/// Why an engine failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EngineErrorKind {
+    /// The tensors do not fit the model.
+    BadInput,
+    /// The artifact is broken, or uses what this engine lacks.
+    Unsupported,
+    /// Not enough memory.
+    OutOfMemory,
+    /// Everything else, panics among it.
+    Internal,
+}
+
+/// A failure of an engine, with a message for people.
+#[derive(Clone, Debug)]
+pub struct EngineError {
+    /// What kind.
+    pub kind: EngineErrorKind,
+    /// What happened, where (node and operator where known).
+    pub message: String,
+}
+
+impl EngineError {
+    /// An error of `kind`.
+    #[must_use]
+    pub fn new(kind: EngineErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+}
+
+impl fmt::Display for EngineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for EngineError {}
+
+/// What loads artifacts.
+pub trait Engine: Send + Sync {
+    /// The name in settings and metadata (`tract`).
+    fn name(&self) -> &'static str;
+
+    /// Loads and optimises an ONNX file. Slow; a hostile file may panic,
+    /// loop or eat memory, which is why candidates are first tried in a child
+    /// process.
+    fn load(&self, artifact: &Path) -> Result<Arc<dyn Model>, EngineError>;
+}
+
+/// A loaded, immutable graph.
+pub trait Model: Send + Sync {
+    /// Names, datatypes and shapes, taken from the artifact.
+    fn signature(&self) -> &Signature;
+
+    /// A new session; costs memory, so sessions are pooled.
+    fn session(&self) -> Result<Box<dyn Session>, EngineError>;
+}
+
+/// What runs one batch at a time, with its own buffers.
+pub trait Session: Send {
+    /// Runs a batch. `inputs` are in the signature's order and already
+    /// checked against it; outputs come in the signature's order. After an
+    /// error or a panic the caller drops the session.
+    fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, EngineError>;
+}

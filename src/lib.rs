@@ -1,0 +1,6 @@
+//! Foreshadow serves ONNX models and judges new versions on the real traffic.
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may"))]
+
+pub mod engine;
+pub mod error;
+pub mod types;

@@ -1,0 +1,16 @@
+//! Words that every layer shares: identities, shares, tensors, signatures.
+//!
+//! Invariant: nothing here knows HTTP, JSON, an engine or a runtime.
+
+mod ids;
+mod settings;
+mod share;
+mod signature;
+mod tensor;
+pub mod thread;
+
+pub use ids::{Digest, MODEL_NAME_BYTES_MAX, ModelName, Role, VersionId};
+pub use settings::{ModelSettings, Task};
+pub use share::Share;
+pub use signature::{Dim, Signature, TensorSpec};
+pub use tensor::{Data, Datatype, Tensor, element_count};

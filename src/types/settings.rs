@@ -1,0 +1,35 @@
+//! What a model's owner settles in `model.toml`, checked.
+
+use serde::{Deserialize, Serialize};
+
+/// What kind of answer a model gives; it decides what "agreement" means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Task {
+    /// A class per row: by label output, else by the largest score.
+    Classification,
+    /// A number per row: agreement within a tolerance.
+    Regression,
+}
+
+/// The part of `model.toml` that the data path needs. Immutable: a changed
+/// file is published as a new plan.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ModelSettings {
+    /// Column names of the single tabular input, in order; empty when rows
+    /// are sent as arrays only.
+    pub features: Vec<String>,
+    /// The request field (a feature or a top-level key of `/predict`'s body)
+    /// that serves as routing key when the header is absent.
+    pub routing_key: Option<String>,
+    /// Classification or regression; `None` lets the outputs tell.
+    pub task: Option<Task>,
+    /// A regressor's tolerance, absolute; `None` means 1 % of the champion's
+    /// observed range.
+    pub tolerance: Option<f64>,
+    /// Whether a header or parameter may force a role.
+    pub allow_forced_role: bool,
+    /// Whether a reply may carry `null` for a non-finite number, instead of
+    /// being an error.
+    pub nonfinite_as_null: bool,
+}

@@ -1,0 +1,77 @@
+//! What a thread can tell and ask the kernel: its class and its CPU time.
+
+use std::time::Duration;
+
+/// How urgently a thread wants to run. Threads inherit the class of the one
+/// that spawned them, so it is set on the new thread itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Runs on what nobody else wants (SCHED_IDLE): shadows. Such a thread
+    /// must hold no lock that a request could wait for.
+    Idle,
+    /// Gives way, but always gets a little (nice 19): loaders, which must
+    /// finish even on a saturated machine.
+    Background,
+}
+
+/// Puts the calling thread into `class`. Refusal by the kernel is no error
+/// for the caller: the thread then runs as before, and the log says so.
+pub fn enter(class: Class) {
+    #[cfg(target_os = "linux")]
+    {
+        let refused = match class {
+            Class::Idle => {
+                // SAFETY: all-zero is a valid `sched_param`; it is plain integers.
+                let param: libc::sched_param = unsafe { std::mem::zeroed() };
+                // SAFETY: pid 0 is the calling thread, and `param` outlives the call.
+                unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const param) != 0 }
+            }
+            // On Linux niceness belongs to the thread, and id 0 is the caller.
+            // SAFETY: takes and keeps no pointers.
+            Class::Background => unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) != 0 },
+        };
+        if refused {
+            let error = std::io::Error::last_os_error();
+            tracing::warn!(?class, %error, "the kernel refused the scheduling class");
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    tracing::debug!(?class, "scheduling classes exist on Linux only");
+}
+
+/// CPU time that the calling thread has used so far. Unlike wall time it does
+/// not count preemption, so an idle-class thread can be measured with it.
+#[must_use]
+pub fn cpu_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid, writable timespec for the length of the call.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    if result != 0 {
+        return Duration::ZERO;
+    }
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let nanos = u32::try_from(time.tv_nsec).unwrap_or(0);
+    Duration::new(seconds, nanos)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn an_idle_thread_is_idle_and_counts_its_own_cpu() {
+        let class = std::thread::spawn(|| {
+            enter(Class::Idle);
+            // SAFETY: pid 0 is the calling thread; no pointers.
+            unsafe { libc::sched_getscheduler(0) }
+        });
+        assert_eq!(class.join().unwrap(), libc::SCHED_IDLE);
+        let before = cpu_time();
+        let mut x = 1_u64;
+        while cpu_time() < before + Duration::from_micros(100) {
+            x = std::hint::black_box(x.wrapping_mul(3));
+        }
+        assert!(cpu_time() > before);
+    }
+}
