@@ -3,4 +3,9 @@
 
 pub mod engine;
 pub mod error;
+pub mod registry;
+pub mod routing;
+pub mod serving;
+pub mod store;
+pub mod telemetry;
 pub mod types;

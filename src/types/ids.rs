@@ -43,6 +43,13 @@ impl ModelName {
     }
 }
 
+impl std::borrow::Borrow<str> for ModelName {
+    /// Hashes and compares as its text, so that maps can be asked by `&str`.
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Display for ModelName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

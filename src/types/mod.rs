@@ -3,6 +3,7 @@
 //! Invariant: nothing here knows HTTP, JSON, an engine or a runtime.
 
 mod ids;
+mod readiness;
 mod settings;
 mod share;
 mod signature;
@@ -10,6 +11,7 @@ mod tensor;
 pub mod thread;
 
 pub use ids::{Digest, MODEL_NAME_BYTES_MAX, ModelName, Role, VersionId};
+pub use readiness::Readiness;
 pub use settings::{ModelSettings, Task};
 pub use share::Share;
 pub use signature::{Dim, Signature, TensorSpec};

@@ -1,0 +1,165 @@
+//! The handle by which operators reach the manager.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::error::{Error, ErrorCode, Result};
+use crate::registry::compare::{compare, disagreements};
+use crate::registry::{Comparison, DisagreementView, ModelView};
+use crate::routing::{Catalog, Plan};
+use crate::store::{AuditEntry, Store};
+use crate::types::{ModelName, Share, VersionId};
+
+/// Commands that may wait for the manager; more are refused.
+const COMMANDS_MAX: usize = 64;
+
+/// What an operator may ask for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// Make this version the canary at this weight, or change its weight.
+    SetCanary {
+        /// The version; must be ready and not the champion.
+        version: VersionId,
+        /// Its share of the requests.
+        weight: Share,
+    },
+    /// Take the canary out; the champion answers everything.
+    RemoveCanary,
+    /// Copy this share of the champion's requests to a version.
+    SetShadow {
+        /// The version; must be ready and not the champion.
+        version: VersionId,
+        /// The share of the champion's requests.
+        sample: Share,
+    },
+    /// Stop copying to a version.
+    RemoveShadow {
+        /// The version.
+        version: VersionId,
+    },
+    /// Make this version the champion; it leaves the canary or shadow role.
+    Promote {
+        /// The version; must be ready.
+        version: VersionId,
+    },
+    /// Make the previous champion the champion again, and take the canary out.
+    Rollback,
+}
+
+/// By whose hand and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Provenance {
+    /// Who: an operator's name, or `foreshadow` itself.
+    pub actor: String,
+    /// Why, if they said.
+    pub reason: Option<String>,
+}
+
+/// A change on its way to the manager.
+pub struct Command {
+    /// The model.
+    pub model: ModelName,
+    /// What is asked for.
+    pub change: Change,
+    /// By whom.
+    pub by: Provenance,
+    /// Where the outcome goes: the model as it stands after the publish.
+    pub reply: oneshot::Sender<Result<Arc<ModelView>>>,
+}
+
+/// What the manager shows; replaced whole after each of its steps.
+pub type Board = Arc<ArcSwap<BTreeMap<ModelName, Arc<ModelView>>>>;
+
+/// Reads what the manager shows, and sends it changes. Cheap to clone.
+#[derive(Clone)]
+pub struct Control {
+    board: Board,
+    commands: mpsc::Sender<Command>,
+    catalog: Arc<Catalog>,
+    store: Arc<dyn Store>,
+}
+
+impl Control {
+    /// A handle, the board that the manager writes, and the commands it takes.
+    #[must_use]
+    pub fn channel(
+        catalog: Arc<Catalog>,
+        store: Arc<dyn Store>,
+    ) -> (Self, Board, mpsc::Receiver<Command>) {
+        let board = Board::default();
+        let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
+        (Self { board: Arc::clone(&board), commands, catalog, store }, board, receiver)
+    }
+
+    /// All models, by name.
+    #[must_use]
+    pub fn models(&self) -> Vec<Arc<ModelView>> {
+        self.board.load().values().cloned().collect()
+    }
+
+    /// One model.
+    pub fn model(&self, name: &ModelName) -> Result<Arc<ModelView>> {
+        let board = self.board.load();
+        board.get(name).cloned().ok_or_else(|| {
+            let names: Vec<_> = board.keys().map(ToString::to_string).collect();
+            let message =
+                format!("unknown model {:?}; models: {}", name.as_str(), names.join(", "));
+            Error::new(ErrorCode::NotFound, message)
+        })
+    }
+
+    /// Asks for a change and waits until it is published or refused.
+    pub async fn change(
+        &self,
+        model: &ModelName,
+        change: Change,
+        by: Provenance,
+    ) -> Result<Arc<ModelView>> {
+        let (reply, outcome) = oneshot::channel();
+        let command = Command { model: model.clone(), change, by, reply };
+        self.commands.try_send(command).map_err(|_| {
+            Error::new(
+                ErrorCode::Unavailable,
+                "too many changes wait already, or the gateway is stopping; try again",
+            )
+        })?;
+        outcome.await.unwrap_or_else(|_| {
+            Err(Error::new(ErrorCode::Unavailable, "the gateway is stopping; nothing was changed"))
+        })
+    }
+
+    /// Champion, canary and shadows side by side.
+    pub fn comparison(&self, model: &ModelName) -> Result<Comparison> {
+        let view = self.model(model)?;
+        Ok(compare(&view, &*self.plan(model)?))
+    }
+
+    /// The worst disagreements of a shadow with the champion, worst first.
+    pub fn disagreements(
+        &self,
+        model: &ModelName,
+        version: VersionId,
+    ) -> Result<Vec<DisagreementView>> {
+        disagreements(&*self.plan(model)?, version)
+    }
+
+    /// The newest `limit` audit entries of a model (of all, for `None`),
+    /// newest first.
+    pub async fn history(
+        &self,
+        model: Option<&ModelName>,
+        limit: usize,
+    ) -> Result<Vec<AuditEntry>> {
+        self.store.history(model, limit).await
+    }
+
+    fn plan(&self, model: &ModelName) -> Result<Arc<Plan>> {
+        let slot = self.catalog.slot(model.as_str());
+        slot.map(|slot| slot.load()).ok_or_else(|| {
+            Error::new(ErrorCode::NotFound, format!("model {model} has no plan yet"))
+        })
+    }
+}

@@ -1,0 +1,19 @@
+//! From the repository on disk to the slots. The manager in here is the sole
+//! publisher of plans.
+//!
+//! Invariants: no plan is published whose versions have not passed preflight
+//! and warm-up; a bad model, file or setting changes nothing that serves;
+//! every publish has an audit entry, written before it; a version is freed by
+//! a control thread, and only when no request holds it.
+
+mod compare;
+mod control;
+mod lineage;
+mod view;
+
+pub use control::{Board, Change, Command, Control, Provenance};
+pub use lineage::Lineage;
+pub use view::{
+    ArmView, CanaryView, Comparison, ComparisonArm, ComparisonShadow, DisagreementView, ModelView,
+    PlanView, ShadowView, State, TensorSpecView, TensorView, VersionView,
+};

@@ -1,0 +1,224 @@
+//! An immutable snapshot of who answers, and what it decides for a request.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::error::{Error, ErrorCode, Result};
+use crate::routing::split::{Key, Purpose, Salt, point, within};
+use crate::routing::{Judge, Worst};
+use crate::serving::LoadedVersion;
+use crate::telemetry::{ArmRole, ArmStats, ShadowStats};
+use crate::types::{ModelName, ModelSettings, Role, Share, VersionId};
+
+/// A version that may answer, with the counts of its role.
+#[derive(Clone)]
+pub struct Arm {
+    /// What runs.
+    pub version: Arc<LoadedVersion>,
+    /// Where its requests are counted.
+    pub stats: Arc<ArmStats>,
+}
+
+/// The canary and its weight.
+#[derive(Clone)]
+pub struct Canary {
+    /// The version.
+    pub arm: Arm,
+    /// Its share of the requests.
+    pub weight: Share,
+}
+
+/// A version that runs on copies of what the champion answered.
+#[derive(Clone)]
+pub struct Shadow {
+    /// What runs.
+    pub version: Arc<LoadedVersion>,
+    /// The share of the champion's requests that are copied.
+    pub sample: Share,
+    /// Where its copies are counted.
+    pub stats: Arc<ShadowStats>,
+    /// The few worst disagreements.
+    pub worst: Arc<Worst>,
+    /// How its answers are compared with the champion's.
+    pub judge: Arc<Judge>,
+}
+
+/// The most shadows a plan may have: each costs a copy per request.
+pub const SHADOWS_MAX: usize = 16;
+
+/// Who answers for one model. Published whole; never changed.
+pub struct Plan {
+    /// The model.
+    pub model: ModelName,
+    /// What its owner settled.
+    pub settings: Arc<ModelSettings>,
+    /// Counts publishes of this model, from 1.
+    pub generation: u64,
+    /// The secret of the split.
+    pub salt: Salt,
+    /// Numbers the requests without a key; shared by all plans of the model.
+    pub counter: Arc<AtomicU64>,
+    /// `None` while no version is ready.
+    pub champion: Option<Arm>,
+    /// Answers its share.
+    pub canary: Option<Canary>,
+    /// At most [`SHADOWS_MAX`].
+    pub shadows: Vec<Shadow>,
+    /// Every version that is ready, for pinned requests.
+    pub ready: BTreeMap<VersionId, Arm>,
+}
+
+/// Why a version answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// The split said so.
+    Split(ArmRole),
+    /// The client asked for this version or role.
+    Pinned(VersionId),
+}
+
+/// What the split decides for one request. It owns the plan, and so the
+/// versions, until the request is done.
+pub struct Assignment {
+    plan: Arc<Plan>,
+    choice: Choice,
+    /// Bit i is set when shadow i gets a copy.
+    shadows: u32,
+}
+
+impl Plan {
+    /// Decides for one request: a pinned `version` or a forced `role` if the
+    /// client asked for one, else the split by `key`.
+    pub fn assign(
+        self: &Arc<Self>,
+        version: Option<VersionId>,
+        role: Option<Role>,
+        key: Option<&[u8]>,
+    ) -> Result<Assignment> {
+        let (choice, shadows) = match (version, role) {
+            (Some(version), _) => (Choice::Pinned(self.pinned(version)?), 0),
+            (None, Some(role)) => (Choice::Pinned(self.forced(role)?), 0),
+            (None, None) => self.split(key)?,
+        };
+        Ok(Assignment { plan: Arc::clone(self), choice, shadows })
+    }
+
+    fn pinned(&self, version: VersionId) -> Result<VersionId> {
+        if self.ready.contains_key(&version) {
+            return Ok(version);
+        }
+        let ready: Vec<_> = self.ready.keys().map(ToString::to_string).collect();
+        Err(Error::new(
+            ErrorCode::NotFound,
+            format!("model {} has no ready version {version}; ready: {}", self.model, list(&ready)),
+        ))
+    }
+
+    fn forced(&self, role: Role) -> Result<VersionId> {
+        if !self.settings.allow_forced_role {
+            return Err(Error::new(
+                ErrorCode::PermissionDenied,
+                format!(
+                    "model {} does not let a request choose its role; set allow_forced_role in its model.toml",
+                    self.model
+                ),
+            ));
+        }
+        let version = match role {
+            Role::Champion => self.champion.as_ref().map(|arm| &arm.version),
+            Role::Canary => self.canary.as_ref().map(|canary| &canary.arm.version),
+            Role::Shadow => self.shadows.first().map(|shadow| &shadow.version),
+        };
+        version.map(|v| v.id()).ok_or_else(|| {
+            Error::new(ErrorCode::NotFound, format!("model {} has no {role} now", self.model))
+        })
+    }
+
+    fn split(&self, key: Option<&[u8]>) -> Result<(Choice, u32)> {
+        if self.champion.is_none() {
+            return Err(Error::new(
+                ErrorCode::Unavailable,
+                format!("model {} has no champion that is ready", self.model),
+            ));
+        }
+        let key = match key {
+            Some(bytes) => Key::Given(bytes),
+            None => Key::Counter(self.counter.fetch_add(1, Relaxed)),
+        };
+        let canary = self
+            .canary
+            .as_ref()
+            .is_some_and(|canary| within(point(self.salt, Purpose::Canary, key), canary.weight));
+        if canary {
+            // A shadow is compared with the champion's answer; here there is none.
+            return Ok((Choice::Split(ArmRole::Canary), 0));
+        }
+        let mut shadows = 0;
+        for (i, shadow) in self.shadows.iter().enumerate().take(SHADOWS_MAX) {
+            let purpose = Purpose::Shadow(shadow.version.id().get());
+            if within(point(self.salt, purpose, key), shadow.sample) {
+                shadows |= 1 << i;
+            }
+        }
+        Ok((Choice::Split(ArmRole::Champion), shadows))
+    }
+}
+
+/// A list for people.
+fn list(items: &[String]) -> String {
+    if items.is_empty() { "none".to_owned() } else { items.join(", ") }
+}
+
+impl Assignment {
+    /// The plan that decided.
+    #[must_use]
+    pub const fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
+    /// Why this version answers.
+    #[must_use]
+    pub const fn choice(&self) -> Choice {
+        self.choice
+    }
+
+    /// The word for the reply: `champion`, `canary` or `pinned`.
+    #[must_use]
+    pub const fn role(&self) -> &'static str {
+        match self.choice {
+            Choice::Split(role) => role.as_str(),
+            Choice::Pinned(_) => ArmRole::Pinned.as_str(),
+        }
+    }
+
+    /// The version that answers, with its counts.
+    #[must_use]
+    pub fn arm(&self) -> &Arm {
+        let arm = match self.choice {
+            Choice::Split(ArmRole::Canary) => self.plan.canary.as_ref().map(|canary| &canary.arm),
+            Choice::Split(_) => self.plan.champion.as_ref(),
+            Choice::Pinned(version) => self.plan.ready.get(&version),
+        };
+        arm.expect("`assign` only chooses what the plan has, and a plan never changes")
+    }
+
+    /// The version that answers.
+    #[must_use]
+    pub fn version(&self) -> &Arc<LoadedVersion> {
+        &self.arm().version
+    }
+
+    /// The shadows that get a copy.
+    pub fn shadows(&self) -> impl Iterator<Item = &Shadow> {
+        let picked = self.shadows;
+        let all = self.plan.shadows.iter().enumerate();
+        all.filter(move |(i, _)| picked & (1 << i) != 0).map(|(_, shadow)| shadow)
+    }
+
+    /// Whether any shadow gets a copy.
+    #[must_use]
+    pub const fn has_shadows(&self) -> bool {
+        self.shadows != 0
+    }
+}

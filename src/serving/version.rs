@@ -1,0 +1,316 @@
+//! One version, loaded: its signature, its sessions and its measured cost.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use crossbeam_queue::ArrayQueue;
+
+use crate::engine::{EngineError, EngineErrorKind, Model, Session};
+use crate::types::{Data, Digest, Dim, ModelName, Signature, Tensor, TensorSpec, VersionId};
+
+/// Why a run failed.
+#[derive(Clone, Debug)]
+pub enum RunError {
+    /// The engine said so.
+    Engine(EngineError),
+    /// The engine panicked, with this message.
+    Panic(String),
+}
+
+impl std::fmt::Display for RunError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Engine(error) => error.fmt(f),
+            Self::Panic(message) => write!(f, "the engine panicked: {message}"),
+        }
+    }
+}
+
+/// What a run costs, by rows: measured at warm-up as the median of several
+/// runs at the smallest and at the largest batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cost {
+    /// Time of a run that does not depend on the rows.
+    pub fixed: Duration,
+    /// Time per row on top.
+    pub per_row: Duration,
+}
+
+impl Cost {
+    /// The time that a batch of `rows` should take.
+    #[must_use]
+    pub fn of(&self, rows: usize) -> Duration {
+        self.fixed + self.per_row * u32::try_from(rows).unwrap_or(u32::MAX)
+    }
+
+    /// The line through two measurements `(rows, time)`.
+    fn through(small: (usize, Duration), large: (usize, Duration)) -> Self {
+        let rows = u32::try_from(large.0.saturating_sub(small.0)).unwrap_or(u32::MAX);
+        let per_row = large.1.saturating_sub(small.1).checked_div(rows).unwrap_or_default();
+        let small_rows = u32::try_from(small.0).unwrap_or(u32::MAX);
+        Self { fixed: small.1.saturating_sub(per_row * small_rows), per_row }
+    }
+}
+
+/// Free sessions kept per version: more than threads can run at once only
+/// waste memory.
+const SESSIONS_MAX: usize = 64;
+/// Runs per batch size at warm-up; the first pays for caches.
+const WARM_UP_RUNS: usize = 5;
+/// Batch sizes that warm-up tries, where the first dimension may vary.
+const WARM_UP_ROWS: [usize; 4] = [1, 2, 8, 64];
+/// Stand-in for dimensions (other than the first) that may vary.
+const WARM_UP_DIM: usize = 1;
+
+/// A version that can run. Shared by plans; freed by a control thread.
+pub struct LoadedVersion {
+    model: ModelName,
+    id: VersionId,
+    digest: Digest,
+    engine: &'static str,
+    graph: Arc<dyn Model>,
+    sessions: ArrayQueue<Box<dyn Session>>,
+    cost: OnceLock<Cost>,
+}
+
+impl LoadedVersion {
+    /// Wraps a loaded graph. Call [`Self::warm_up`] before it serves.
+    #[must_use]
+    pub fn new(
+        model: ModelName,
+        id: VersionId,
+        digest: Digest,
+        engine: &'static str,
+        graph: Arc<dyn Model>,
+    ) -> Self {
+        let sessions = ArrayQueue::new(SESSIONS_MAX);
+        Self { model, id, digest, engine, graph, sessions, cost: OnceLock::new() }
+    }
+
+    /// The model it belongs to.
+    #[must_use]
+    pub const fn model(&self) -> &ModelName {
+        &self.model
+    }
+
+    /// Its number.
+    #[must_use]
+    pub const fn id(&self) -> VersionId {
+        self.id
+    }
+
+    /// The digest of its artifact.
+    #[must_use]
+    pub const fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The engine that runs it.
+    #[must_use]
+    pub const fn engine(&self) -> &'static str {
+        self.engine
+    }
+
+    /// What it takes and gives.
+    #[must_use]
+    pub fn signature(&self) -> &Signature {
+        self.graph.signature()
+    }
+
+    /// Its measured cost; zero before warm-up.
+    #[must_use]
+    pub fn cost(&self) -> Cost {
+        self.cost.get().copied().unwrap_or_default()
+    }
+
+    /// Runs zeros at several batch sizes, so that the first request finds
+    /// warm caches and sessions, and measures the cost.
+    pub fn warm_up(&self) -> Result<Cost, RunError> {
+        let batched = self.signature().inputs.iter().all(TensorSpec::is_batched);
+        let sizes = if batched { &WARM_UP_ROWS[..] } else { &WARM_UP_ROWS[..1] };
+        let mut measured = Vec::with_capacity(sizes.len());
+        for &rows in sizes {
+            let inputs = self.zeros(rows)?;
+            let mut times = [Duration::ZERO; WARM_UP_RUNS];
+            for time in &mut times {
+                let started = Instant::now();
+                self.run(&inputs)?;
+                *time = started.elapsed();
+            }
+            times.sort_unstable();
+            measured.push((rows, times[WARM_UP_RUNS / 2]));
+        }
+        let cost = match measured[..] {
+            [small, .., large] => Cost::through(small, large),
+            _ => Cost { fixed: measured[0].1, per_row: Duration::ZERO },
+        };
+        Ok(*self.cost.get_or_init(|| cost))
+    }
+
+    /// Runs one batch on the calling thread. `inputs` are in the signature's
+    /// order and checked against it ([`Signature::arrange`]).
+    pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
+        let session = match self.sessions.pop() {
+            Some(session) => session,
+            None => guarded(|| self.graph.session())?,
+        };
+        // The session moves in: after a panic or an error it is dropped here.
+        let (session, outputs) = guarded(move || {
+            let mut session = session;
+            let outputs = session.run(inputs)?;
+            Ok((session, outputs))
+        })?;
+        self.check_outputs(&outputs)?;
+        // A full pool only means that one session more is dropped.
+        drop(self.sessions.push(session));
+        Ok(outputs)
+    }
+
+    /// The outputs must be those that the signature promises.
+    fn check_outputs(&self, outputs: &[Tensor]) -> Result<(), RunError> {
+        let specs = &self.signature().outputs;
+        let same = specs.len() == outputs.len()
+            && specs.iter().zip(outputs).all(|(spec, tensor)| {
+                spec.name == tensor.name() && spec.datatype == tensor.datatype()
+            });
+        if same {
+            return Ok(());
+        }
+        let wanted: Vec<_> = specs.iter().map(|s| (s.name.as_str(), s.datatype)).collect();
+        let got: Vec<_> = outputs.iter().map(|t| (t.name(), t.datatype())).collect();
+        Err(RunError::Engine(EngineError::new(
+            EngineErrorKind::Internal,
+            format!("expected outputs {wanted:?}, the engine returned {got:?}"),
+        )))
+    }
+
+    /// Inputs full of zeros, with `rows` for the first dimension.
+    fn zeros(&self, rows: usize) -> Result<Vec<Tensor>, RunError> {
+        let tensor = |spec: &TensorSpec| {
+            let size = |(axis, dim): (usize, &Dim)| match dim {
+                Dim::Fixed(n) => *n,
+                Dim::Symbol(_) | Dim::Any if axis == 0 => rows,
+                Dim::Symbol(_) | Dim::Any => WARM_UP_DIM,
+            };
+            let shape: Vec<usize> = spec.shape.iter().enumerate().map(size).collect();
+            let len = crate::types::element_count(&shape).unwrap_or(usize::MAX);
+            if len > ZEROS_MAX {
+                return Err(RunError::Engine(EngineError::new(
+                    EngineErrorKind::Unsupported,
+                    format!("input {:?}: shape {shape:?} is too large to warm up with", spec.name),
+                )));
+            }
+            Tensor::new(&spec.name, shape, Data::zeros(spec.datatype, len)).map_err(|error| {
+                RunError::Engine(EngineError::new(EngineErrorKind::Internal, error.message()))
+            })
+        };
+        self.signature().inputs.iter().map(tensor).collect()
+    }
+}
+
+/// Elements of a warm-up input: 256 Mi, a GiB of FP32.
+const ZEROS_MAX: usize = 1 << 28;
+
+/// Runs `f`; a panic becomes an error.
+fn guarded<T>(f: impl FnOnce() -> Result<T, EngineError>) -> Result<T, RunError> {
+    // What `f` touched is dropped with the error, so no broken state is seen.
+    match catch_unwind(AssertUnwindSafe(f)) {
+        Ok(result) => result.map_err(RunError::Engine),
+        Err(panic) => Err(RunError::Panic(panic_message(panic.as_ref()))),
+    }
+}
+
+/// The text that a panic carried.
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::types::Datatype;
+
+    /// Doubles its input; panics on 13 and fails on 7.
+    pub(crate) struct Doubler(pub(crate) Signature);
+
+    impl Doubler {
+        pub(crate) fn graph() -> Arc<dyn Model> {
+            let spec = |name: &str| TensorSpec {
+                name: name.into(),
+                datatype: Datatype::Fp32,
+                shape: vec![Dim::Symbol("N".into()), Dim::Fixed(1)],
+            };
+            Arc::new(Self(Signature { inputs: vec![spec("x")], outputs: vec![spec("y")] }))
+        }
+
+        pub(crate) fn version() -> LoadedVersion {
+            let name = ModelName::new("doubler").unwrap();
+            let id = VersionId::new(1).unwrap();
+            LoadedVersion::new(name, id, Digest::new([0; 32]), "test", Self::graph())
+        }
+    }
+
+    struct DoublerSession;
+
+    impl Model for Doubler {
+        fn signature(&self) -> &Signature {
+            &self.0
+        }
+        fn session(&self) -> Result<Box<dyn Session>, EngineError> {
+            Ok(Box::new(DoublerSession))
+        }
+    }
+
+    impl Session for DoublerSession {
+        fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, EngineError> {
+            let Data::Fp32(x) = inputs[0].data() else { unreachable!("checked") };
+            assert!(!x.contains(&13.0), "thirteen");
+            if x.contains(&7.0) {
+                return Err(EngineError::new(EngineErrorKind::Internal, "seven"));
+            }
+            let data = Data::Fp32(x.iter().map(|v| v * 2.0).collect());
+            Ok(vec![Tensor::new("y", inputs[0].shape().to_vec(), data).unwrap()])
+        }
+    }
+
+    pub(crate) fn input(x: f32) -> Vec<Tensor> {
+        vec![Tensor::new("x", vec![1, 1], Data::Fp32(vec![x])).unwrap()]
+    }
+
+    #[test]
+    fn a_session_that_failed_is_not_used_again() {
+        let version = Doubler::version();
+        assert_eq!(version.run(&input(2.0)).unwrap()[0].data(), &Data::Fp32(vec![4.0]));
+        assert_eq!(version.sessions.len(), 1);
+        assert!(matches!(version.run(&input(13.0)), Err(RunError::Panic(m)) if m == "thirteen"));
+        assert_eq!(version.sessions.len(), 0);
+        assert!(version.run(&input(7.0)).unwrap_err().to_string().contains("seven"));
+        assert_eq!(version.sessions.len(), 0);
+        assert!(version.run(&input(1.0)).is_ok());
+        assert_eq!(version.sessions.len(), 1);
+    }
+
+    #[test]
+    fn warm_up_measures() {
+        let version = Doubler::version();
+        assert_eq!(version.cost(), Cost::default());
+        let cost = version.warm_up().unwrap();
+        assert_eq!(version.cost(), cost);
+        assert!(cost.of(1) > Duration::ZERO);
+    }
+
+    #[test]
+    fn cost_is_the_line_through_two_points() {
+        let micros = Duration::from_micros;
+        let cost = Cost::through((1, micros(10)), (11, micros(60)));
+        assert_eq!(cost, Cost { fixed: micros(5), per_row: micros(5) });
+        assert_eq!(cost.of(3), micros(20));
+        // A larger batch that measured faster means no cost per row.
+        let noisy = Cost::through((1, micros(10)), (64, micros(9)));
+        assert_eq!(noisy, Cost { fixed: micros(10), per_row: Duration::ZERO });
+    }
+}

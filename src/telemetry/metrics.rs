@@ -1,0 +1,437 @@
+//! Every metric, declared once.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus::{
+    CounterVec, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use crate::error::ErrorCode;
+use crate::telemetry::arm::{ArmFamilies, ArmStats};
+use crate::telemetry::shadow::{DropReason, ShadowFailure, ShadowHandles, ShadowStats};
+use crate::types::{ModelName, Role, Share, VersionId};
+
+/// The `role` label of a request: how its version was chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ArmRole {
+    /// The split chose the champion.
+    Champion,
+    /// The split chose the canary.
+    Canary,
+    /// The client chose: a pinned version or a forced role. Such requests
+    /// say nothing about the split and are judged by nobody.
+    Pinned,
+}
+
+impl ArmRole {
+    /// The metric label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Champion => "champion",
+            Self::Canary => "canary",
+            Self::Pinned => "pinned",
+        }
+    }
+}
+
+const ARM: &[&str] = &["model", "version", "role"];
+const VERSION: &[&str] = &["model", "version"];
+
+/// From 10 µs to 10 s; four bounds a decade.
+const SECONDS: &[f64] = &[
+    0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025,
+    0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+const ROWS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0];
+const DIFFERENCE: &[f64] = &[0.0, 1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 10.0];
+const SLOW_SECONDS: &[f64] = &[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0];
+
+type ArmKey = (ModelName, VersionId, ArmRole);
+type ShadowKey = (ModelName, VersionId);
+
+/// All metrics of the process. Handles for the request path are resolved
+/// when a plan is published, and their series are removed when a version
+/// retires.
+pub struct Metrics {
+    registry: Registry,
+    arms: Mutex<HashMap<ArmKey, Arc<ArmStats>>>,
+    shadows: Mutex<HashMap<ShadowKey, Arc<ShadowStats>>>,
+    requests: IntCounterVec,
+    request_seconds: HistogramVec,
+    queue_seconds: HistogramVec,
+    inference_seconds: HistogramVec,
+    batch_rows: HistogramVec,
+    nonfinite: IntCounterVec,
+    shadow_compared: IntCounterVec,
+    shadow_disagreed: IntCounterVec,
+    shadow_rows: IntCounterVec,
+    shadow_rows_disagreed: IntCounterVec,
+    shadow_failed: IntCounterVec,
+    shadow_dropped: IntCounterVec,
+    shadow_difference: HistogramVec,
+    shadow_cpu: CounterVec,
+    weight: GaugeVec,
+    version_state: IntGaugeVec,
+    load_seconds: Histogram,
+    publish_seconds: Histogram,
+    rejected: IntCounterVec,
+    connections: IntGauge,
+    connections_refused: IntCounter,
+}
+
+/// Declares metrics on one registry.
+struct Declare<'a>(&'a Registry);
+
+/// Names are constants below, so neither call can fail.
+const DECLARED: &str = "metric names are valid and declared once";
+
+impl Declare<'_> {
+    fn add<C: prometheus::core::Collector + Clone + 'static>(&self, metric: C) -> C {
+        self.0.register(Box::new(metric.clone())).expect(DECLARED);
+        metric
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        self.add(IntCounterVec::new(Opts::new(name, help), labels).expect(DECLARED))
+    }
+
+    fn histograms(&self, name: &str, help: &str, labels: &[&str], bounds: &[f64]) -> HistogramVec {
+        let opts = HistogramOpts::new(name, help).buckets(bounds.to_vec());
+        self.add(HistogramVec::new(opts, labels).expect(DECLARED))
+    }
+
+    fn histogram(&self, name: &str, help: &str, bounds: &[f64]) -> Histogram {
+        let opts = HistogramOpts::new(name, help).buckets(bounds.to_vec());
+        self.add(Histogram::with_opts(opts).expect(DECLARED))
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Declares every metric on a registry of its own.
+    #[must_use]
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let d = Declare(&registry);
+        let requests = d.counters(
+            "foreshadow_requests_total",
+            "Requests that got a version, by outcome.",
+            &["model", "version", "role", "outcome"],
+        );
+        let request_seconds = d.histograms(
+            "foreshadow_request_seconds",
+            "From a request's arrival to its reply.",
+            ARM,
+            SECONDS,
+        );
+        let queue_seconds =
+            d.histograms("foreshadow_queue_seconds", "Waiting for an engine thread.", ARM, SECONDS);
+        let inference_seconds =
+            d.histograms("foreshadow_inference_seconds", "Time in the engine.", ARM, SECONDS);
+        let batch_rows = d.histograms("foreshadow_batch_rows", "Rows per run.", ARM, ROWS);
+        let nonfinite = d.counters(
+            "foreshadow_nonfinite_outputs_total",
+            "Answers with a NaN or an infinity in them.",
+            ARM,
+        );
+        let shadow_compared = d.counters(
+            "foreshadow_shadow_compared_total",
+            "Requests whose shadow answer was compared with the champion's.",
+            VERSION,
+        );
+        let shadow_disagreed = d.counters(
+            "foreshadow_shadow_disagreed_total",
+            "Compared requests with at least one row that disagrees.",
+            VERSION,
+        );
+        let shadow_rows = d.counters("foreshadow_shadow_rows_total", "Rows compared.", VERSION);
+        let shadow_rows_disagreed =
+            d.counters("foreshadow_shadow_rows_disagreed_total", "Rows that disagree.", VERSION);
+        let shadow_failed = d.counters(
+            "foreshadow_shadow_failed_total",
+            "Shadow runs that could not be compared, by reason.",
+            &["model", "version", "reason"],
+        );
+        let shadow_dropped = d.counters(
+            "foreshadow_shadow_dropped_total",
+            "Copies that were not run, by reason.",
+            &["model", "version", "reason"],
+        );
+        let shadow_difference = d.histograms(
+            "foreshadow_shadow_output_difference",
+            "Largest absolute difference of an answer's numbers, per compared request.",
+            VERSION,
+            DIFFERENCE,
+        );
+        let cpu = Opts::new("foreshadow_shadow_cpu_seconds_total", "CPU time of shadow runs.");
+        let shadow_cpu = d.add(CounterVec::new(cpu, VERSION).expect(DECLARED));
+        let weight = Opts::new("foreshadow_weight", "Share of the requests, 0 to 1, by role.");
+        let weight = d.add(GaugeVec::new(weight, ARM).expect(DECLARED));
+        let state = Opts::new("foreshadow_version_state", "1 for the state a version is in.");
+        let state_labels = &["model", "version", "state"];
+        let version_state = d.add(IntGaugeVec::new(state, state_labels).expect(DECLARED));
+        let load_seconds = d.histogram(
+            "foreshadow_load_seconds",
+            "From a whole version folder to a version that may serve.",
+            SLOW_SECONDS,
+        );
+        let publish_seconds =
+            d.histogram("foreshadow_publish_seconds", "Building and swapping a plan.", SECONDS);
+        let rejected = d.counters(
+            "foreshadow_rejected_total",
+            "Requests refused before a version was chosen, by reason.",
+            &["reason"],
+        );
+        let connections = IntGauge::new("foreshadow_connections", "Open client connections.");
+        let connections = d.add(connections.expect(DECLARED));
+        let refused = IntCounter::new(
+            "foreshadow_connections_refused_total",
+            "Connections closed at once because the limit was reached.",
+        );
+        let connections_refused = d.add(refused.expect(DECLARED));
+        let info = Opts::new("foreshadow_build_info", "1; the version is a label.")
+            .const_label("version", env!("CARGO_PKG_VERSION"));
+        d.add(IntGauge::with_opts(info).expect(DECLARED)).set(1);
+        #[cfg(target_os = "linux")]
+        registry
+            .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
+            .expect(DECLARED);
+        Self {
+            registry,
+            arms: Mutex::default(),
+            shadows: Mutex::default(),
+            requests,
+            request_seconds,
+            queue_seconds,
+            inference_seconds,
+            batch_rows,
+            nonfinite,
+            shadow_compared,
+            shadow_disagreed,
+            shadow_rows,
+            shadow_rows_disagreed,
+            shadow_failed,
+            shadow_dropped,
+            shadow_difference,
+            shadow_cpu,
+            weight,
+            version_state,
+            load_seconds,
+            publish_seconds,
+            rejected,
+            connections,
+            connections_refused,
+        }
+    }
+
+    /// The handles of one version in one role; the same ones each time, so
+    /// that counts go on over publishes.
+    #[must_use]
+    pub fn arm(&self, model: &ModelName, version: VersionId, role: ArmRole) -> Arc<ArmStats> {
+        let mut arms = self.arms.lock().unwrap_or_else(PoisonError::into_inner);
+        let arm = arms.entry((model.clone(), version, role)).or_insert_with(|| {
+            let number = version.to_string();
+            let labels = [model.as_str(), &number, role.as_str()];
+            Arc::new(ArmStats::new(
+                labels,
+                ArmFamilies {
+                    requests: &self.requests,
+                    request_seconds: self.request_seconds.with_label_values(&labels),
+                    queue_seconds: self.queue_seconds.with_label_values(&labels),
+                    inference_seconds: self.inference_seconds.with_label_values(&labels),
+                    batch_rows: self.batch_rows.with_label_values(&labels),
+                    nonfinite: self.nonfinite.with_label_values(&labels),
+                },
+            ))
+        });
+        Arc::clone(arm)
+    }
+
+    /// The handles of one shadow; the same ones each time.
+    #[must_use]
+    pub fn shadow(&self, model: &ModelName, version: VersionId) -> Arc<ShadowStats> {
+        let mut shadows = self.shadows.lock().unwrap_or_else(PoisonError::into_inner);
+        let shadow = shadows.entry((model.clone(), version)).or_insert_with(|| {
+            let number = version.to_string();
+            let labels = [model.as_str(), &number];
+            let reason = |family: &IntCounterVec, reason: &str| {
+                family.with_label_values(&[model.as_str(), &number, reason])
+            };
+            Arc::new(ShadowStats::new(ShadowHandles {
+                compared: self.shadow_compared.with_label_values(&labels),
+                disagreed: self.shadow_disagreed.with_label_values(&labels),
+                rows: self.shadow_rows.with_label_values(&labels),
+                rows_disagreed: self.shadow_rows_disagreed.with_label_values(&labels),
+                failed: ShadowFailure::ALL.map(|f| reason(&self.shadow_failed, f.as_str())),
+                dropped: DropReason::ALL.map(|r| reason(&self.shadow_dropped, r.as_str())),
+                difference: self.shadow_difference.with_label_values(&labels),
+                cpu_seconds: self.shadow_cpu.with_label_values(&labels),
+            }))
+        });
+        Arc::clone(shadow)
+    }
+
+    /// Shows the shares of a published plan.
+    pub fn set_weights(&self, model: &ModelName, shares: &[(VersionId, Role, Share)]) {
+        self.remove(&self.weight, model.as_str(), None);
+        for (version, role, share) in shares {
+            let labels = [model.as_str(), &version.to_string(), role.as_str()];
+            self.weight.with_label_values(&labels).set(share.fraction());
+        }
+    }
+
+    /// Shows that a version went from one state to another.
+    pub fn set_state(&self, model: &ModelName, version: VersionId, from: Option<&str>, to: &str) {
+        let number = version.to_string();
+        if let Some(from) = from {
+            let _ = self.version_state.remove_label_values(&[model.as_str(), &number, from]);
+        }
+        self.version_state.with_label_values(&[model.as_str(), &number, to]).set(1);
+    }
+
+    /// Counts a finished load.
+    pub fn loaded(&self, elapsed: Duration) {
+        self.load_seconds.observe(elapsed.as_secs_f64());
+    }
+
+    /// Counts a publish.
+    pub fn published(&self, elapsed: Duration) {
+        self.publish_seconds.observe(elapsed.as_secs_f64());
+    }
+
+    /// Counts a request that was refused before it got a version.
+    pub fn rejected(&self, code: ErrorCode) {
+        self.rejected.with_label_values(&[code.as_str()]).inc();
+    }
+
+    /// Open client connections.
+    #[must_use]
+    pub const fn connections(&self) -> &IntGauge {
+        &self.connections
+    }
+
+    /// Connections refused at the limit.
+    #[must_use]
+    pub const fn connections_refused(&self) -> &IntCounter {
+        &self.connections_refused
+    }
+
+    /// Removes every series of a version that retired.
+    pub fn retire(&self, model: &ModelName, version: VersionId) {
+        let mut arms = self.arms.lock().unwrap_or_else(PoisonError::into_inner);
+        arms.retain(|(m, v, _), _| m != model || *v != version);
+        drop(arms);
+        let mut shadows = self.shadows.lock().unwrap_or_else(PoisonError::into_inner);
+        shadows.retain(|(m, v), _| m != model || *v != version);
+        drop(shadows);
+        let (model, number) = (model.as_str(), version.to_string());
+        let version = Some(number.as_str());
+        for family in [
+            &self.requests,
+            &self.nonfinite,
+            &self.shadow_compared,
+            &self.shadow_disagreed,
+            &self.shadow_rows,
+            &self.shadow_rows_disagreed,
+            &self.shadow_failed,
+            &self.shadow_dropped,
+        ] {
+            self.remove(family, model, version);
+        }
+        for family in [
+            &self.request_seconds,
+            &self.queue_seconds,
+            &self.inference_seconds,
+            &self.batch_rows,
+            &self.shadow_difference,
+        ] {
+            self.remove(family, model, version);
+        }
+        self.remove(&self.shadow_cpu, model, version);
+        self.remove(&self.weight, model, version);
+        self.remove(&self.version_state, model, version);
+    }
+
+    /// The text that Prometheus scrapes.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::with_capacity(16 * 1024);
+        if let Err(error) = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text) {
+            tracing::error!(%error, "metrics could not be rendered");
+        }
+        text
+    }
+
+    /// Removes the series of a family whose labels name this model (and version).
+    fn remove<B: prometheus::core::MetricVecBuilder>(
+        &self,
+        family: &prometheus::core::MetricVec<B>,
+        model: &str,
+        version: Option<&str>,
+    ) {
+        use prometheus::core::Collector as _;
+        for collected in family.collect() {
+            for metric in collected.get_metric() {
+                let labels: HashMap<&str, &str> =
+                    metric.get_label().iter().map(|l| (l.name(), l.value())).collect();
+                let hit = labels.get("model") == Some(&model)
+                    && version.is_none_or(|v| labels.get("version") == Some(&v));
+                if hit {
+                    let _ = family.remove(&labels);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_retired_versions_series_are_gone_and_the_others_stay() {
+        let metrics = Metrics::new();
+        let model = ModelName::new("churn").unwrap();
+        for number in [1, 2] {
+            let version = VersionId::new(number).unwrap();
+            let arm = metrics.arm(&model, version, ArmRole::Champion);
+            arm.finished(None, Duration::from_millis(1));
+            arm.finished(Some(ErrorCode::Internal), Duration::from_millis(1));
+            arm.ran(Duration::ZERO, Duration::from_millis(1), 3);
+            metrics.shadow(&model, version).compared(2, 1, 0.5, 0.1);
+            metrics.set_state(&model, version, None, "ready");
+        }
+        let two = VersionId::new(2).unwrap();
+        let before = metrics.render();
+        assert!(
+            before.contains("outcome=\"internal\",role=\"champion\",version=\"2\"} 1"),
+            "{before}"
+        );
+        metrics.retire(&model, two);
+        let after = metrics.render();
+        assert!(!after.contains("version=\"2\""), "{after}");
+        assert!(
+            after.contains("model=\"churn\",outcome=\"ok\",role=\"champion\",version=\"1\"} 1")
+        );
+        assert_eq!(metrics.arm(&model, two, ArmRole::Champion).snapshot().ok, 0);
+    }
+
+    #[test]
+    fn handles_go_on_counting_over_publishes() {
+        let metrics = Metrics::new();
+        let model = ModelName::new("churn").unwrap();
+        let one = VersionId::new(1).unwrap();
+        metrics.arm(&model, one, ArmRole::Canary).finished(None, Duration::ZERO);
+        metrics.arm(&model, one, ArmRole::Canary).finished(None, Duration::ZERO);
+        assert_eq!(metrics.arm(&model, one, ArmRole::Canary).snapshot().ok, 2);
+    }
+}

@@ -1,0 +1,220 @@
+//! Counts of one shadow: what was compared, what was dropped, and why.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use prometheus::{Counter, Histogram, IntCounter};
+use serde::Serialize;
+
+use crate::telemetry::FineHistogram;
+use crate::telemetry::arm::mean_seconds;
+
+/// Why a copy was not run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DropReason {
+    /// The queue held as many copies as it may.
+    QueueCount,
+    /// The queue held as many bytes as it may.
+    QueueBytes,
+    /// The process is shutting down.
+    Shutdown,
+}
+
+impl DropReason {
+    /// Every reason.
+    pub const ALL: [Self; 3] = [Self::QueueCount, Self::QueueBytes, Self::Shutdown];
+
+    /// The metric label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::QueueCount => "queue_count",
+            Self::QueueBytes => "queue_bytes",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// Why a copy that was run could not be compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShadowFailure {
+    /// The shadow does not take the champion's inputs.
+    InputMismatch,
+    /// The engine returned an error.
+    Error,
+    /// The engine panicked.
+    Panic,
+    /// The outputs have other names, datatypes or shapes.
+    OutputMismatch,
+    /// It ran longer than it may; the thread is given up when it can be.
+    Timeout,
+}
+
+impl ShadowFailure {
+    /// Every failure.
+    pub const ALL: [Self; 5] =
+        [Self::InputMismatch, Self::Error, Self::Panic, Self::OutputMismatch, Self::Timeout];
+
+    /// The metric label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InputMismatch => "input_mismatch",
+            Self::Error => "error",
+            Self::Panic => "panic",
+            Self::OutputMismatch => "output_mismatch",
+            Self::Timeout => "timeout",
+        }
+    }
+}
+
+/// Resolved handles for one shadow.
+pub struct ShadowStats {
+    compared: IntCounter,
+    disagreed: IntCounter,
+    rows: IntCounter,
+    rows_disagreed: IntCounter,
+    failed: [IntCounter; ShadowFailure::ALL.len()],
+    dropped: [IntCounter; DropReason::ALL.len()],
+    difference: Histogram,
+    cpu_seconds: Counter,
+    cpu_nanos: AtomicU64,
+    runs: AtomicU64,
+    inference: FineHistogram,
+    differences: Mutex<Differences>,
+}
+
+/// Handles from the declared families, in the order of the fields.
+pub(super) struct ShadowHandles {
+    pub(super) compared: IntCounter,
+    pub(super) disagreed: IntCounter,
+    pub(super) rows: IntCounter,
+    pub(super) rows_disagreed: IntCounter,
+    pub(super) failed: [IntCounter; ShadowFailure::ALL.len()],
+    pub(super) dropped: [IntCounter; DropReason::ALL.len()],
+    pub(super) difference: Histogram,
+    pub(super) cpu_seconds: Counter,
+}
+
+/// Touched by shadow threads and the admin API only, never by a request.
+#[derive(Default)]
+struct Differences {
+    max: f64,
+    mean_sum: f64,
+    count: u64,
+}
+
+impl ShadowStats {
+    pub(super) fn new(handles: ShadowHandles) -> Self {
+        Self {
+            compared: handles.compared,
+            disagreed: handles.disagreed,
+            rows: handles.rows,
+            rows_disagreed: handles.rows_disagreed,
+            failed: handles.failed,
+            dropped: handles.dropped,
+            difference: handles.difference,
+            cpu_seconds: handles.cpu_seconds,
+            cpu_nanos: AtomicU64::new(0),
+            runs: AtomicU64::new(0),
+            inference: FineHistogram::default(),
+            differences: Mutex::default(),
+        }
+    }
+
+    /// Counts a copy that was not run. Called by requests: one atomic addition.
+    pub fn dropped(&self, reason: DropReason) {
+        self.dropped[reason as usize].inc();
+    }
+
+    /// Counts a copy that could not be compared.
+    pub fn failed(&self, failure: ShadowFailure) {
+        self.failed[failure as usize].inc();
+    }
+
+    /// Counts the cost of a run. CPU time is what to compare by: the wall
+    /// time of an idle-class thread includes its preemption.
+    pub fn ran(&self, wall: Duration, cpu: Duration) {
+        self.inference.record(wall);
+        self.cpu_seconds.inc_by(cpu.as_secs_f64());
+        self.cpu_nanos.fetch_add(u64::try_from(cpu.as_nanos()).unwrap_or(0), Relaxed);
+        self.runs.fetch_add(1, Relaxed);
+    }
+
+    /// Counts a comparison of `rows` rows, of which `disagreed` differ in
+    /// their label (or lie outside the tolerance); `max` and `mean` are the
+    /// absolute differences over all the numbers.
+    pub fn compared(&self, rows: u64, disagreed: u64, max: f64, mean: f64) {
+        self.compared.inc();
+        self.rows.inc_by(rows);
+        self.rows_disagreed.inc_by(disagreed);
+        if disagreed > 0 {
+            self.disagreed.inc();
+        }
+        self.difference.observe(max);
+        let mut sums = self.differences.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        sums.max = sums.max.max(max);
+        sums.mean_sum += mean;
+        sums.count += 1;
+    }
+
+    /// The counts so far.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "figures for people")]
+    pub fn snapshot(&self) -> ShadowSnapshot {
+        let (max, mean) = {
+            let sums = self.differences.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let some = sums.count > 0;
+            (some.then_some(sums.max), some.then(|| sums.mean_sum / sums.count as f64))
+        };
+        let named = |names: &[&'static str], counters: &[IntCounter]| {
+            let pairs = names.iter().zip(counters).filter(|(_, c)| c.get() > 0);
+            pairs.map(|(&name, c)| (name, c.get())).collect()
+        };
+        let rows = self.rows.get();
+        ShadowSnapshot {
+            compared: self.compared.get(),
+            disagreed: self.disagreed.get(),
+            rows,
+            rows_disagreed: self.rows_disagreed.get(),
+            disagreement_rate: (rows > 0).then(|| self.rows_disagreed.get() as f64 / rows as f64),
+            failures: named(&ShadowFailure::ALL.map(ShadowFailure::as_str), &self.failed),
+            dropped: named(&DropReason::ALL.map(DropReason::as_str), &self.dropped),
+            difference_max: max,
+            difference_mean: mean,
+            cpu_mean_seconds: mean_seconds(self.cpu_nanos.load(Relaxed), self.runs.load(Relaxed)),
+            inference_p50_seconds: self.inference.quantile(0.5).map(|d| d.as_secs_f64()),
+            inference_p99_seconds: self.inference.quantile(0.99).map(|d| d.as_secs_f64()),
+        }
+    }
+}
+
+/// What one shadow did so far.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+pub struct ShadowSnapshot {
+    /// Requests compared with the champion's answer.
+    pub compared: u64,
+    /// Of these, requests with at least one row that disagrees.
+    pub disagreed: u64,
+    /// Rows compared.
+    pub rows: u64,
+    /// Rows that disagree.
+    pub rows_disagreed: u64,
+    /// `rows_disagreed / rows`.
+    pub disagreement_rate: Option<f64>,
+    /// Copies that ran and could not be compared, by reason.
+    pub failures: std::collections::BTreeMap<&'static str, u64>,
+    /// Copies that did not run, by reason: they could bend the other figures.
+    pub dropped: std::collections::BTreeMap<&'static str, u64>,
+    /// Largest absolute difference of any number.
+    pub difference_max: Option<f64>,
+    /// Mean over the requests of their mean absolute difference.
+    pub difference_mean: Option<f64>,
+    /// Mean CPU time per run, in seconds.
+    pub cpu_mean_seconds: Option<f64>,
+    /// Median wall time in the engine, in seconds; includes preemption.
+    pub inference_p50_seconds: Option<f64>,
+    /// 99th percentile of the wall time in the engine; includes preemption.
+    pub inference_p99_seconds: Option<f64>,
+}
