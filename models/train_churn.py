@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from artifact import Dataset, Sample, Version
@@ -118,13 +118,13 @@ def broken_export(rng: np.random.Generator, data: Dataset) -> Dataset:
     return Dataset(x, data.y)
 
 
-def line(data: Dataset) -> object:
+def line(data: Dataset) -> Pipeline:
     """A logistic regression on standardised features."""
     model = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, tol=1e-8, max_iter=1_000))
     return model.fit(data.x, data.y)
 
 
-def trees(data: Dataset) -> object:
+def trees(data: Dataset) -> GradientBoostingClassifier:
     """Gradient-boosted trees."""
     model = GradientBoostingClassifier(
         n_estimators=140, max_depth=3, learning_rate=0.12, subsample=1.0, random_state=SEED
@@ -161,7 +161,7 @@ def versions(rng: np.random.Generator, train: Dataset, held_out: Dataset) -> lis
     ]
 
 
-def golden_rows(model: object, data: Dataset) -> np.ndarray:
+def golden_rows(model: Pipeline, data: Dataset) -> np.ndarray:
     """Rows [GOLDEN_ROWS, F] from surely staying to surely leaving."""
     order = np.argsort(model.predict_proba(data.x)[:, 1], kind="stable")
     places = np.linspace(0.05, 0.95, GOLDEN_ROWS) * (len(order) - 1)
