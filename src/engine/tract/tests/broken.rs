@@ -1,0 +1,1 @@
+//! Broken and hostile files are refused with a reason, and never panic.
