@@ -79,8 +79,8 @@ pub(crate) struct ScenarioArgs {
     #[arg(long, default_value = "200ms", value_parser = duration)]
     pub(crate) every: Duration,
     /// swap: the two versions [default: champion and canary, or another].
-    #[arg(long, value_delimiter = ',', num_args = 2)]
-    pub(crate) versions: Vec<u64>,
+    #[arg(long, value_name = "A,B", value_parser = pair)]
+    pub(crate) versions: Option<[u64; 2]>,
     /// canary: its version [default: the canary's, or another].
     #[arg(long)]
     pub(crate) version: Option<u64>,
@@ -184,6 +184,14 @@ impl LoadArgs {
     }
 }
 
+fn pair(text: &str) -> Result<[u64; 2], String> {
+    let expected = || "expected two different versions, as in 1,2".to_owned();
+    let (a, b) = text.split_once(',').ok_or_else(expected)?;
+    let number = |text: &str| text.trim().parse::<u64>().map_err(|_| expected());
+    let (a, b) = (number(a)?, number(b)?);
+    if a == b { Err(expected()) } else { Ok([a, b]) }
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     if duration > LONGEST { Err("longer than a day".to_owned()) } else { Ok(duration) }
@@ -237,6 +245,9 @@ mod tests {
         let parsed = Cli::try_parse_from(line.split_whitespace()).unwrap();
         let Command::Scenario(scenario) = parsed.command else { panic!("{line}") };
         assert_eq!(scenario.weights, [1.0, 2.5]);
-        assert_eq!(scenario.versions, [1, 2]);
+        assert_eq!(scenario.versions, Some([1, 2]));
+        for odd in ["1", "1,1", "1,2,3", "a,b"] {
+            assert!(pair(odd).is_err(), "{odd}");
+        }
     }
 }

@@ -10,9 +10,10 @@ use loadtest::admin::Admin;
 use loadtest::bare as server;
 use loadtest::error::Error;
 use loadtest::load;
-use loadtest::report::{Report, compare};
+use loadtest::report::Report;
 use loadtest::scenario::{Scenario, play};
 use loadtest::stop::Stop;
+use loadtest::text::compare;
 
 use crate::args::{BareArgs, Kind, RunArgs, ScenarioArgs};
 
@@ -66,10 +67,7 @@ pub(crate) fn bare(args: &BareArgs) -> Result<(), Error> {
 fn plot(args: &ScenarioArgs) -> Scenario {
     match args.kind {
         Kind::Steady => Scenario::Steady,
-        Kind::Swap => {
-            let versions = args.versions.as_slice().try_into().ok();
-            Scenario::Swap { versions, every: args.every }
-        }
+        Kind::Swap => Scenario::Swap { versions: args.versions, every: args.every },
         Kind::Canary => Scenario::Canary { version: args.version, weights: args.weights.clone() },
     }
 }

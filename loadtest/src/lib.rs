@@ -11,7 +11,7 @@
 //! that stalls is charged for everyone who would have waited, not for the one
 //! request that was in flight (coordinated omission).
 //!
-//! `arrivals`, `report` and the figures in `measure` know neither clock nor
+//! `arrivals`, `report`, `text` and the figures in `measure` know neither clock nor
 //! socket.
 
 pub mod admin;
@@ -28,3 +28,4 @@ pub mod report;
 pub mod scenario;
 pub mod stop;
 pub mod target;
+pub mod text;

@@ -3,7 +3,6 @@
 //! Whatever could bend a figure stands beside it: requests that were not sent,
 //! not answered, or sent late are warnings, not footnotes.
 
-use std::fmt;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -11,6 +10,7 @@ use serde::Serialize;
 
 use crate::load::{Load, Outcome};
 use crate::measure::{Answerer, Errors};
+use crate::text::Micros;
 
 /// A generator that is later than this at its 99th percentile is suspect.
 const LAG_US_MAX: f64 = 1_000.0;
@@ -185,6 +185,12 @@ impl Report {
         report
     }
 
+    /// Requests that came due and got no 2xx reply.
+    #[must_use]
+    pub fn failed(&self) -> u64 {
+        self.errors.total() + self.not_sent + self.unfinished
+    }
+
     fn doubts(&self) -> Vec<String> {
         let mut doubts = Vec::new();
         if self.interrupted {
@@ -227,156 +233,110 @@ impl Report {
     }
 }
 
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}  {}", self.label, self.url)?;
-        writeln!(
-            f,
-            "  asked         {:.1}/s {} for {:.1} s, {} connections, {} thread(s), {}, seed {}",
-            self.rate_asked,
-            self.arrivals,
-            self.window_s,
-            self.connections,
-            self.threads,
-            self.pace,
-            self.seed
-        )?;
-        writeln!(
-            f,
-            "  achieved      {:.1}/s; {} came due, {} answered 2xx, {} not sent, {} unfinished",
-            self.rate_achieved,
-            self.scheduled,
-            self.statuses.success,
-            self.not_sent,
-            self.unfinished
-        )?;
-        self.distributions(f)?;
-        self.replies(f)?;
-        if let Some(swaps) = &self.swaps {
-            write!(f, "{swaps}")?;
-        }
-        for warning in &self.warnings {
-            writeln!(f, "  WARNING       {warning}")?;
-        }
-        Ok(())
-    }
-}
-
-impl Report {
-    fn distributions(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "  {:<12}", "")?;
-        for name in ["p50", "p90", "p99", "p99.9", "max"] {
-            write!(f, "{name:>12}")?;
-        }
-        writeln!(f)?;
-        let rows =
-            [("latency", &self.latency), ("service time", &self.service), ("lag", &self.lag)];
-        for (name, row) in rows {
-            write!(f, "  {name:<12}")?;
-            for us in [row.p50_us, row.p90_us, row.p99_us, row.p999_us, row.max_us] {
-                write!(f, "{:>12}", Micros(us).to_string())?;
-            }
-            writeln!(f)?;
-        }
-        Ok(())
-    }
-
-    fn replies(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let statuses = &self.statuses;
-        writeln!(
-            f,
-            "  replies       2xx {}, 3xx {}, 4xx {}, 5xx {}; {:.0} bytes on average",
-            statuses.success,
-            statuses.redirection,
-            statuses.client_error,
-            statuses.server_error,
-            self.reply_bytes_mean
-        )?;
-        let errors = &self.errors;
-        writeln!(
-            f,
-            "  errors        connect {}, timeout {}, closed {}, status {}",
-            errors.connect, errors.timeout, errors.closed, errors.status
-        )?;
-        for row in self.answered_by.iter().filter(|row| row.version != "-") {
-            writeln!(
-                f,
-                "  answered by   version {} ({})  {:>9}  {:6.2} %",
-                row.version,
-                row.role,
-                row.requests,
-                100.0 * per(row.requests as f64, self.statuses.success as f64)
-            )?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Display for Swaps {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let versions: Vec<String> = self.versions.iter().map(u64::to_string).collect();
-        writeln!(
-            f,
-            "  swaps         {} between versions {}; p50 {}, max {}; {} failed",
-            self.done,
-            versions.join(" and "),
-            Micros(self.time.p50_us),
-            Micros(self.time.max_us),
-            self.failed
-        )?;
-        match &self.first_failure {
-            Some(why) => writeln!(f, "  WARNING       a swap failed: {why}"),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Two runs side by side, the first as the yardstick.
-#[must_use]
-pub fn compare(base: &Report, other: &Report) -> String {
-    let row = |name: &str, of: fn(&Percentiles) -> f64| {
-        let (a, b) = (of(&base.latency), of(&other.latency));
-        let ratio = if a > 0.0 { format!("{:.2}", b / a) } else { "-".to_owned() };
-        format!(
-            "  {name:<12}{:>12}{:>12}{ratio:>8}\n",
-            Micros(a).to_string(),
-            Micros(b).to_string()
-        )
-    };
-    let head = format!("  {:<12}{:>12}{:>12}{:>8}\n", "latency", base.label, other.label, "ratio");
-    let failures = format!("  {:<12}{:>12}{:>12}\n", "failed", base.failed(), other.failed());
-    head + &row("p50", |p| p.p50_us)
-        + &row("p90", |p| p.p90_us)
-        + &row("p99", |p| p.p99_us)
-        + &row("p99.9", |p| p.p999_us)
-        + &row("max", |p| p.max_us)
-        + &failures
-}
-
-impl Report {
-    /// Requests that came due and got no 2xx reply.
-    #[must_use]
-    pub fn failed(&self) -> u64 {
-        self.errors.total() + self.not_sent + self.unfinished
-    }
-}
-
-/// Microseconds in the unit that reads best.
-struct Micros(f64);
-
-impl fmt::Display for Micros {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let us = self.0;
-        if us < 1_000.0 {
-            write!(f, "{us:.1} us")
-        } else if us < 1_000_000.0 {
-            write!(f, "{:.2} ms", us / 1e3)
-        } else {
-            write!(f, "{:.2} s", us / 1e6)
-        }
-    }
-}
-
-fn per(part: f64, whole: f64) -> f64 {
+pub(crate) fn per(part: f64, whole: f64) -> f64 {
     if whole > 0.0 { part / whole } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::compare;
+
+    fn percentiles(us: f64) -> Percentiles {
+        Percentiles {
+            count: 20_000,
+            p50_us: us,
+            p90_us: us * 2.0,
+            p99_us: us * 10.0,
+            p999_us: us * 100.0,
+            max_us: us * 10_000.0,
+        }
+    }
+
+    fn answerer(version: &str, role: &str, requests: u64) -> Answerer {
+        Answerer { version: version.to_owned(), role: role.to_owned(), requests }
+    }
+
+    /// A run in which everything happened.
+    fn eventful() -> Report {
+        let mut report = Report {
+            label: "swap".to_owned(),
+            url: "http://127.0.0.1:8000/predict/churn".to_owned(),
+            arrivals: "poisson".to_owned(),
+            seed: 1,
+            connections: 16,
+            threads: 1,
+            pace: "spin".to_owned(),
+            window_s: 10.0,
+            interrupted: false,
+            rate_asked: 2000.0,
+            rate_achieved: 1998.75,
+            scheduled: 20_012,
+            not_sent: 4,
+            unfinished: 1,
+            latency: percentiles(120.5),
+            service: percentiles(99.0),
+            lag: Percentiles { p99_us: 400.0, ..percentiles(1.0) },
+            statuses: Statuses { success: 20_000, server_error: 2, ..Statuses::default() },
+            errors: Errors { connect: 0, timeout: 3, closed: 2, status: 2 },
+            answered_by: vec![
+                answerer("1", "champion", 15_000),
+                answerer("2", "canary", 5_000),
+                answerer("-", "-", 0),
+            ],
+            reply_bytes_mean: 141.6,
+            swaps: Some(Swaps {
+                versions: vec![1, 2],
+                done: 49,
+                failed: 1,
+                first_failure: Some("503".to_owned()),
+                time: percentiles(300.0),
+            }),
+            warnings: Vec::new(),
+        };
+        report.warnings = report.doubts();
+        report
+    }
+
+    #[test]
+    fn text_is_the_golden_one() {
+        let base = Report { label: "steady".to_owned(), latency: percentiles(100.0), ..eventful() };
+        let text = format!("{}\n{}", eventful(), compare(&base, &eventful()));
+        assert_eq!(text, include_str!("../tests/golden/report.txt"), "got:\n{text}");
+    }
+
+    #[test]
+    fn a_quiet_run_has_no_warning_and_a_late_generator_has_one() {
+        let quiet = Report {
+            not_sent: 0,
+            unfinished: 0,
+            errors: Errors::default(),
+            lag: percentiles(0.5),
+            ..eventful()
+        };
+        assert_eq!(quiet.doubts(), [""; 0]);
+        // Short beside a long latency is fine; long is never.
+        let slow = Report { latency: percentiles(10_000.0), ..quiet.clone() };
+        let lag = |p99_us| Percentiles { p99_us, ..percentiles(0.5) };
+        assert_eq!(Report { lag: lag(900.0), ..slow.clone() }.doubts().len(), 0);
+        assert_eq!(Report { lag: lag(1_100.0), ..slow }.doubts().len(), 1);
+        assert_eq!(Report { lag: lag(900.0), ..quiet }.doubts().len(), 1);
+    }
+
+    #[test]
+    fn json_carries_the_figures_under_their_units() {
+        let json = serde_json::to_value(eventful()).unwrap();
+        assert_eq!(json["latency"]["p999_us"], 12_050.0);
+        assert_eq!(json["statuses"]["2xx"], 20_000);
+        assert_eq!(json["errors"]["timeout"], 3);
+        assert_eq!(json["swaps"]["done"], 49);
+    }
+
+    #[test]
+    fn nothing_measured_is_zeros_not_a_panic() {
+        let empty = Histogram::<u64>::new(3).unwrap();
+        assert_eq!(Percentiles::of(&empty), Percentiles::default());
+        let nothing = Report { latency: Percentiles::default(), ..eventful() };
+        assert!(compare(&nothing, &nothing).contains('-'));
+    }
 }
