@@ -23,7 +23,7 @@ const TOKEN_VARIABLE: &str = "FORESHADOW_ADMIN_TOKEN";
 pub(crate) fn run(args: &RunArgs) -> Result<(), Error> {
     let load = args.load.load(&args.url)?;
     let stop = Stop::default();
-    stop.on_ctrl_c()?;
+    stop.on_signals()?;
     let outcome = load::run(&load, &stop, &mut progress)?;
     let report = Report::new("run", &load, &outcome);
     say(&report.to_string())?;
@@ -35,7 +35,7 @@ pub(crate) fn scenario(args: &ScenarioArgs) -> Result<(), Error> {
     let load = args.load.load(&url)?;
     let mut admin = Admin::new(&args.admin, &args.model, token(args)?.as_deref())?;
     let stop = Stop::default();
-    stop.on_ctrl_c()?;
+    stop.on_signals()?;
     let finished = play(&plot(args), &load, &mut admin, &stop, &mut progress)?;
     for report in &finished.reports {
         say(&format!("{report}\n"))?;

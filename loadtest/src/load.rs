@@ -29,7 +29,7 @@ const OPENING: Duration = Duration::from_millis(250);
 /// How often the end of what is in flight is looked for.
 const DRAIN_LOOK: Duration = Duration::from_millis(1);
 /// How many overdue requests are queued in one go before connections run.
-const BURST: u64 = 32;
+const BURST: usize = 32;
 
 /// What to send, how fast, for how long.
 #[derive(Clone, Debug)]
@@ -63,6 +63,8 @@ pub struct Load {
 pub struct Outcome {
     /// Figures of all threads.
     pub measure: Measure,
+    /// The measured window; shorter than asked if it was interrupted.
+    pub window: Duration,
     /// From the start of the measured window until everything had ended.
     pub elapsed: Duration,
     /// Whether it was stopped before the schedule's end.
@@ -107,13 +109,22 @@ pub fn run(load: &Load, stop: &Stop, progress: &mut dyn FnMut(&str)) -> Result<O
             std::thread::Builder::new()
                 .name(format!("load-{thread}"))
                 .spawn_scoped(scope, drive)
-                .map_err(|error| Error::new(format!("cannot start a thread: {error}")))?;
+                .map_err(|error| Error::new(format!("cannot start a thread: {error}")))
+                .inspect_err(|_| stop.end())?;
         }
         drop(done);
-        collect(&results, &live, start, progress)
+        // The scope waits for the threads: those that run must not go on alone.
+        collect(&results, &live, start, progress).inspect_err(|_| stop.end())
     })?;
-    let elapsed = Instant::now().saturating_duration_since(start + load.warmup);
-    Ok(Outcome { measure, elapsed, interrupted: stop.is_asked() })
+    let begin = start + load.warmup;
+    let end = begin + load.window;
+    let cut = stop.asked_at().filter(|asked| *asked < end);
+    Ok(Outcome {
+        measure,
+        window: cut.unwrap_or(end).saturating_duration_since(begin),
+        elapsed: begin.elapsed(),
+        interrupted: cut.is_some(),
+    })
 }
 
 fn check(load: &Load) -> Result<(), Error> {
@@ -200,14 +211,14 @@ fn drive(
 async fn send(load: &Load, thread: u32, start: Instant, pacer: &Pacer, lane: &Lane, stop: &Stop) {
     // Threads take turns through the bodies.
     let numbers = (u64::from(thread)..).step_by(load.threads as usize);
-    for (number, offset) in numbers.zip(load.arrivals(thread)) {
+    for (count, (number, offset)) in numbers.zip(load.arrivals(thread)).enumerate() {
         let due = start + offset;
         pacer.until(due, stop).await;
         if stop.is_asked() {
             return;
         }
         lane.came_due(Job { number, due, measured: offset >= load.warmup });
-        if number % BURST == 0 {
+        if count % BURST == 0 {
             tokio::task::yield_now().await;
         }
     }

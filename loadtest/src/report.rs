@@ -3,8 +3,6 @@
 //! Whatever could bend a figure stands beside it: requests that were not sent,
 //! not answered, or sent late are warnings, not footnotes.
 
-use std::time::Duration;
-
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
@@ -40,7 +38,7 @@ impl Percentiles {
     /// Of a histogram in nanoseconds; zeros if it is empty.
     #[must_use]
     pub fn of(histogram: &Histogram<u64>) -> Self {
-        let us = |nanos: u64| Duration::from_nanos(nanos).as_secs_f64() * 1e6;
+        let us = |nanos: u64| nanos as f64 / 1e3;
         let at = |quantile| us(histogram.value_at_quantile(quantile));
         Self {
             count: histogram.len(),
@@ -147,9 +145,8 @@ impl Report {
         let [informational, success, redirection, client_error, server_error] = measure.statuses;
         let statuses = Statuses { informational, success, redirection, client_error, server_error };
         let replies: u64 = measure.statuses.iter().sum();
-        // An early end cuts the window; a late reply lengthens the run.
-        let span =
-            if outcome.interrupted { outcome.elapsed } else { outcome.elapsed.max(load.window) };
+        // A reply after the window must not count as if it had come in it.
+        let span = outcome.elapsed.max(outcome.window);
         let mut answered_by = measure.answerers.clone();
         answered_by.sort_by(|a, b| b.requests.cmp(&a.requests).then(a.version.cmp(&b.version)));
         let mut report = Self {
@@ -164,7 +161,7 @@ impl Report {
             connections: load.connections,
             threads: load.threads,
             pace: load.pace.to_string(),
-            window_s: span.min(load.window).as_secs_f64(),
+            window_s: outcome.window.as_secs_f64(),
             interrupted: outcome.interrupted,
             rate_asked: load.rate,
             rate_achieved: per(success as f64, span.as_secs_f64()),

@@ -123,6 +123,26 @@ fn canary_goes_up_in_steps_and_out_again() {
 }
 
 #[test]
+fn stopped_scenario_skips_what_is_left_and_puts_the_plan_back() {
+    let (server, plan) = gateway(Value::Null);
+    let load = load_on(&server.url("/predict/churn"));
+    let mut admin = Admin::new(&server.url(""), "churn", Some("secret")).unwrap();
+    let scenario = Scenario::Canary { version: Some(2), weights: vec![5.0, 50.0] };
+    let stop = Stop::default();
+    let mut stop_in_first_step = |line: &str| {
+        if line == "canary 5%" {
+            stop.ask();
+        }
+    };
+    let finished = play(&scenario, &load, &mut admin, &stop, &mut stop_in_first_step).unwrap();
+    finished.put_back.unwrap();
+    assert_eq!(finished.reports.len(), 1);
+    assert!(finished.reports[0].interrupted);
+    let changes = &plan.lock().unwrap().changes;
+    assert_eq!(*changes, [r#"PUT {"version":2,"weight":"5%"}"#, "DELETE null"]);
+}
+
+#[test]
 fn failed_swaps_are_counted_with_their_reason_and_the_plan_is_put_back() {
     let (server, plan) = gateway(Value::Null);
     let every = Duration::from_millis(50);
