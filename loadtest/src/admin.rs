@@ -31,6 +31,8 @@ pub struct ModelState {
     pub champion: u64,
     /// The version that answers a part, if there is one.
     pub canary: Option<Canary>,
+    /// Versions that run on copies; one that is promoted leaves this role.
+    pub shadows: Vec<u64>,
     /// Versions that may answer, ascending.
     pub ready: Vec<u64>,
 }
@@ -55,20 +57,18 @@ impl ModelState {
             .ok_or_else(|| Error::new("the model has no champion (plan.champion.version)"))?;
         let canary = number(&plan["canary"]["version"])
             .map(|version| Canary { version, weight: plan["canary"]["weight"].clone() });
-        let versions = model["versions"].as_array().map_or(&[][..], Vec::as_slice);
-        let is_ready = |version: &&Value| version["state"] == "ready";
-        let mut ready: Vec<u64> =
-            versions.iter().filter(is_ready).filter_map(|v| number(&v["version"])).collect();
-        ready.sort_unstable();
-        Ok(Self { champion, canary, ready })
+        let shadows = versions_in(&plan["shadows"], |_| true);
+        let ready = versions_in(&model["versions"], |version| version["state"] == "ready");
+        Ok(Self { champion, canary, shadows, ready })
     }
 
     /// A version to change over to: the canary's, else the highest that is
-    /// ready and not champion.
+    /// ready and has no role.
     #[must_use]
     pub fn other(&self) -> Option<u64> {
-        let highest = || self.ready.iter().rev().find(|version| **version != self.champion);
-        self.canary.as_ref().map(|canary| canary.version).or_else(|| highest().copied())
+        let idle = |version: &&u64| **version != self.champion && !self.shadows.contains(version);
+        let highest = || self.ready.iter().rev().find(idle).copied();
+        self.canary.as_ref().map(|canary| canary.version).or_else(highest)
     }
 }
 
@@ -247,6 +247,15 @@ fn bearer(token: &str) -> Result<HeaderValue, Error> {
     Ok(value)
 }
 
+/// The versions of a list's entries that qualify, ascending.
+fn versions_in(list: &Value, qualifies: fn(&Value) -> bool) -> Vec<u64> {
+    let entries = list.as_array().map_or(&[][..], Vec::as_slice);
+    let versions = entries.iter().filter(|entry| qualifies(entry));
+    let mut versions: Vec<u64> = versions.filter_map(|entry| number(&entry["version"])).collect();
+    versions.sort_unstable();
+    versions
+}
+
 /// A version, written as a number or as a string of digits.
 fn number(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_str()?.parse().ok())
@@ -259,18 +268,24 @@ mod tests {
     #[test]
     fn state_is_read_from_the_models_description() {
         let model = json!({
-            "plan": { "champion": { "version": 1 }, "canary": { "version": 2, "weight": "10%" } },
+            "plan": {
+                "champion": { "version": 1 },
+                "canary": { "version": 2, "weight": "10%" },
+                "shadows": [{ "version": 4, "sample": "100%" }],
+            },
             "versions": [
+                { "version": 4, "state": "ready" },
                 { "version": 3, "state": "ready" },
                 { "version": 2, "state": "ready" },
                 { "version": 1, "state": "ready" },
-                { "version": 4, "state": "failed" },
+                { "version": 5, "state": "failed" },
             ],
         });
         let state = ModelState::read(&model).unwrap();
         assert_eq!(state.champion, 1);
         assert_eq!(state.canary, Some(Canary { version: 2, weight: json!("10%") }));
-        assert_eq!(state.ready, [1, 2, 3]);
+        assert_eq!(state.ready, [1, 2, 3, 4]);
+        assert_eq!(state.shadows, [4]);
         assert_eq!(state.other(), Some(2));
         assert_eq!(ModelState { canary: None, ..state }.other(), Some(3));
     }

@@ -66,10 +66,12 @@ pub fn play(
                 Some(versions) => *versions,
                 None => [found.champion, second_version(&found)?],
             };
+            no_shadow(&found, &versions)?;
             stage.swap(admin, versions, *every)
         }
         Scenario::Canary { version, weights } => {
             let version = version.map_or_else(|| second_version(&found), Ok)?;
+            no_shadow(&found, &[version])?;
             stage.canary(admin, version, weights)
         }
     };
@@ -85,10 +87,22 @@ pub fn play(
 fn second_version(found: &ModelState) -> Result<u64, Error> {
     found.other().ok_or_else(|| {
         Error::new(format!(
-            "version {} is the only one that is ready; push a second one first",
+            "no version is ready beside champion {} and the shadows; push one first",
             found.champion
         ))
     })
+}
+
+/// A shadow that is promoted or made canary leaves the shadow role, and
+/// shadows are not put back.
+fn no_shadow(found: &ModelState, versions: &[u64]) -> Result<(), Error> {
+    match versions.iter().find(|version| found.shadows.contains(version)) {
+        None => Ok(()),
+        Some(version) => Err(Error::new(format!(
+            "version {version} is a shadow and would leave that role; take another version, or \
+             remove the shadow first"
+        ))),
+    }
 }
 
 struct Stage<'a> {

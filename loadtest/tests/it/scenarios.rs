@@ -66,8 +66,16 @@ fn handle(plan: &mut Plan, request: &Request<Bytes>) -> Reply {
 
 fn describe(plan: &Plan) -> Value {
     json!({
-        "plan": { "champion": { "version": plan.champion }, "canary": plan.canary },
-        "versions": [{ "version": 1, "state": "ready" }, { "version": 2, "state": "ready" }],
+        "plan": {
+            "champion": { "version": plan.champion },
+            "canary": plan.canary,
+            "shadows": [{ "version": 3, "sample": "100%" }],
+        },
+        "versions": [
+            { "version": 1, "state": "ready" },
+            { "version": 2, "state": "ready" },
+            { "version": 3, "state": "ready" },
+        ],
     })
 }
 
@@ -163,4 +171,19 @@ fn refused_token_is_reported_before_any_load() {
     let error = error.unwrap_err().to_string();
     assert!(error.contains("401") && error.contains("token"), "{error}");
     assert!(!error.contains("wrong"), "{error}");
+}
+
+#[test]
+fn shadows_are_left_alone() {
+    let (server, plan) = gateway(Value::Null);
+    let load = load_on(&server.url("/predict/churn"));
+    let mut admin = Admin::new(&server.url(""), "churn", Some("secret")).unwrap();
+    for scenario in [
+        Scenario::Swap { versions: Some([1, 3]), every: Duration::from_millis(50) },
+        Scenario::Canary { version: Some(3), weights: vec![5.0] },
+    ] {
+        let error = play(&scenario, &load, &mut admin, &Stop::default(), &mut |_| {}).unwrap_err();
+        assert!(error.to_string().contains("version 3 is a shadow"), "{error}");
+    }
+    assert!(plan.lock().unwrap().changes.is_empty());
 }
