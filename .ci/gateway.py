@@ -3,13 +3,16 @@
 
     gateway.py --binary target/release/foreshadow -- CMD … '{inference}' '{admin}'
 
-`{inference}` and `{admin}` in the command become the gateway's addresses. The
-exit code is the command's; the gateway must end with 0 on SIGTERM.
+`{inference}` and `{admin}` in the command become the gateway's addresses, and
+`{models}` its folder: models/, or with --scratch a copy that the command may
+write to. The exit code is the command's; the gateway must end with 0 on SIGTERM.
 """
 
 import argparse
 import os
+import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,10 +25,10 @@ import urllib.request
 READY_SECONDS = 60
 
 
-def start(binary, environment):
+def start(binary, models, environment):
     """Starts the gateway on ports of the system's choice; returns it and its addresses."""
     gateway = subprocess.Popen(
-        [binary, "serve", "--models", "models"],
+        [binary, "serve", "--models", str(models)],
         env=environment,
         stdout=subprocess.PIPE,
         text=True,
@@ -59,18 +62,22 @@ def wait_until_ready(gateway, base):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--binary", required=True)
+    parser.add_argument("--scratch", action="store_true")
     parser.add_argument("command", nargs="+")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as state:
+    with tempfile.TemporaryDirectory() as folder:
+        state, models = pathlib.Path(folder, "state"), pathlib.Path("models")
+        if arguments.scratch:
+            models = shutil.copytree(models, pathlib.Path(folder, "models"))
         environment = os.environ | {
             "FORESHADOW_SERVER_LISTEN": "127.0.0.1:0",
             "FORESHADOW_ADMIN_LISTEN": "127.0.0.1:0",
-            "FORESHADOW_REPOSITORY_STATE": state,
+            "FORESHADOW_REPOSITORY_STATE": str(state),
         }
-        gateway, addresses = start(arguments.binary, environment)
+        gateway, addresses = start(arguments.binary, models, environment)
         try:
             wait_until_ready(gateway, addresses["inference"])
-            command = [part.format(**addresses) for part in arguments.command]
+            command = [part.format(models=models, **addresses) for part in arguments.command]
             code = subprocess.run(command, check=False).returncode
         finally:
             gateway.send_signal(signal.SIGTERM)
