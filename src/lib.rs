@@ -51,8 +51,13 @@
 //! 9. Metric series of a retired version are removed.
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may"))]
 
+pub mod app;
+pub mod cli;
+pub mod config;
 pub mod engine;
 pub mod error;
+#[cfg(test)]
+mod golden;
 pub mod registry;
 pub mod routing;
 pub mod serving;

@@ -1,0 +1,218 @@
+//! The command line: `serve` and the clients of the admin API.
+//!
+//! One file for each subcommand. A client command knows the gateway through
+//! its admin API only, never through the process's own state, so that it
+//! works against any gateway.
+//!
+//! Exit codes: 0 done; 1 refused or failed; 2 wrong usage or wrong settings.
+
+mod canary;
+mod client;
+mod compare;
+mod failure;
+mod figures;
+mod history;
+mod models;
+mod output;
+mod preflight;
+mod promote;
+mod push;
+mod reply;
+mod rollback;
+mod serve;
+mod shadow;
+mod show;
+mod table;
+mod trial;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::types::{ModelName, VersionId};
+use client::{ChangeArgs, ClientArgs};
+use failure::Failure;
+
+const EXAMPLES: &str = "\
+Examples:
+  foreshadow                                     serve ./models with defaults
+  foreshadow serve --models /srv/models --listen 0.0.0.0:8000
+  foreshadow serve --config gateway.toml --check-config
+  foreshadow models                              what is there, and who answers
+  foreshadow canary churn 2 --weight 5%          send 5 % of the requests to version 2
+  foreshadow try churn --rate 200 --for 30s      send the sample's rows and compare
+  foreshadow promote churn 2 --reason \"5 % looked good for a day\"
+
+Every setting can come from the environment too (FORESHADOW_SERVER_LISTEN, …);
+`foreshadow serve --check-config` prints them all with their meaning.";
+
+/// A low-latency serving gateway for ONNX models, with champion, canary and
+/// shadow on the real traffic. Without a command it serves.
+#[derive(Debug, Parser)]
+#[command(name = "foreshadow", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(flatten)]
+    serve: serve::ServeArgs,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::ServeArgs),
+    Models(models::ModelsArgs),
+    Show(show::ShowArgs),
+    Canary(canary::CanaryArgs),
+    Shadow(shadow::ShadowArgs),
+    Promote(promote::PromoteArgs),
+    Rollback(rollback::RollbackArgs),
+    Compare(compare::CompareArgs),
+    History(history::HistoryArgs),
+    Try(trial::TryArgs),
+    Push(push::PushArgs),
+    /// Tries one artifact under limits; started by the gateway itself.
+    #[command(hide = true)]
+    Preflight,
+}
+
+/// Parses the process's arguments and carries them out.
+#[must_use]
+pub fn main() -> ExitCode {
+    // Prints help or the usage error itself, and exits with 0 or 2.
+    let cli = Cli::parse();
+    match cli.command.unwrap_or(Command::Serve(cli.serve)) {
+        Command::Serve(args) => serve::run(&args),
+        Command::Preflight => preflight::run(),
+        command => exit_code(run_client(command)),
+    }
+}
+
+fn exit_code(result: Result<(), Failure>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output::complain(&failure.to_string());
+            failure.exit_code()
+        }
+    }
+}
+
+/// Client commands wait for one answer at a time: one thread is enough.
+fn run_client(command: Command) -> Result<(), Failure> {
+    if let Command::Push(args) = &command {
+        return push::run(args);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| Failure::failed(format!("no runtime: {e}")))?;
+    runtime.block_on(async {
+        match command {
+            Command::Models(args) => models::run(&args).await,
+            Command::Show(args) => show::run(&args).await,
+            Command::Canary(args) => canary::run(&args).await,
+            Command::Shadow(args) => shadow::run(&args).await,
+            Command::Promote(args) => promote::run(&args).await,
+            Command::Rollback(args) => rollback::run(&args).await,
+            Command::Compare(args) => compare::run(&args).await,
+            Command::History(args) => history::run(&args).await,
+            Command::Try(args) => trial::run(&args).await,
+            Command::Serve(_) | Command::Push(_) | Command::Preflight => Ok(()),
+        }
+    })
+}
+
+/// A model, for commands that need nothing else.
+#[derive(Debug, Args)]
+struct ModelArg {
+    /// The model's name.
+    model: ModelName,
+}
+
+/// A model and one of its versions.
+#[derive(Debug, Args)]
+struct VersionArg {
+    /// The model's name.
+    model: ModelName,
+    /// The version's number.
+    version: VersionId,
+}
+
+/// What every command has that changes something.
+#[derive(Debug, Args)]
+struct ChangeOptions {
+    #[command(flatten)]
+    client: ClientArgs,
+    #[command(flatten)]
+    change: ChangeArgs,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+    use crate::golden;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_texts_are_golden() {
+        let mut command = Cli::command();
+        command.build();
+        golden::check("cli/foreshadow.txt", &command.render_long_help().to_string());
+        for sub in command.get_subcommands_mut().filter(|sub| !sub.is_hide_set()) {
+            let name = sub.get_name().to_owned();
+            if name != "help" {
+                golden::check(&format!("cli/{name}.txt"), &sub.render_long_help().to_string());
+            }
+        }
+    }
+
+    #[test]
+    fn commands_are_taken_and_mistakes_are_refused() {
+        for good in [
+            "",
+            "--models m --check-config",
+            "serve --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 --state s --config f",
+            "models --json",
+            "show churn 2",
+            "canary churn 2 --weight 5%",
+            "canary churn --off --reason r --actor a",
+            "shadow churn 3",
+            "shadow churn 3 --sample 10%",
+            "shadow churn 3 --off",
+            "promote churn 2",
+            "rollback churn",
+            "compare churn --worst",
+            "history",
+            "history churn --limit 5",
+            "try churn --rate 200 --for 30s --rows f",
+            "push churn model.onnx --version-file v.toml --models m",
+            "preflight",
+        ] {
+            let args = std::iter::once("foreshadow").chain(good.split_whitespace());
+            assert!(Cli::try_parse_from(args).is_ok(), "{good:?}");
+        }
+        for bad in [
+            "serv",
+            "--models m models",
+            "show a/b",
+            "show churn 0",
+            "canary churn 2",
+            "canary churn --weight 5%",
+            "canary churn 2 --weight 101%",
+            "canary churn 2 --weight 5% --off",
+            "shadow churn",
+            "shadow churn 3 --off --sample 5%",
+            "history churn --limit 0",
+            "try churn --rate 0",
+            "try churn --for soon",
+            "models --admin ftp://x",
+        ] {
+            let args = std::iter::once("foreshadow").chain(bad.split_whitespace());
+            assert!(Cli::try_parse_from(args).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! From layers of raw values to a [`Config`] that needs no further checks.
+
+use std::net::SocketAddr;
+
+use super::kinds::{Kind, Positive};
+use super::raw::{self, Layers, Source, Value};
+use super::{Admin, Config, KEYS, Problems, Sources, Token, env};
+
+/// Takes values out of the layers and gathers what is wrong with them.
+pub(super) struct Reader<'a> {
+    layers: &'a Layers,
+    problems: Vec<String>,
+}
+
+pub(super) fn load(sources: &Sources) -> Result<Config, Problems> {
+    let (mut layers, mut problems) = (Layers::default(), Vec::new());
+    let file =
+        sources.file.clone().or_else(|| env::config_file(&sources.environment).map(Into::into));
+    if let Some(file) = &file {
+        raw::read_file(file, &mut layers, &mut problems);
+    }
+    env::read(&sources.environment, &mut layers, &mut problems);
+    for flag in &sources.flags {
+        let value = Value::Plain(flag.value.clone());
+        layers.set(flag.key.to_owned(), value, Source::Flag(flag.flag));
+    }
+    let mut reader = Reader { layers: &layers, problems };
+    let config = Config::read(&mut reader);
+    let config = config.map(|config| reader.check(config));
+    match config {
+        Some(config) if reader.problems.is_empty() => Ok(config),
+        _ => Err(Problems(reader.problems)),
+    }
+}
+
+impl Reader<'_> {
+    /// One setting, from its highest layer; `None` if it is wrong.
+    pub(super) fn read<T: Kind>(&mut self, section: &str, name: &str) -> Option<T> {
+        let key = KEYS.iter().find(|key| key.section == section && key.name == name);
+        let key = key.expect("the table that declares the fields declares the keys");
+        let default = || (Value::Plain(key.default.to_owned()), Source::Default);
+        let (value, source) = self.layers.get(&key.path()).cloned().unwrap_or_else(default);
+        let parsed = T::parse(&value).and_then(|parsed| {
+            let refused = key.positive == Positive::Yes && parsed.is_zero();
+            if refused { Err("more than zero".to_owned()) } else { Ok(parsed) }
+        });
+        parsed
+            .map_err(|expected| {
+                let path = key.path();
+                let got = if T::SECRET { String::new() } else { format!(", got {value}") };
+                self.problems.push(format!("{source}: {path}: expected {expected}{got}"));
+            })
+            .ok()
+    }
+
+    /// What concerns more than one setting.
+    fn check(&mut self, mut config: Config) -> Config {
+        self.check_listeners(&config);
+        config.admin.token = self.token(&config.admin);
+        let open = config.admin.token.is_none() && config.admin.token_file.is_none();
+        if open && !config.admin.listen.ip().is_loopback() {
+            let at = self.source("admin.listen");
+            self.problems.push(format!(
+                "{at}: admin.listen: {} can be reached from other machines, so a token is \
+                 required: set FORESHADOW_ADMIN_TOKEN or admin.token_file, or listen on 127.0.0.1",
+                config.admin.listen
+            ));
+        }
+        config
+    }
+
+    fn check_listeners(&mut self, config: &Config) {
+        let (a, b) = (config.server.listen, config.admin.listen);
+        if clash(a, b) {
+            let (at, other) = (self.source("admin.listen"), self.source("server.listen"));
+            self.problems.push(format!(
+                "{at}: admin.listen: expected another port than server.listen ({a}, {other}), got {b}"
+            ));
+        }
+    }
+
+    /// The token, from its setting or its file.
+    fn token(&mut self, admin: &Admin) -> Option<Token> {
+        match (&admin.token, &admin.token_file) {
+            (Some(_), Some(_)) => {
+                let (one, other) = (self.source("admin.token"), self.source("admin.token_file"));
+                self.problems.push(format!(
+                    "{one}: admin.token: expected either this or admin.token_file ({other}), got both"
+                ));
+                None
+            }
+            (token, None) => token.clone(),
+            (None, Some(file)) => {
+                let token = Token::read(file);
+                let at = self.source("admin.token_file");
+                token.map_err(|e| self.problems.push(format!("{at}: admin.token_file: {e}"))).ok()
+            }
+        }
+    }
+
+    fn source(&self, path: &str) -> Source {
+        self.layers.get(path).map_or(Source::Default, |(_, source)| source.clone())
+    }
+}
+
+/// Whether two listeners cannot both have their port.
+fn clash(a: SocketAddr, b: SocketAddr) -> bool {
+    let any = a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() != 0 && a.port() == b.port() && (any || a.ip() == b.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+    use std::time::Duration;
+
+    use super::super::{FlagValue, LogFormat};
+    use super::*;
+    use crate::golden;
+
+    /// Settings from a file's text, variables and flags.
+    fn load_from(
+        file: &str,
+        variables: &[(&str, &str)],
+        flags: &[(&'static str, &'static str, &str)],
+    ) -> Result<Config, Problems> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f.toml");
+        std::fs::write(&path, file).unwrap();
+        let pair = |(name, value): &(&str, &str)| (OsString::from(name), OsString::from(value));
+        let flag = |(key, flag, value): &(&'static str, &'static str, &str)| FlagValue {
+            key,
+            flag,
+            value: (*value).to_owned(),
+        };
+        let result = Config::load(&Sources {
+            file: Some(path),
+            environment: variables.iter().map(pair).collect(),
+            flags: flags.iter().map(flag).collect(),
+        });
+        let here = format!("{}/", folder.path().display());
+        result.map_err(|problems| {
+            Problems(problems.0.iter().map(|line| line.replace(&here, "")).collect())
+        })
+    }
+
+    fn problem(file: &str, variables: &[(&str, &str)]) -> String {
+        let problems = load_from(file, variables, &[]).unwrap_err();
+        assert_eq!(problems.lines().len(), 1, "{problems}");
+        problems.lines()[0].clone()
+    }
+
+    #[test]
+    fn the_defaults_pass_and_read_back() {
+        let config = Config::load(&Sources::default()).unwrap();
+        let text = config.to_toml();
+        golden::check("config.toml", &text);
+        assert_eq!(load_from(&text, &[], &[]).unwrap(), config);
+    }
+
+    #[test]
+    fn flag_goes_before_environment_before_file_before_default() {
+        let file = "[server]\ngrace = \"1s\"\nlisten = \"127.0.0.1:1\"\nheaders_max = 7\n";
+        let variables =
+            [("FORESHADOW_SERVER_LISTEN", "127.0.0.1:2"), ("FORESHADOW_SERVER_GRACE", "2s")];
+        let flags = [("server.listen", "--listen", "127.0.0.1:3")];
+        let server = load_from(file, &variables, &flags).unwrap().server;
+        assert_eq!(server.listen.port(), 3);
+        assert_eq!(server.grace, Duration::from_secs(2));
+        assert_eq!(server.headers_max, 7);
+        assert_eq!(server.body_max.get(), 64 << 20);
+    }
+
+    #[test]
+    fn every_setting_can_come_from_the_environment() {
+        let mut variables: Vec<_> =
+            KEYS.iter().map(|key| (key.variable(), key.default.to_owned())).collect();
+        variables.push(("FORESHADOW_LOG_FORMAT".into(), "json".into()));
+        variables.push(("FORESHADOW_ADMIN_ALLOWED_HOSTS".into(), "a.example, B".into()));
+        let variables: Vec<_> =
+            variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let config = load_from("", &variables, &[]).unwrap();
+        assert_eq!(config.log.format, LogFormat::Json);
+        assert_eq!(config.admin.allowed_hosts.names(), ["a.example", "b"]);
+    }
+
+    #[test]
+    fn all_problems_come_at_once_each_with_its_place() {
+        let file =
+            "[server]\ngrace = 30\nlisen = 1\n\n[shadows]\nx = 1\n[execution]\nqueue_max = 0\n";
+        let variables = [("FORESHADOW_LOG_LEVEL", "loud"), ("FORESHADOW_SERVER_LISEN", "x")];
+        let flags = [("server.listen", "--listen", "nowhere")];
+        let problems = load_from(file, &variables, &flags).unwrap_err().to_string();
+        for expected in [
+            "7 problems",
+            "f.toml:3: unknown key \"lisen\" in [server]; keys: listen, grace",
+            "f.toml:5: unknown section [shadows]; sections: server, admin",
+            "f.toml:2: server.grace: expected a duration",
+            "got the integer 30",
+            "f.toml:8: execution.queue_max: expected more than zero, got the integer 0",
+            "FORESHADOW_LOG_LEVEL: log.level: expected one of error, warn, info, debug, trace, got \"loud\"",
+            "FORESHADOW_SERVER_LISEN: unknown variable; known: FORESHADOW_SERVER_LISTEN",
+            "--listen: server.listen: expected an IP address and a port",
+        ] {
+            assert!(problems.contains(expected), "{expected:?} is not in {problems}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_toml_is_told_with_its_line() {
+        let line = problem("[log]\nlevel = \"info\n", &[]);
+        assert!(line.starts_with("f.toml:2: "), "{line}");
+    }
+
+    #[test]
+    fn a_port_is_taken_once() {
+        for (a, b, clashes) in [
+            ("127.0.0.1:9000", "127.0.0.1:9000", true),
+            ("0.0.0.0:9000", "127.0.0.1:9000", true),
+            ("127.0.0.1:0", "127.0.0.1:0", false),
+            ("127.0.0.1:9000", "127.0.0.1:9001", false),
+            ("127.0.0.2:9000", "127.0.0.1:9000", false),
+        ] {
+            let file = format!("[server]\nlisten = {a:?}\n[admin]\nlisten = {b:?}\n");
+            let result = load_from(&file, &[], &[]);
+            assert_eq!(result.is_err(), clashes, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn an_admin_address_beyond_loopback_needs_a_token() {
+        let file = "[admin]\nlisten = \"0.0.0.0:8002\"\n";
+        let line = problem(file, &[]);
+        assert!(line.starts_with("f.toml:2: admin.listen: 0.0.0.0:8002 can be reached"), "{line}");
+        let config = load_from(file, &[("FORESHADOW_ADMIN_TOKEN", "0123456789abcdef")], &[]);
+        assert_eq!(config.unwrap().admin.token.unwrap().reveal(), "0123456789abcdef");
+    }
+
+    #[test]
+    fn a_token_is_never_shown() {
+        let line = problem("", &[("FORESHADOW_ADMIN_TOKEN", "short")]);
+        assert!(line.contains("at least 16") && !line.contains("short\""), "{line}");
+        let config = load_from("", &[("FORESHADOW_ADMIN_TOKEN", "0123456789abcdef")], &[]).unwrap();
+        for shown in [config.to_toml(), format!("{config:?}")] {
+            assert!(!shown.contains("0123456789abcdef"), "{shown}");
+        }
+        assert!(config.to_toml().contains("# token = (set, not shown)"));
+    }
+
+    #[test]
+    fn a_token_file_is_read_and_excludes_a_token() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        std::fs::write(&path, "0123456789abcdef\n").unwrap();
+        let path = path.to_str().unwrap();
+        let config = load_from("", &[("FORESHADOW_ADMIN_TOKEN_FILE", path)], &[]).unwrap();
+        assert_eq!(config.admin.token.unwrap().reveal(), "0123456789abcdef");
+        let both =
+            [("FORESHADOW_ADMIN_TOKEN_FILE", path), ("FORESHADOW_ADMIN_TOKEN", "0123456789abcdeg")];
+        assert!(problem("", &both).contains("either this or admin.token_file"));
+        let missing = [("FORESHADOW_ADMIN_TOKEN_FILE", "/nonexistent/token")];
+        assert!(problem("", &missing).contains("/nonexistent/token cannot be read"));
+    }
+}

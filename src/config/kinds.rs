@@ -1,0 +1,274 @@
+//! How each kind of value is read from text or TOML, and written back.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::raw::Value;
+use super::{ByteSize, TOKEN_CHARS_MIN, Token};
+
+/// The largest count: above it a setting is a slip, and would only show as
+/// memory that cannot be had.
+const COUNT_MAX: usize = 1_000_000;
+/// The most threads that a pool may be given.
+const THREADS_MAX: usize = 1024;
+/// The longest duration; far from where a clock overflows.
+const DURATION_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Whether zero is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Positive {
+    /// Zero is refused.
+    Yes,
+    /// Zero means something.
+    No,
+}
+
+/// A kind of value. Errors say what was expected, and nothing else.
+pub(super) trait Kind: Sized {
+    /// Whether the value must not be shown, not even in an error.
+    const SECRET: bool = false;
+
+    /// Reads it.
+    fn parse(value: &Value) -> Result<Self, String>;
+
+    /// As TOML; `None` for what is not set or not to be shown.
+    fn to_toml(&self) -> Option<String>;
+
+    /// Whether it is zero.
+    fn is_zero(&self) -> bool {
+        false
+    }
+}
+
+/// Text as TOML.
+fn quoted(text: &str) -> Option<String> {
+    Some(toml::Value::from(text).to_string())
+}
+
+impl Kind for SocketAddr {
+    fn parse(value: &Value) -> Result<Self, String> {
+        let expected = || "an IP address and a port, such as \"127.0.0.1:8000\"".to_owned();
+        value.text().and_then(|text| text.parse().ok()).ok_or_else(expected)
+    }
+
+    fn to_toml(&self) -> Option<String> {
+        quoted(&self.to_string())
+    }
+}
+
+impl Kind for Duration {
+    fn parse(value: &Value) -> Result<Self, String> {
+        let parsed = value.text().and_then(|text| humantime::parse_duration(text).ok());
+        parsed
+            .filter(|duration| *duration <= DURATION_MAX)
+            .ok_or_else(|| "a duration of at most 30 days, such as \"30s\" or \"200us\"".to_owned())
+    }
+
+    fn to_toml(&self) -> Option<String> {
+        quoted(&humantime::format_duration(*self).to_string())
+    }
+
+    fn is_zero(&self) -> bool {
+        Self::is_zero(self)
+    }
+}
+
+impl Kind for ByteSize {
+    fn parse(value: &Value) -> Result<Self, String> {
+        let parsed = value.text().and_then(|text| text.parse().ok());
+        parsed.ok_or_else(|| ByteSize::EXPECTED.to_owned())
+    }
+
+    fn to_toml(&self) -> Option<String> {
+        quoted(&self.to_string())
+    }
+
+    fn is_zero(&self) -> bool {
+        self.get() == 0
+    }
+}
+
+/// A whole number up to `max`.
+fn count(value: &Value, max: usize) -> Result<usize, String> {
+    let number = match value {
+        Value::Plain(text) => text.parse().ok(),
+        Value::Integer(number) => usize::try_from(*number).ok(),
+        _ => None,
+    };
+    number
+        .filter(|number| *number <= max)
+        .ok_or_else(|| format!("a whole number of at most {max}, without quotes"))
+}
+
+impl Kind for usize {
+    fn parse(value: &Value) -> Result<Self, String> {
+        count(value, COUNT_MAX)
+    }
+
+    fn to_toml(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+
+    fn is_zero(&self) -> bool {
+        *self == 0
+    }
+}
+
+/// A number of threads, where 0 stands for the number of cores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Threads(usize);
+
+impl Threads {
+    /// The number to start; at least 1.
+    #[must_use]
+    pub fn get(self) -> usize {
+        if self.0 > 0 {
+            return self.0;
+        }
+        std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
+    }
+}
+
+impl Kind for Threads {
+    fn parse(value: &Value) -> Result<Self, String> {
+        count(value, THREADS_MAX).map(Self)
+    }
+
+    fn to_toml(&self) -> Option<String> {
+        Some(self.0.to_string())
+    }
+}
+
+impl Kind for PathBuf {
+    fn parse(value: &Value) -> Result<Self, String> {
+        let text = value.text().filter(|text| !text.is_empty() && !text.contains('\0'));
+        text.map(Self::from).ok_or_else(|| "a path".to_owned())
+    }
+
+    fn to_toml(&self) -> Option<String> {
+        quoted(&self.to_string_lossy())
+    }
+}
+
+impl<T: Kind> Kind for Option<T> {
+    const SECRET: bool = T::SECRET;
+
+    /// Empty text is "not set", so that an environment can take a value back.
+    fn parse(value: &Value) -> Result<Self, String> {
+        match value.text() {
+            Some("") => Ok(None),
+            _ => T::parse(value).map(Some),
+        }
+    }
+
+    fn to_toml(&self) -> Option<String> {
+        self.as_ref().and_then(Kind::to_toml)
+    }
+}
+
+impl Kind for Token {
+    const SECRET: bool = true;
+
+    fn parse(value: &Value) -> Result<Self, String> {
+        value.text().and_then(Self::new).ok_or_else(|| {
+            format!("at least {TOKEN_CHARS_MIN} printable ASCII characters without blanks")
+        })
+    }
+
+    fn to_toml(&self) -> Option<String> {
+        None
+    }
+}
+
+/// Host names, lower case, without ports.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hosts(Vec<String>);
+
+impl Hosts {
+    /// The names.
+    #[must_use]
+    pub fn names(&self) -> &[String] {
+        &self.0
+    }
+}
+
+impl Kind for Hosts {
+    fn parse(value: &Value) -> Result<Self, String> {
+        let names: Vec<&str> = match value {
+            Value::Plain(text) => {
+                text.split(',').map(str::trim).filter(|n| !n.is_empty()).collect()
+            }
+            Value::List(names) => names.iter().map(String::as_str).collect(),
+            _ => vec![""],
+        };
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+        if names.iter().all(|name| !name.is_empty() && name.chars().all(plain)) {
+            return Ok(Self(names.into_iter().map(str::to_ascii_lowercase).collect()));
+        }
+        Err("host names without ports: [\"gateway.internal\"] in the file, separated by commas \
+             in the environment"
+            .to_owned())
+    }
+
+    fn to_toml(&self) -> Option<String> {
+        Some(toml::Value::from(self.0.clone()).to_string())
+    }
+}
+
+/// Declares an enum whose variants are written as single words.
+macro_rules! words {
+    ($(#[$about:meta])* $Name:ident { $( $(#[$doc:meta])* $Variant:ident = $word:literal ),+ $(,)? }) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $Name { $( $(#[$doc])* $Variant ),+ }
+
+        impl $Name {
+            /// The word in files and logs.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $( Self::$Variant => $word ),+ }
+            }
+        }
+
+        impl Kind for $Name {
+            fn parse(value: &Value) -> Result<Self, String> {
+                match value.text() {
+                    $( Some($word) => Ok(Self::$Variant), )+
+                    _ => Err(format!("one of {}", [$($word),+].join(", "))),
+                }
+            }
+
+            fn to_toml(&self) -> Option<String> {
+                quoted(self.as_str())
+            }
+        }
+    };
+}
+
+words! {
+    /// The least severe level that is logged.
+    LogLevel {
+        /// What failed.
+        Error = "error",
+        /// And what should be looked at.
+        Warn = "warn",
+        /// And what happens.
+        Info = "info",
+        /// And why.
+        Debug = "debug",
+        /// And each step.
+        Trace = "trace",
+    }
+}
+
+words! {
+    /// How a log line looks.
+    LogFormat {
+        /// For people.
+        Text = "text",
+        /// One JSON object per line.
+        Json = "json",
+    }
+}

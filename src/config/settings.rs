@@ -1,0 +1,211 @@
+//! The table of all settings: one line of declaration each.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::checked::Reader;
+use super::kinds::{Kind as _, Positive};
+use super::{ByteSize, Hosts, LogFormat, LogLevel, Threads, Token};
+
+/// One setting's declaration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// The table in the file.
+    pub section: &'static str,
+    /// The key in that table.
+    pub name: &'static str,
+    /// The default, as it would stand in the environment; empty for "not set".
+    pub default: &'static str,
+    /// What it does, with leading blanks from the declaration.
+    help: &'static str,
+    /// Whether zero makes no sense.
+    pub(super) positive: Positive,
+}
+
+impl Key {
+    /// `section.key`.
+    #[must_use]
+    pub fn path(&self) -> String {
+        format!("{}.{}", self.section, self.name)
+    }
+
+    /// The variable that sets it.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("FORESHADOW_{}_{}", self.section, self.name).to_uppercase()
+    }
+
+    /// What it does, in a sentence or two.
+    #[must_use]
+    pub fn help(&self) -> &'static str {
+        self.help.trim()
+    }
+}
+
+/// Makes the structs, the table, the reading and the listing from one
+/// declaration. `positive` after a default refuses zero.
+macro_rules! settings {
+    ($(
+        $(#[doc = $about:literal])+
+        $section:ident: $Section:ident {
+            $( $(#[doc = $help:literal])+ $key:ident: $kind:ty = $default:literal $($rule:ident)?; )+
+        }
+    )+) => {
+        /// Every setting, checked.
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct Config {
+            $( $(#[doc = $about])+ pub $section: $Section, )+
+        }
+
+        /// Every setting's declaration, in the order of the file.
+        pub const KEYS: &[Key] = &[$($( Key {
+            section: stringify!($section),
+            name: stringify!($key),
+            default: $default,
+            help: concat!($($help),+),
+            positive: settings!(@rule $($rule)?),
+        } ),+),+];
+
+        impl Config {
+            /// Reads all settings; `None` if any is wrong, which the reader tells.
+            pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+                $( let $section = $Section::read(reader); )+
+                Some(Self { $( $section: $section? ),+ })
+            }
+
+            /// Every setting's value as TOML, in the order of [`KEYS`]; `None`
+            /// for what is not set or not to be shown.
+            pub(super) fn values(&self) -> Vec<Option<String>> {
+                vec![$($( self.$section.$key.to_toml() ),+),+]
+            }
+        }
+
+        $(
+            $(#[doc = $about])+
+            #[derive(Clone, Debug, PartialEq)]
+            pub struct $Section {
+                $( $(#[doc = $help])+ pub $key: $kind, )+
+            }
+
+            impl $Section {
+                fn read(reader: &mut Reader<'_>) -> Option<Self> {
+                    // All are read before the first failure returns.
+                    $( let $key = reader.read(stringify!($section), stringify!($key)); )+
+                    Some(Self { $( $key: $key? ),+ })
+                }
+            }
+        )+
+    };
+    (@rule) => { Positive::No };
+    (@rule positive) => { Positive::Yes };
+}
+
+settings! {
+    /// Where clients are answered.
+    server: Server {
+        /// Address and port of the inference listener.
+        listen: SocketAddr = "127.0.0.1:8000";
+        /// At shutdown, how long requests in flight may take to finish.
+        grace: Duration = "30s";
+        /// How long a request's head may take to arrive.
+        header_timeout: Duration = "10s" positive;
+        /// How long a request's body may take to arrive.
+        body_timeout: Duration = "30s" positive;
+        /// How long a connection without a request is kept.
+        idle_timeout: Duration = "75s" positive;
+        /// The deadline of a request that names none.
+        request_timeout: Duration = "30s" positive;
+        /// The largest request body, after decompression.
+        body_max: ByteSize = "64MiB" positive;
+        /// The most header lines of a request.
+        headers_max: usize = "100" positive;
+        /// The most open connections; more are closed at once.
+        connections_max: usize = "10000" positive;
+        /// Threads that read, decode and answer; 0 means one per core.
+        threads: Threads = "0";
+    }
+    /// Where operators and monitoring are answered.
+    admin: Admin {
+        /// Address and port of the admin listener.
+        listen: SocketAddr = "127.0.0.1:8002";
+        /// What callers must show as a bearer token; required unless the
+        /// address is loopback.
+        token: Option<Token> = "";
+        /// A file that holds the token, instead of `token`.
+        token_file: Option<PathBuf> = "";
+        /// Host names by which callers may address it; IP addresses and
+        /// localhost always work.
+        allowed_hosts: Hosts = "";
+    }
+    /// The models on disk.
+    repository: Repository {
+        /// The folder of models.
+        models: PathBuf = "models";
+        /// The folder for what must outlive the process.
+        state: PathBuf = ".foreshadow";
+        /// How often the folder is read whole, besides being watched.
+        rescan: Duration = "10s" positive;
+        /// How long a version's files must have stopped changing.
+        settle: Duration = "1s";
+        /// Versions that may be loaded at the same time.
+        load_threads: usize = "1" positive;
+        /// The largest artifact.
+        artifact_max: ByteSize = "2GiB" positive;
+    }
+    /// The trial of a candidate in a child process.
+    preflight: Preflight {
+        /// Memory that the child may use.
+        memory_max: ByteSize = "2GiB" positive;
+        /// Time that the child may take.
+        time_max: Duration = "60s" positive;
+    }
+    /// How the versions that answer are run.
+    execution: Execution {
+        /// Engine threads, for runs that are not inline; 0 means one per core.
+        threads: Threads = "0";
+        /// Runs that should take at most this long stay on the thread that
+        /// read the request.
+        inline_max: Duration = "200us";
+        /// Requests that may wait for an engine thread.
+        queue_max: usize = "1024" positive;
+    }
+    /// How the shadows' copies are run.
+    shadow: Shadow {
+        /// Threads that run copies, with what the others leave over.
+        threads: usize = "1" positive;
+        /// Copies that may wait; more are dropped and counted.
+        queue_max: usize = "1024" positive;
+        /// Bytes that may wait; more are dropped and counted.
+        queue_bytes_max: ByteSize = "64MiB" positive;
+        /// A copy that runs for longer counts as failed.
+        timeout: Duration = "10s" positive;
+    }
+    /// What is logged, to stderr.
+    log: Log {
+        /// The least severe level: error, warn, info, debug or trace.
+        level: LogLevel = "info";
+        /// text, or json with one object per line.
+        format: LogFormat = "text";
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_derive_from_the_declaration() {
+        let key = KEYS.iter().find(|key| key.path() == "shadow.queue_bytes_max").unwrap();
+        assert_eq!(key.variable(), "FORESHADOW_SHADOW_QUEUE_BYTES_MAX");
+        assert_eq!(key.help(), "Bytes that may wait; more are dropped and counted.");
+    }
+
+    #[test]
+    fn two_settings_never_share_a_variable() {
+        let mut variables: Vec<_> = KEYS.iter().map(Key::variable).collect();
+        variables.sort_unstable();
+        variables.dedup();
+        assert_eq!(variables.len(), KEYS.len());
+    }
+}
