@@ -39,7 +39,11 @@ enum Kind {
     /// One for all shapes.
     Symbolic(Plan),
     /// One for each shape, the most recently made last.
-    PerShape { model: InferenceModel, outputs: Vec<DatumType>, made: Mutex<Vec<(Shapes, Plan)>> },
+    PerShape {
+        model: Box<InferenceModel>,
+        outputs: Vec<DatumType>,
+        made: Mutex<Vec<(Shapes, Plan)>>,
+    },
 }
 
 impl Plans {
@@ -79,7 +83,7 @@ impl Plans {
     }
 
     fn per_shape(model: InferenceModel, outputs: Vec<DatumType>) -> Self {
-        Self { kind: Kind::PerShape { model, outputs, made: Mutex::default() } }
+        Self { kind: Kind::PerShape { model: Box::new(model), outputs, made: Mutex::default() } }
     }
 
     /// Whether one plan serves all shapes.
