@@ -96,6 +96,26 @@ fn sizes_must_fit_the_file() {
 }
 
 #[test]
+fn a_constant_reshape_must_make_sense() {
+    let to = |dims: &[i64]| {
+        let shape = TensorProto {
+            name: "shape".into(),
+            data_type: DataType::Int64 as i32,
+            dims: vec![dims.len() as i64],
+            int64_data: dims.to_vec(),
+            ..TensorProto::default()
+        };
+        let input = vec![value("X", DataType::Float, &[D::S("N"), D::N(2)])];
+        let output = vec![value("Y", DataType::Float, &[D::S(""), D::S("")])];
+        model(vec![node("", "Reshape", &["X", "shape"], &["Y"])], input, output, vec![shape])
+    };
+    assert!(load_proto(&to(&[-1, 1])).is_ok());
+    for bad in [[-1, -1], [-7, 2]] {
+        assert!(refusal(&to(&bad)).starts_with("Reshape (node \"Reshape0\") to ["));
+    }
+}
+
+#[test]
 fn values_must_have_one_producer_each_before_their_use() {
     let mut proto = unary("", "Relu", vec![]);
     first(&mut proto).input[0] = "nowhere".into();
