@@ -27,7 +27,7 @@ const ATTRIBUTES: &[&str] = &[
 enum Keys {
     Strings(HashMap<String, usize>),
     Ints(HashMap<i64, usize>),
-    /// By bit pattern, −0 as 0 and every NaN as one.
+    /// By bit pattern, −0 as 0. NaN equals nothing, and is refused as a key.
     Floats(HashMap<u32, usize>),
 }
 
@@ -57,6 +57,7 @@ fn read_keys(attributes: &Attributes) -> TractResult<(usize, Keys)> {
     let strings = attributes.strings("keys_strings")?;
     let ints = attributes.ints("keys_int64s")?;
     let floats = attributes.floats("keys_floats")?;
+    ensure!(!floats.iter().any(|key| key.is_nan()), "NaN as a key is not supported");
     match (strings.len(), ints.len(), floats.len()) {
         (n @ 1.., 0, 0) => Ok((n, Keys::Strings(index(strings.into_iter().map(str::to_owned))))),
         (0, n @ 1.., 0) => Ok((n, Keys::Ints(index(ints.iter().copied())))),
@@ -97,13 +98,7 @@ fn index<K: Hash + Eq>(keys: impl Iterator<Item = K>) -> HashMap<K, usize> {
 }
 
 fn bits(x: f32) -> u32 {
-    if x.is_nan() {
-        f32::NAN.to_bits()
-    } else if x == 0.0 {
-        0
-    } else {
-        x.to_bits()
-    }
+    if x == 0.0 { 0 } else { x.to_bits() }
 }
 
 impl LabelEncoder {

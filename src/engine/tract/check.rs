@@ -265,6 +265,27 @@ fn check_declared_sizes(graph: &GraphProto) -> Result<(), EngineError> {
     }
     for node in &graph.node {
         check_growth(graph, node)?;
+        check_reshape(graph, node)?;
+    }
+    Ok(())
+}
+
+/// A constant target of Reshape may say "the rest" once and "the same", but
+/// no other negative number; tract takes any.
+fn check_reshape(graph: &GraphProto, node: &NodeProto) -> Result<(), EngineError> {
+    if node.op_type != "Reshape" {
+        return Ok(());
+    }
+    let Some(shape) = node.input.get(1).and_then(|name| constant(graph, name)) else {
+        return Ok(());
+    };
+    let shape = int64s(shape);
+    let rests = shape.iter().filter(|&&dim| dim == -1).count();
+    if rests > 1 || shape.iter().any(|&dim| dim < -1) {
+        return Err(unsupported(format!(
+            "Reshape (node {:?}) to {shape:?}: expected sizes, with at most one -1",
+            node.name
+        )));
     }
     Ok(())
 }

@@ -1,9 +1,16 @@
 //! Plans: optimised graphs, ready to run.
 //!
-//! One plan with symbolic dimensions serves every batch size, where tract can
+//! One plan with a symbolic dimension serves every batch size, where tract can
 //! make one; otherwise there is one plan per shape of the inputs, made when
 //! that shape first comes, and kept in a small cache.
+//!
+//! tract takes two symbols (or a symbol and a size) that meet in one axis for
+//! equal, and does not check it when it runs: a product would then read beyond
+//! its operand. So a symbolic plan is used only with a single symbol, whose
+//! value is checked on all inputs, and only if the graph also fits together
+//! with plain numbers in the symbol's place.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tract_onnx::prelude::*;
@@ -19,13 +26,13 @@ use super::guard::guarded;
 use super::load::unsupported;
 use super::session::run_once;
 use crate::engine::{EngineError, EngineErrorKind};
-use crate::types::{Data, Dim, Signature, Tensor as Sent, TensorSpec};
+use crate::types::{Data, Dim, Signature, Tensor as Sent};
 
 /// An optimised graph.
 pub(super) type Plan = Arc<TypedSimplePlan>;
 
 /// Shapes that have plans at a time, where each shape needs one.
-pub(super) const SHAPES_MAX: usize = 16;
+pub(super) const SHAPES_MAX: usize = 32;
 
 /// The shapes of all inputs.
 pub(super) type Shapes = Vec<Vec<usize>>;
@@ -39,7 +46,11 @@ enum Kind {
     /// One for all shapes.
     Symbolic(Plan),
     /// One for each shape, the most recently made last.
-    PerShape { model: InferenceModel, outputs: Vec<DatumType>, made: Mutex<Vec<(Shapes, Plan)>> },
+    PerShape {
+        model: Box<InferenceModel>,
+        outputs: Vec<DatumType>,
+        made: Mutex<Vec<(Shapes, Plan)>>,
+    },
 }
 
 impl Plans {
@@ -51,35 +62,41 @@ impl Plans {
     ) -> Result<Self, EngineError> {
         let datatypes = signature.outputs.iter().map(|o| convert::datum_type(o.datatype));
         let outputs = datatypes.collect::<Vec<_>>();
-        let symbolic = optimise(model.clone(), &outputs);
-        let varies = |spec: &TensorSpec| spec.shape.iter().any(|dim| !matches!(dim, Dim::Fixed(_)));
-        let varies = signature.inputs.iter().any(varies);
-        let plan = match symbolic {
-            Err(error) if !varies => return Err(error),
-            Err(error) => {
-                tracing::debug!(%error, "no plan for all shapes; making one for each");
-                None
+        let symbols = count_symbols(signature);
+        let undeclared = signature.outputs.iter().filter(|output| output.shape.is_empty());
+        let undeclared = undeclared.map(|output| output.name.clone()).collect::<Vec<_>>();
+        if symbols <= 1 {
+            match optimise(model.clone(), &outputs) {
+                Ok(plan) => {
+                    complete_shapes(signature, &plan);
+                    let plans = Self { kind: Kind::Symbolic(plan) };
+                    if symbols == 0 || plans.holds(&model, signature) {
+                        return Ok(plans);
+                    }
+                }
+                Err(error) if symbols == 0 => return Err(error),
+                Err(error) => tracing::debug!(%error, "no plan for all shapes; one for each"),
             }
-            Ok(plan) => Some(plan),
-        };
-        if let Some(plan) = plan {
-            complete_shapes(signature, &plan);
-            let plans = Self { kind: Kind::Symbolic(plan) };
-            if !varies || plans.answers(signature) {
-                return Ok(plans);
-            }
-            let per_shape = Self::per_shape(model, outputs);
-            // Where neither answers to zeros, the zeros may be at fault.
-            return Ok(if per_shape.answers(signature) { per_shape } else { plans });
         }
-        let per_shape = Self::per_shape(model, outputs);
-        let plan = per_shape.get(&probe_shapes(signature, 1))?;
+        let plans = Self {
+            kind: Kind::PerShape { model: Box::new(model), outputs, made: Mutex::default() },
+        };
+        let plan = plans.first_plan(signature)?;
         complete_shapes(signature, &plan);
-        Ok(per_shape)
+        // The plan knows the sizes of its one shape, not those of the others.
+        for output in
+            signature.outputs.iter_mut().filter(|output| undeclared.contains(&output.name))
+        {
+            output.shape.fill(Dim::Any);
+        }
+        Ok(plans)
     }
 
-    fn per_shape(model: InferenceModel, outputs: Vec<DatumType>) -> Self {
-        Self { kind: Kind::PerShape { model, outputs, made: Mutex::default() } }
+    /// A plan for some shape, as a proof that there can be plans. A model may
+    /// need more than a pixel, so several sizes are tried.
+    fn first_plan(&self, signature: &Signature) -> Result<Plan, EngineError> {
+        let plan = |size| self.get(&probe_shapes(signature, size));
+        plan(1).or_else(|error| [8, 64, 224].into_iter().find_map(|n| plan(n).ok()).ok_or(error))
     }
 
     /// Whether one plan serves all shapes.
@@ -108,15 +125,36 @@ impl Plans {
         Ok(plan)
     }
 
-    /// Whether zeros of two batch sizes get through.
-    fn answers(&self, signature: &Signature) -> bool {
+    /// Whether the graph fits together at two batch sizes, and zeros get
+    /// through at both.
+    fn holds(&self, model: &InferenceModel, signature: &Signature) -> bool {
         let run = |rows| -> Result<(), EngineError> {
+            let concrete = with_shapes(model, &probe_shapes(signature, rows))?;
+            guarded(EngineErrorKind::Unsupported, "typing the graph", || concrete.into_typed())?;
             run_once(signature, self, &probe(signature, rows)?).map(drop)
         };
         [1, 3].into_iter().all(|rows| {
             run(rows).inspect_err(|error| tracing::debug!(%error, rows, "probe failed")).is_ok()
         })
     }
+}
+
+/// How many different sizes the inputs leave open. Unnamed first dimensions
+/// are all the batch, and count once.
+fn count_symbols(signature: &Signature) -> usize {
+    let mut named = HashSet::new();
+    let mut unnamed = 0;
+    for spec in &signature.inputs {
+        for (axis, dim) in spec.shape.iter().enumerate() {
+            match dim {
+                Dim::Fixed(_) => {}
+                Dim::Symbol(name) => drop(named.insert(&**name)),
+                Dim::Any if axis == 0 => drop(named.insert("")),
+                Dim::Any => unnamed += 1,
+            }
+        }
+    }
+    named.len() + unnamed
 }
 
 /// Shapes with every varying dimension set to `rows`.

@@ -104,29 +104,32 @@ fn as_raw(tensor: &mut TensorProto) {
 }
 
 /// Gives every varying dimension of an input a plain symbol: the same for the
-/// same name, another for each unnamed one. tract reads names as expressions,
-/// and cannot optimise what has no name.
+/// same name, one for all unnamed first dimensions (the batch), another for
+/// each other unnamed one. tract reads names as expressions, and cannot
+/// optimise what has no name.
 fn name_dimensions(graph: &mut GraphProto) {
     let mut known: Vec<String> = Vec::new();
-    for value in &mut graph.input {
+    let mut number = |name: String| {
+        known.iter().position(|k| *k == name).unwrap_or_else(|| {
+            known.push(name);
+            known.len() - 1
+        })
+    };
+    for (i, value) in graph.input.iter_mut().enumerate() {
         let Some(type_proto::Value::TensorType(tensor)) =
             value.r#type.as_mut().and_then(|t| t.value.as_mut())
         else {
             continue;
         };
-        for dim in tensor.shape.iter_mut().flat_map(|shape| &mut shape.dim) {
+        let dims = tensor.shape.iter_mut().flat_map(|shape| &mut shape.dim);
+        for (axis, dim) in dims.enumerate() {
             let at = match &dim.value {
                 Some(DimValue::DimValue(size)) if *size >= 0 => continue,
                 Some(DimValue::DimParam(name)) if !name.is_empty() && name != "?" => {
-                    known.iter().position(|k| k == name).unwrap_or_else(|| {
-                        known.push(name.clone());
-                        known.len() - 1
-                    })
+                    number(format!("named {name}"))
                 }
-                _ => {
-                    known.push(String::new());
-                    known.len() - 1
-                }
+                _ if axis == 0 => number("batch".into()),
+                _ => number(format!("input {i} axis {axis}")),
             };
             dim.value = Some(DimValue::DimParam(format!("dim{at}")));
         }

@@ -9,7 +9,7 @@ use super::convert;
 use super::guard::guarded;
 use super::plan::{Plan, Plans, SHAPES_MAX, Shapes};
 use crate::engine::{EngineError, EngineErrorKind, Session};
-use crate::types::{Signature, Tensor as Sent};
+use crate::types::{Dim, Signature, Tensor as Sent};
 
 /// A model's session.
 pub(super) struct TractSession {
@@ -56,6 +56,9 @@ fn run(
     states: &mut States,
     inputs: &[Sent],
 ) -> Result<Vec<Sent>, EngineError> {
+    if plans.is_symbolic() {
+        check_batch(signature, inputs)?;
+    }
     let at = states.get(plans, inputs)?;
     let outputs = run_state(signature, &mut states.0[at].1, inputs);
     if outputs.is_err() {
@@ -63,6 +66,32 @@ fn run(
         states.0.swap_remove(at);
     }
     outputs
+}
+
+/// A symbolic plan takes unnamed first dimensions for one and the same.
+fn check_batch(signature: &Signature, inputs: &[Sent]) -> Result<(), EngineError> {
+    let unnamed = inputs
+        .iter()
+        .zip(&signature.inputs)
+        .filter(|(_, spec)| spec.shape.first() == Some(&Dim::Any))
+        .map(|(input, _)| input);
+    let mut first: Option<&Sent> = None;
+    for input in unnamed {
+        let expected = *first.get_or_insert(input);
+        if input.rows() != expected.rows() {
+            return Err(EngineError::new(
+                EngineErrorKind::BadInput,
+                format!(
+                    "input {:?} has {} rows and input {:?} has {}: expected as many",
+                    expected.name(),
+                    expected.rows(),
+                    input.name(),
+                    input.rows()
+                ),
+            ));
+        }
+    }
+    Ok(())
 }
 
 impl States {

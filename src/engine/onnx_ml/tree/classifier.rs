@@ -38,7 +38,7 @@ pub(in super::super) fn build(_: &ParsingContext, node: &NodeProto) -> Built {
         "post_transform",
     ];
     let attributes = Attributes::new(node, &[&own[..], &NODE_ATTRIBUTES].concat())?;
-    let labels = Labels::read(&attributes, "classlabels_int64s", "classlabels_strings")?;
+    let mut labels = Labels::read(&attributes, "classlabels_int64s", "classlabels_strings")?;
     let base_values = attributes.floats("base_values")?.to_vec();
     let (classes, bases) = (labels.len(), base_values.len());
     ensure!(classes >= 2, "a classifier of a single class is not supported");
@@ -52,11 +52,23 @@ pub(in super::super) fn build(_: &ParsingContext, node: &NodeProto) -> Built {
         classes == 2 && weights.windows(2).all(|pair| pair[0].target == pair[1].target);
     let all_positive = weights.iter().all(|weight| weight.value >= 0.0);
     let transform = PostTransform::read(&attributes)?;
-    let lone = single_score && bases != 2 && weights.first().is_none_or(|w| w.target == 0);
+    ensure!(
+        single_score || classes > 2 || bases != 1,
+        "one base value for two classes with a score each is undefined"
+    );
+    // A row that only the first class has a score for gives one number.
+    let lone = classes == 2 && bases != 2 && weights.iter().any(|weight| weight.target == 0);
     ensure!(
         !(lone && transform == PostTransform::Probit),
         "PROBIT of a single score for two classes is undefined"
     );
+    if classes == 2
+        && !single_score
+        && let Labels::Ints(labels) = &mut labels
+    {
+        // onnxruntime then answers 0 and 1, whatever the labels are.
+        *labels = vec![0, 1];
+    }
     built(TreeEnsembleClassifier {
         forest,
         labels,
@@ -128,7 +140,7 @@ impl TreeEnsembleClassifier {
     fn expand(&self, score: f32, sums: &mut Sums) {
         let (first, second) = match self.transform {
             PostTransform::Logistic => (logistic(-score), logistic(score)),
-            _ if self.all_positive => (1.0 - score, score),
+            _ if self.all_positive && self.single_score => (1.0 - score, score),
             _ => (-score, score),
         };
         sums.scores.copy_from_slice(&[first, second]);

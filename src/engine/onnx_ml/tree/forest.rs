@@ -53,7 +53,6 @@ impl Mode {
         })
     }
 
-    #[expect(clippy::float_cmp, reason = "equality is what the mode asks for")]
     fn holds<F: Feature>(self, x: F, threshold: F) -> bool {
         match self {
             Self::Leq | Self::Leaf => x <= threshold,

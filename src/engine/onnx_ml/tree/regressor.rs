@@ -94,8 +94,11 @@ impl TreeEnsembleRegressor {
             let trees = self.forest.trees() as f32;
             scores.iter_mut().for_each(|score| *score /= trees);
         }
-        for (score, base) in scores.iter_mut().zip(&self.base_values) {
-            *score += base;
+        for (k, base) in self.base_values.iter().enumerate() {
+            // Among several targets, one that no leaf speaks of stays 0.
+            if self.targets == 1 || present[k] {
+                scores[k] += base;
+            }
         }
         // onnxruntime transforms a lone target by PROBIT only.
         if self.targets > 1 || self.transform == PostTransform::Probit {

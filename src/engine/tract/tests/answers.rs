@@ -20,6 +20,13 @@ fn cases() -> Vec<Case> {
     CASES.lines().map(|line| read_case(&serde_json::from_str(line).unwrap())).collect()
 }
 
+/// The files of the cases with these names.
+pub(super) fn models(names: &[&str]) -> Vec<Vec<u8>> {
+    let all = cases();
+    let find = |name: &&str| all.iter().find(|case| case.name == **name).unwrap().model.clone();
+    names.iter().map(find).collect()
+}
+
 fn read_case(case: &Value) -> Case {
     let hex = case["model"].as_str().unwrap();
     let byte = |i: usize| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap();
@@ -95,7 +102,7 @@ fn difference(got: &Tensor, expected: &Tensor) -> Option<String> {
 
 fn slice_of(data: &Data, i: usize) -> Data {
     let mut one = data.clone();
-    for_each_datatype!(&mut one, v => *v = vec![v[i].clone()]);
+    for_each_datatype!(&mut one, v => *v = v[i..=i].to_vec());
     one
 }
 
