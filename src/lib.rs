@@ -3,8 +3,10 @@
 
 pub mod engine;
 pub mod error;
+pub mod protocol;
 pub mod registry;
 pub mod routing;
+pub mod server;
 pub mod serving;
 pub mod store;
 pub mod telemetry;
