@@ -58,6 +58,7 @@ pub mod engine;
 pub mod error;
 #[cfg(test)]
 mod golden;
+pub mod protocol;
 pub mod registry;
 pub mod routing;
 pub mod serving;
