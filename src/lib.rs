@@ -1,6 +1,7 @@
 //! Foreshadow serves ONNX models and judges new versions on the real traffic.
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may"))]
 
+pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod config;
