@@ -51,6 +51,7 @@
 //! 9. Metric series of a retired version are removed.
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may"))]
 
+pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod config;

@@ -1,5 +1,6 @@
 //! Talks HTTP to a gateway.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -37,8 +38,9 @@ pub(super) struct ClientArgs {
         value_parser = base_url
     )]
     admin: String,
-    /// A file with the admin token; FORESHADOW_ADMIN_TOKEN may hold it as well
-    #[arg(long, value_name = "FILE", env = "FORESHADOW_ADMIN_TOKEN_FILE", hide_env_values = true)]
+    /// A file with the admin token [env: FORESHADOW_ADMIN_TOKEN_FILE, or the token
+    /// itself in FORESHADOW_ADMIN_TOKEN]
+    #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Print the reply as JSON
     #[arg(long)]
@@ -133,7 +135,7 @@ impl ClientArgs {
     pub(super) fn connect(&self) -> Result<Admin, Failure> {
         let token = match &self.token_file {
             Some(file) => Some(Token::read(file).map_err(Failure::usage)?),
-            None => token_from_environment()?,
+            None => token_from_environment(|name| std::env::var_os(name))?,
         };
         let bearer = token.map(|token| {
             let mut value = HeaderValue::from_str(&format!("Bearer {}", token.reveal()))
@@ -145,13 +147,19 @@ impl ClientArgs {
     }
 }
 
-fn token_from_environment() -> Result<Option<Token>, Failure> {
-    let text = std::env::var("FORESHADOW_ADMIN_TOKEN").unwrap_or_default();
-    if text.is_empty() {
-        return Ok(None);
+/// The token in the environment, or in the file that it names. The names are
+/// the server's own, so that both can share an environment.
+fn token_from_environment(
+    read: impl Fn(&str) -> Option<OsString>,
+) -> Result<Option<Token>, Failure> {
+    let set = |name| read(name).filter(|value| !value.is_empty());
+    if let Some(text) = set("FORESHADOW_ADMIN_TOKEN") {
+        let token = text.to_str().and_then(Token::new);
+        let expected = "FORESHADOW_ADMIN_TOKEN: expected at least 16 printable ASCII characters";
+        return token.map(Some).ok_or_else(|| Failure::usage(expected));
     }
-    let token = Token::new(&text);
-    token.map(Some).ok_or_else(|| Failure::usage("FORESHADOW_ADMIN_TOKEN: no valid token"))
+    let file = set("FORESHADOW_ADMIN_TOKEN_FILE").map(PathBuf::from);
+    file.map(|file| Token::read(&file).map_err(Failure::usage)).transpose()
 }
 
 impl Admin {
@@ -262,6 +270,25 @@ mod tests {
     fn queries_are_escaped() {
         let args = ChangeArgs { reason: Some("50% & more".into()), actor: Some("é".into()) };
         assert_eq!(args.query(), "?reason=50%25%20%26%20more&actor=%C3%A9");
+    }
+
+    #[test]
+    fn the_token_comes_from_the_environment_or_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token");
+        std::fs::write(&file, "fedcba9876543210\n").unwrap();
+        let with = |token: &str, file: &std::path::Path| {
+            token_from_environment(|name| match name {
+                "FORESHADOW_ADMIN_TOKEN" => Some(token.into()),
+                _ => Some(file.into()),
+            })
+        };
+        let revealed = |token: Option<Token>| token.map(|token| token.reveal().to_owned());
+        assert_eq!(revealed(with("", std::path::Path::new("")).unwrap()), None);
+        assert_eq!(revealed(with("", &file).unwrap()).unwrap(), "fedcba9876543210");
+        assert_eq!(revealed(with("0123456789abcdef", &file).unwrap()).unwrap(), "0123456789abcdef");
+        let failure = with("short", &file).unwrap_err().to_string();
+        assert!(failure.contains("at least 16") && !failure.contains("short"), "{failure}");
     }
 
     #[tokio::test]

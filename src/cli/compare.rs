@@ -5,7 +5,9 @@ use clap::Args;
 use crate::cli::client::{Admin, ClientArgs};
 use crate::cli::failure::Failure;
 use crate::cli::figures::{by_reason, count_and_rate, difference, seconds};
-use crate::cli::reply::{ArmFigures, Comparison, Disagreement, Disagreements, Tensor};
+use crate::cli::reply::{
+    ArmFigures, Comparison, Disagreement, Disagreements, ShadowFigures, Tensor,
+};
 use crate::cli::table::Sheet;
 use crate::cli::{ModelArg, output};
 
@@ -126,7 +128,7 @@ fn shadows(comparison: &Comparison) -> String {
             shadow.sample.clone(),
             shadow.compared.to_string(),
             count_and_rate(shadow.rows_disagreed, shadow.rows),
-            difference(shadow.difference_max),
+            difference_max(shadow),
             difference(shadow.difference_mean),
             seconds(shadow.cpu_mean_seconds),
             by_reason(&shadow.dropped),
@@ -134,6 +136,15 @@ fn shadows(comparison: &Comparison) -> String {
         ]);
     }
     sheet.render()
+}
+
+/// JSON has no infinity: what was compared and has no largest difference had
+/// a number beside something that is none.
+fn difference_max(shadow: &ShadowFigures) -> String {
+    if shadow.compared > 0 && shadow.difference_max.is_none() {
+        return "infinite".into();
+    }
+    difference(shadow.difference_max)
 }
 
 fn render_worst(version: u64, worst: &[Disagreement]) -> String {

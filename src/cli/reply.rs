@@ -179,3 +179,112 @@ pub(super) struct Entry {
     pub(super) from: String,
     pub(super) to: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::Serialize;
+    use serde::de::DeserializeOwned;
+
+    use super::*;
+    use crate::registry::{self, State};
+    use crate::store::AuditEntry;
+    use crate::telemetry::{ArmRole, Metrics};
+    use crate::types::{ModelName, Share, VersionId};
+
+    /// What the gateway writes, as a command reads it.
+    fn read<T: DeserializeOwned>(written: impl Serialize) -> T {
+        serde_json::from_str(&serde_json::to_string(&written).unwrap()).unwrap()
+    }
+
+    fn one() -> VersionId {
+        VersionId::new(1).unwrap()
+    }
+
+    #[test]
+    fn models_read_as_they_are_written() {
+        let spec = registry::TensorSpecView { name: "x".into(), datatype: "FP32", shape: vec![-1] };
+        let written = registry::VersionView {
+            version: one(),
+            state: State::WarmingUp,
+            reason: Some("why".into()),
+            digest: Some("sha256:ab".into()),
+            engine: Some("tract"),
+            lineage: registry::Lineage { seed: Some(7), ..registry::Lineage::default() },
+            inputs: vec![spec.clone()],
+            outputs: vec![spec],
+            cost_seconds: Some(0.5),
+            since: "now".into(),
+        };
+        let version: Version = read(written);
+        assert_eq!((version.state.as_str(), version.lineage.seed), ("warming_up", Some(7)));
+        assert_eq!(version.inputs[0].shape, [-1]);
+        let plan: Plan = read(registry::PlanView {
+            generation: 2,
+            champion: Some(registry::ArmView { version: one() }),
+            canary: Some(registry::CanaryView { version: one(), weight: Share::ALL }),
+            shadows: vec![registry::ShadowView { version: one(), sample: Share::ALL }],
+            previous_champion: Some(one()),
+        });
+        assert_eq!(plan.in_words(), "champion 1, canary 1 at 100%, shadow 1 at 100%");
+        assert_eq!(plan.previous_champion, Some(1));
+    }
+
+    #[test]
+    fn comparisons_read_as_they_are_written() {
+        let (metrics, model) = (Metrics::new(), ModelName::new("churn").unwrap());
+        let arm = metrics.arm(&model, one(), ArmRole::Champion);
+        arm.finished(None, std::time::Duration::ZERO);
+        let shadow = metrics.shadow(&model, one());
+        shadow.compared(4, 1, f64::INFINITY, 0.5);
+        let written = registry::Comparison {
+            model: "churn".into(),
+            plan: registry::PlanView::default(),
+            champion: Some(registry::ComparisonArm {
+                version: one(),
+                share: Share::ALL,
+                figures: arm.snapshot(),
+            }),
+            canary: None,
+            shadows: vec![registry::ComparisonShadow {
+                version: one(),
+                sample: Share::ALL,
+                figures: shadow.snapshot(),
+            }],
+        };
+        let comparison: Comparison = read(written);
+        assert_eq!(comparison.champion.unwrap().ok, 1);
+        let shadow = &comparison.shadows[0];
+        assert_eq!((shadow.rows, shadow.rows_disagreed, shadow.difference_max), (4, 1, None));
+    }
+
+    #[test]
+    fn history_and_disagreements_read_as_they_are_written() {
+        let entry: Entry = read(AuditEntry {
+            number: 1,
+            time: "now".into(),
+            model: "churn".into(),
+            actor: "eve".into(),
+            action: "promote 1".into(),
+            reason: None,
+            from: "a".into(),
+            to: "b".into(),
+        });
+        assert_eq!((entry.actor.as_str(), entry.to.as_str()), ("eve", "b"));
+        let tensor = registry::TensorView {
+            name: "x".into(),
+            datatype: "FP32",
+            shape: vec![1],
+            data: vec![serde_json::Value::Null],
+        };
+        let found: Disagreement = read(registry::DisagreementView {
+            prediction_id: "p".into(),
+            rows: 1,
+            rows_disagreed: 1,
+            difference_max: f64::INFINITY,
+            inputs: vec![tensor],
+            champion: vec![],
+            shadow: vec![],
+        });
+        assert_eq!((found.difference_max, found.inputs[0].data.len()), (None, 1));
+    }
+}

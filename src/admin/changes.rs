@@ -1,0 +1,197 @@
+//! What operators may change. Every reply is the model as it stands after
+//! the publish.
+#![allow(unused_qualifications, reason = "`utoipa::path` names parameter types in full")]
+
+use axum::Json;
+use axum::extract::State;
+use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
+
+use crate::admin::AdminState;
+use crate::admin::extract::{Body, InModel, InVersion, Params, provenance, version};
+use crate::admin::reply::{ApiError, ErrorBody};
+use crate::registry::{Change, ModelView, Provenance};
+use crate::types::{ModelName, Share};
+
+type Changed = Result<Json<ModelView>, ApiError>;
+
+/// A canary and its weight.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CanaryBody {
+    /// The version's number.
+    version: u64,
+    /// Its share of the requests (`"5%"`), in steps of 0.01 %.
+    #[schema(value_type = String)]
+    weight: Share,
+    /// Why.
+    reason: Option<String>,
+    /// By whose hand.
+    actor: Option<String>,
+}
+
+/// A shadow's sample.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ShadowBody {
+    /// The share of the champion's requests that are copied; `"100%"` if absent.
+    #[schema(value_type = Option<String>)]
+    sample: Option<Share>,
+    /// Why.
+    reason: Option<String>,
+    /// By whose hand.
+    actor: Option<String>,
+}
+
+/// A version to promote.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PromoteBody {
+    /// The version's number.
+    version: u64,
+    /// Why.
+    reason: Option<String>,
+    /// By whose hand.
+    actor: Option<String>,
+}
+
+/// Who and why.
+#[derive(Debug, Deserialize, ToSchema, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ByWhom {
+    /// Why.
+    reason: Option<String>,
+    /// By whose hand.
+    actor: Option<String>,
+}
+
+async fn change(state: &AdminState, model: &ModelName, change: Change, by: Provenance) -> Changed {
+    let view = state.control.change(model, change, by).await?;
+    Ok(Json(ModelView::clone(&view)))
+}
+
+/// Makes a version the canary, or changes its weight.
+#[utoipa::path(put, path = "/v1/models/{model}/canary", tag = "changes",
+    params(("model" = String, Path, description = "Its name")),
+    request_body = CanaryBody,
+    responses(
+        (status = 200, description = "Published", body = ModelView),
+        (status = 400, description = "Malformed", body = ErrorBody),
+        (status = 404, description = "No such model or version", body = ErrorBody),
+        (status = 409, description = "The version may not be canary now", body = ErrorBody),
+    )
+)]
+pub(super) async fn set_canary(
+    State(state): State<AdminState>,
+    InModel(model): InModel,
+    Body(body): Body<CanaryBody>,
+) -> Changed {
+    let by = provenance(body.actor, body.reason)?;
+    let version = version(body.version)?;
+    change(&state, &model, Change::SetCanary { version, weight: body.weight }, by).await
+}
+
+/// Takes the canary out; the champion answers everything.
+#[utoipa::path(delete, path = "/v1/models/{model}/canary", tag = "changes",
+    params(("model" = String, Path, description = "Its name"), ByWhom),
+    responses(
+        (status = 200, description = "Published", body = ModelView),
+        (status = 404, description = "No such model", body = ErrorBody),
+        (status = 409, description = "There is no canary", body = ErrorBody),
+    )
+)]
+pub(super) async fn remove_canary(
+    State(state): State<AdminState>,
+    InModel(model): InModel,
+    Params(by): Params<ByWhom>,
+) -> Changed {
+    let by = provenance(by.actor, by.reason)?;
+    change(&state, &model, Change::RemoveCanary, by).await
+}
+
+/// Runs a version on copies of the champion's requests, or changes its sample.
+#[utoipa::path(put, path = "/v1/models/{model}/shadows/{version}", tag = "changes",
+    params(
+        ("model" = String, Path, description = "Its name"),
+        ("version" = u64, Path, description = "The version's number"),
+    ),
+    request_body = Option<ShadowBody>,
+    responses(
+        (status = 200, description = "Published", body = ModelView),
+        (status = 400, description = "Malformed", body = ErrorBody),
+        (status = 404, description = "No such model or version", body = ErrorBody),
+        (status = 409, description = "The version may not be a shadow now", body = ErrorBody),
+    )
+)]
+pub(super) async fn set_shadow(
+    State(state): State<AdminState>,
+    InVersion(model, version): InVersion,
+    Body(body): Body<ShadowBody>,
+) -> Changed {
+    let by = provenance(body.actor, body.reason)?;
+    let sample = body.sample.unwrap_or(Share::ALL);
+    change(&state, &model, Change::SetShadow { version, sample }, by).await
+}
+
+/// Stops copying to a version.
+#[utoipa::path(delete, path = "/v1/models/{model}/shadows/{version}", tag = "changes",
+    params(
+        ("model" = String, Path, description = "Its name"),
+        ("version" = u64, Path, description = "The version's number"),
+        ByWhom,
+    ),
+    responses(
+        (status = 200, description = "Published", body = ModelView),
+        (status = 404, description = "No such model or shadow", body = ErrorBody),
+    )
+)]
+pub(super) async fn remove_shadow(
+    State(state): State<AdminState>,
+    InVersion(model, version): InVersion,
+    Params(by): Params<ByWhom>,
+) -> Changed {
+    let by = provenance(by.actor, by.reason)?;
+    change(&state, &model, Change::RemoveShadow { version }, by).await
+}
+
+/// Makes a version the champion.
+#[utoipa::path(post, path = "/v1/models/{model}/promote", tag = "changes",
+    params(("model" = String, Path, description = "Its name")),
+    request_body = PromoteBody,
+    responses(
+        (status = 200, description = "Published", body = ModelView),
+        (status = 400, description = "Malformed", body = ErrorBody),
+        (status = 404, description = "No such model or version", body = ErrorBody),
+        (status = 409, description = "The version is not ready", body = ErrorBody),
+    )
+)]
+pub(super) async fn promote(
+    State(state): State<AdminState>,
+    InModel(model): InModel,
+    Body(body): Body<PromoteBody>,
+) -> Changed {
+    let by = provenance(body.actor, body.reason)?;
+    let version = version(body.version)?;
+    change(&state, &model, Change::Promote { version }, by).await
+}
+
+/// Makes the previous champion the champion again, and takes the canary out.
+#[utoipa::path(post, path = "/v1/models/{model}/rollback", tag = "changes",
+    params(("model" = String, Path, description = "Its name")),
+    request_body = Option<ByWhom>,
+    responses(
+        (status = 200, description = "Published", body = ModelView),
+        (status = 400, description = "Malformed", body = ErrorBody),
+        (status = 404, description = "No such model", body = ErrorBody),
+        (status = 409, description = "There is nothing to go back to", body = ErrorBody),
+    )
+)]
+pub(super) async fn rollback(
+    State(state): State<AdminState>,
+    InModel(model): InModel,
+    Body(by): Body<ByWhom>,
+) -> Changed {
+    let by = provenance(by.actor, by.reason)?;
+    change(&state, &model, Change::Rollback, by).await
+}

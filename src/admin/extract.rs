@@ -1,0 +1,139 @@
+//! Takes requests apart, with errors in our own form.
+
+use std::time::Duration;
+
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use http::request::Parts;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+
+use crate::admin::reply::ApiError;
+use crate::error::{Error, ErrorCode, Result};
+use crate::registry::Provenance;
+use crate::types::{ModelName, VersionId};
+
+/// The largest body.
+pub(super) const BODY_BYTES_MAX: usize = 64 * 1024;
+/// How long a body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest name of an actor.
+const ACTOR_CHARS_MAX: usize = 128;
+/// The longest reason.
+const REASON_CHARS_MAX: usize = 1000;
+/// Who it was when nobody said.
+const UNNAMED: &str = "unnamed";
+
+/// A JSON body; an empty one counts as `{}`. The content type is not looked
+/// at: a foreign page is known by its origin, and people forget it in `curl`.
+pub(super) struct Body<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        let body = Limited::new(request.into_body(), BODY_BYTES_MAX).collect();
+        let body = tokio::time::timeout(BODY_TIMEOUT, body).await.map_err(|_| {
+            let seconds = BODY_TIMEOUT.as_secs();
+            Error::new(ErrorCode::RequestTimeout, format!("the body took longer than {seconds} s"))
+        })?;
+        let body = body.map_err(|error| broken_body(&*error))?.to_bytes();
+        let text = if body.is_empty() { b"{}" } else { &body[..] };
+        let value = serde_json::from_slice(text);
+        Ok(Self(value.map_err(|error| Error::invalid(format!("body: {error}")))?))
+    }
+}
+
+fn broken_body(error: &(dyn std::error::Error + 'static)) -> Error {
+    if error.is::<LengthLimitError>() {
+        let message = format!("the body is over the limit of {BODY_BYTES_MAX} bytes");
+        return Error::new(ErrorCode::TooLarge, message);
+    }
+    Error::invalid(format!("the body broke off: {error}"))
+}
+
+/// The query string; unknown parameters are refused by its type.
+pub(super) struct Params<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let query = Query::<T>::from_request_parts(parts, state).await;
+        let query = query.map_err(|error| Error::invalid(error.body_text()))?;
+        Ok(Self(query.0))
+    }
+}
+
+/// `{model}` in the path.
+pub(super) struct InModel(pub(super) ModelName);
+
+impl<S: Send + Sync> FromRequestParts<S> for InModel {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Path(model) = path::<String, S>(parts, state).await?;
+        Ok(Self(model.parse()?))
+    }
+}
+
+/// `{model}` and `{version}` in the path.
+pub(super) struct InVersion(pub(super) ModelName, pub(super) VersionId);
+
+impl<S: Send + Sync> FromRequestParts<S> for InVersion {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Path((model, version)) = path::<(String, String), S>(parts, state).await?;
+        Ok(Self(model.parse()?, version.parse()?))
+    }
+}
+
+async fn path<T: DeserializeOwned + Send, S: Send + Sync>(
+    parts: &mut Parts,
+    state: &S,
+) -> Result<Path<T>> {
+    let path = Path::<T>::from_request_parts(parts, state).await;
+    path.map_err(|error| Error::invalid(error.body_text()))
+}
+
+/// A version's number in a body.
+pub(super) fn version(number: u64) -> Result<VersionId> {
+    let error = || Error::invalid(format!("version {number}: expected a whole number from 1"));
+    VersionId::new(number).ok_or_else(error)
+}
+
+/// Checks who and why: they stand in the audit log for good.
+pub(super) fn provenance(actor: Option<String>, reason: Option<String>) -> Result<Provenance> {
+    let actor = line("actor", actor, ACTOR_CHARS_MAX)?;
+    let reason = line("reason", reason, REASON_CHARS_MAX)?;
+    Ok(Provenance { actor: actor.unwrap_or_else(|| UNNAMED.to_owned()), reason })
+}
+
+/// A text of one line; blank counts as none.
+fn line(name: &str, text: Option<String>, chars_max: usize) -> Result<Option<String>> {
+    let text = text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+    let fits =
+        |text: &String| text.chars().count() <= chars_max && !text.chars().any(char::is_control);
+    if text.as_ref().is_none_or(fits) {
+        return Ok(text);
+    }
+    let message =
+        format!("{name}: expected at most {chars_max} characters without control characters");
+    Err(Error::invalid(message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_and_why_are_one_line_each() {
+        let by = provenance(Some(" eve ".into()), Some("  ".into())).unwrap();
+        assert_eq!(by, Provenance { actor: "eve".into(), reason: None });
+        assert_eq!(provenance(None, None).unwrap().actor, UNNAMED);
+        let bad = [(Some("a\nb".into()), None), (None, Some("x".repeat(1001)))];
+        for (actor, reason) in bad {
+            assert!(provenance(actor, reason).is_err());
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! The control API, `/metrics` and the health page, for operators and
+//! monitoring.
+//!
+//! Handlers only translate: they read [`Control`]'s board and send it
+//! changes; what a change does is the registry's business.
+//!
+//! Invariants: nothing but `/healthz` answers without the token where one is
+//! set; a foreign `Host` or `Origin` is refused, so that no web page can
+//! reach a gateway on its reader's machine; every body, every wait and the
+//! number of connections are bounded; every error is `{"error": "…"}`.
+
+mod access;
+mod changes;
+mod extract;
+mod models;
+mod pages;
+mod reply;
+mod router;
+mod serve;
+
+use std::sync::Arc;
+
+use crate::registry::Control;
+use crate::telemetry::Metrics;
+use crate::types::Readiness;
+
+pub use access::Access;
+pub use router::{openapi, router};
+pub use serve::serve;
+
+/// What the handlers work with. Cheap to clone.
+#[derive(Clone)]
+pub struct AdminState {
+    /// Reads the models and changes them.
+    pub control: Control,
+    /// What `/metrics` shows.
+    pub metrics: Arc<Metrics>,
+    /// What `/healthz` shows.
+    pub readiness: Readiness,
+    /// Who may call.
+    pub access: Access,
+}

@@ -1,0 +1,70 @@
+//! What is not about models: metrics, health, the index.
+
+use axum::extract::State;
+use axum::response::IntoResponse;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{Method, Uri};
+
+use crate::admin::AdminState;
+use crate::admin::reply::ApiError;
+use crate::error::{Error, ErrorCode};
+
+const TEXT: &str = "text/plain; charset=utf-8";
+/// Prometheus's text format.
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+const INDEX: &str = "\
+Foreshadow: admin API
+
+GET    /v1/models                                   all models
+GET    /v1/models/{model}                           one model
+GET    /v1/models/{model}/compare                   champion, canary and shadows side by side
+PUT    /v1/models/{model}/canary                    {\"version\": 2, \"weight\": \"5%\"}
+DELETE /v1/models/{model}/canary
+PUT    /v1/models/{model}/shadows/{version}         {\"sample\": \"100%\"}
+DELETE /v1/models/{model}/shadows/{version}
+GET    /v1/models/{model}/shadows/{version}/disagreements
+POST   /v1/models/{model}/promote                   {\"version\": 2}
+POST   /v1/models/{model}/rollback
+GET    /v1/models/{model}/history                   what was changed, by whom and why
+GET    /v1/history
+GET    /v1/openapi.json                             all of this for programs
+GET    /metrics                                     for Prometheus
+GET    /healthz                                     starting, ready or draining
+";
+
+/// The routes, for people.
+#[utoipa::path(get, path = "/", tag = "pages", responses(
+    (status = 200, description = "The routes", body = String, content_type = "text/plain"),
+))]
+pub(super) async fn index() -> impl IntoResponse {
+    ([(CONTENT_TYPE, TEXT)], INDEX)
+}
+
+/// All metrics in Prometheus's text format.
+#[utoipa::path(get, path = "/metrics", tag = "pages", responses(
+    (status = 200, description = "The metrics", body = String, content_type = "text/plain"),
+))]
+pub(super) async fn metrics(State(state): State<AdminState>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, METRICS)], state.metrics.render())
+}
+
+/// That the process lives, and whether it wants traffic. Needs no token.
+#[utoipa::path(get, path = "/healthz", tag = "pages", security(()), responses(
+    (status = 200, description = "`starting`, `ready` or `draining`", body = String, content_type = "text/plain"),
+))]
+pub(super) async fn health(State(state): State<AdminState>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, TEXT), (CACHE_CONTROL, "no-store")], format!("{}\n", state.readiness.as_str()))
+}
+
+/// A path that does not exist.
+pub(super) async fn not_found(uri: Uri) -> ApiError {
+    let message = format!("no such path: {}; GET / lists them", uri.path());
+    ApiError(Error::new(ErrorCode::NotFound, message))
+}
+
+/// A path that exists, with another method.
+pub(super) async fn wrong_method(method: Method, uri: Uri) -> ApiError {
+    let message = format!("{} does not take {method}; GET / lists the routes", uri.path());
+    ApiError(Error::new(ErrorCode::MethodNotAllowed, message))
+}
