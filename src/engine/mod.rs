@@ -10,6 +10,13 @@ use std::sync::Arc;
 
 use crate::types::{Signature, Tensor};
 
+mod onnx_ml;
+mod set;
+mod tract;
+
+pub use set::EngineSet;
+pub use tract::Tract;
+
 /// Why an engine failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EngineErrorKind {

@@ -10,6 +10,8 @@ mod plan;
 mod router;
 mod shadow;
 pub mod split;
+#[cfg(test)]
+mod testing;
 
 pub use agreement::{Agreement, Judge, Mismatch};
 pub use catalog::{Catalog, Slot};

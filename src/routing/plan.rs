@@ -222,3 +222,76 @@ impl Assignment {
         self.shadows != 0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routing::testing::{adds, number, plan, shadow, version};
+    use crate::telemetry::Metrics;
+
+    fn share(percent: f64) -> Share {
+        Share::from_percent(percent).unwrap()
+    }
+
+    #[test]
+    fn a_key_always_meets_the_same_version() {
+        let plan = plan(&Metrics::new(), ModelSettings::default(), Some(share(50.0)), vec![]);
+        let mut canary = 0;
+        for i in 0..1000_u32 {
+            let key = i.to_le_bytes();
+            let choose = || plan.assign(None, None, Some(&key)).unwrap().choice();
+            assert_eq!(choose(), choose());
+            canary += u32::from(choose() == Choice::Split(ArmRole::Canary));
+        }
+        assert!((400..600).contains(&canary), "{canary}");
+    }
+
+    #[test]
+    fn a_pinned_version_bypasses_split_and_shadows() {
+        let metrics = Metrics::new();
+        let shadows = vec![shadow(&metrics, &version(3, 1, adds(0.0)), Share::ALL)];
+        let plan = plan(&metrics, ModelSettings::default(), Some(Share::ALL), shadows);
+        let pinned = plan.assign(Some(number(1)), None, Some(b"k")).unwrap();
+        assert_eq!((pinned.version().id(), pinned.role()), (number(1), "pinned"));
+        assert!(!pinned.has_shadows());
+        let error = plan.assign(Some(number(7)), None, None).err().unwrap();
+        assert_eq!(error.message(), "model m has no ready version 7; ready: 1, 2");
+    }
+
+    #[test]
+    fn a_role_is_forced_only_where_the_owner_allows_it() {
+        let metrics = Metrics::new();
+        let closed = plan(&metrics, ModelSettings::default(), Some(share(1.0)), vec![]);
+        let error = closed.assign(None, Some(Role::Canary), None).err().unwrap();
+        assert_eq!(error.code(), ErrorCode::PermissionDenied);
+        let settings = ModelSettings { allow_forced_role: true, ..ModelSettings::default() };
+        let open = plan(&metrics, settings, Some(share(1.0)), vec![]);
+        let forced = open.assign(None, Some(Role::Canary), None).unwrap();
+        assert_eq!((forced.version().id(), forced.role()), (number(2), "pinned"));
+        assert!(open.assign(None, Some(Role::Shadow), None).is_err());
+    }
+
+    #[test]
+    fn only_the_champions_requests_are_copied_at_the_sample_rate() {
+        let metrics = Metrics::new();
+        let shadows = vec![
+            shadow(&metrics, &version(3, 1, adds(0.0)), Share::ALL),
+            shadow(&metrics, &version(4, 1, adds(0.0)), share(25.0)),
+        ];
+        let plan = plan(&metrics, ModelSettings::default(), Some(share(50.0)), shadows);
+        let (mut champion, mut copies) = (0, [0; 2]);
+        for _ in 0..4000 {
+            let assignment = plan.assign(None, None, None).unwrap();
+            if assignment.choice() == Choice::Split(ArmRole::Canary) {
+                assert!(!assignment.has_shadows());
+                continue;
+            }
+            champion += 1;
+            for shadow in assignment.shadows() {
+                copies[usize::from(shadow.version.id() == number(4))] += 1;
+            }
+        }
+        assert_eq!(copies[0], champion);
+        assert!((champion / 5..champion * 3 / 10).contains(&copies[1]), "{copies:?} of {champion}");
+    }
+}

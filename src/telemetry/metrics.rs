@@ -425,6 +425,26 @@ mod tests {
         assert_eq!(metrics.arm(&model, two, ArmRole::Champion).snapshot().ok, 0);
     }
 
+    /// Dashboards and alerts are built on these names.
+    #[test]
+    fn the_metrics_names_labels_and_bounds_are_golden() {
+        let metrics = Metrics::new();
+        let model = ModelName::new("m").unwrap();
+        let one = VersionId::new(1).unwrap();
+        metrics.arm(&model, one, ArmRole::Champion).finished(None, Duration::ZERO);
+        metrics.arm(&model, one, ArmRole::Champion).ran(Duration::ZERO, Duration::ZERO, 1);
+        metrics.shadow(&model, one).compared(1, 0, 0.0, 0.0);
+        metrics.set_weights(&model, &[(one, Role::Champion, Share::ALL)]);
+        metrics.set_state(&model, one, None, "ready");
+        metrics.rejected(ErrorCode::NotFound);
+        metrics.loaded(Duration::ZERO);
+        metrics.published(Duration::ZERO);
+        let text = metrics.render();
+        let ours = |line: &&str| !line.contains("process_") && !line.contains("build_info");
+        let lines: Vec<_> = text.lines().filter(ours).collect();
+        crate::golden::check("metrics.txt", &(lines.join("\n") + "\n"));
+    }
+
     #[test]
     fn handles_go_on_counting_over_publishes() {
         let metrics = Metrics::new();

@@ -248,3 +248,147 @@ impl Shared {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::mpsc::{Receiver, channel};
+
+    use super::*;
+    use crate::routing::testing::{Behaviour, adds, fails, plan, row, shadow, version};
+    use crate::routing::{Plan, Shadow};
+    use crate::telemetry::{Metrics, ShadowSnapshot};
+    use crate::types::{ModelSettings, Share};
+
+    fn settings() -> LaneSettings {
+        LaneSettings {
+            threads: 1,
+            queue_count_max: 4,
+            queue_bytes_max: 1 << 20,
+            timeout: Duration::from_secs(600),
+        }
+    }
+
+    /// A champion with one shadow that behaves so.
+    fn setup(width: usize, behaviour: Behaviour) -> (Arc<Plan>, Shadow) {
+        let metrics = Metrics::new();
+        let shadow = shadow(&metrics, &version(3, width, behaviour), Share::ALL);
+        let plan = plan(&metrics, ModelSettings::default(), None, vec![shadow.clone()]);
+        (plan, shadow)
+    }
+
+    fn offer(lane: &Lane, plan: &Arc<Plan>) {
+        let assignment = plan.assign(None, None, None).unwrap();
+        let y = Tensor::new("y", vec![1, 1], row(1.0).into_parts().2).unwrap();
+        lane.offer(&assignment, vec![row(1.0)], vec![y], "id");
+    }
+
+    /// Waits until the counts say that everything offered has come to an end.
+    fn settled(shadow: &Shadow, offered: u64) -> ShadowSnapshot {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let s = shadow.stats.snapshot();
+            let ended =
+                s.compared + s.failures.values().sum::<u64>() + s.dropped.values().sum::<u64>();
+            if ended == offered {
+                return s;
+            }
+            assert!(Instant::now() < deadline, "{s:?}");
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn every_end_is_counted_under_its_name() {
+        let panics: Behaviour = Arc::new(|_| panic!("boo"));
+        let other_shape: Behaviour = Arc::new(|_| {
+            Ok(vec![Tensor::new("y", vec![0, 1], crate::types::Data::Fp32(vec![])).unwrap()])
+        });
+        let cases = [
+            (1, fails(), "error"),
+            (1, panics, "panic"),
+            (1, other_shape, "output_mismatch"),
+            (2, adds(0.0), "input_mismatch"),
+        ];
+        for (width, behaviour, reason) in cases {
+            let lane = Lane::spawn(&settings()).unwrap();
+            let (plan, shadow) = setup(width, behaviour);
+            offer(&lane, &plan);
+            let got = settled(&shadow, 1);
+            assert_eq!(got.failures.into_iter().collect::<Vec<_>>(), [(reason, 1)]);
+        }
+    }
+
+    #[test]
+    fn what_agrees_and_what_does_not_is_counted_and_kept() {
+        let lane = Lane::spawn(&settings()).unwrap();
+        let (plan, same) = setup(1, adds(0.0));
+        offer(&lane, &plan);
+        let got = settled(&same, 1);
+        assert_eq!((got.compared, got.disagreed, got.difference_max), (1, 0, Some(0.0)));
+        let (plan, off) = setup(1, adds(0.5));
+        offer(&lane, &plan);
+        let got = settled(&off, 1);
+        assert_eq!((got.compared, got.disagreed, got.difference_max), (1, 1, Some(0.5)));
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while off.worst.list().is_empty() {
+            assert!(Instant::now() < deadline, "the disagreement was not kept");
+            thread::yield_now();
+        }
+        assert_eq!(off.worst.list()[0].prediction_id, "id");
+    }
+
+    /// A shadow that says when it starts and goes on when it is told to.
+    fn held() -> (Behaviour, Receiver<()>, std::sync::mpsc::Sender<()>) {
+        let (started, starts) = channel();
+        let (release, releases) = channel::<()>();
+        let (started, releases) = (Mutex::new(started), Mutex::new(releases));
+        let behaviour: Behaviour = Arc::new(move |inputs| {
+            started.lock().unwrap().send(()).unwrap();
+            // Ends when the test drops its sender, too.
+            let _ = releases.lock().unwrap().recv();
+            adds(0.0)(inputs)
+        });
+        (behaviour, starts, release)
+    }
+
+    #[test]
+    fn a_slow_shadow_fills_the_queue_and_the_rest_is_dropped() {
+        let lane = Lane::spawn(&settings()).unwrap();
+        let (behaviour, starts, release) = held();
+        let (plan, shadow) = setup(1, behaviour);
+        offer(&lane, &plan);
+        starts.recv().unwrap();
+        for _ in 0..10 {
+            offer(&lane, &plan);
+        }
+        assert_eq!(lane.waiting(), 4);
+        assert_eq!(shadow.stats.snapshot().dropped.get("queue_count"), Some(&6));
+        drop(release);
+        assert_eq!(settled(&shadow, 11).compared, 5);
+    }
+
+    #[test]
+    fn bytes_are_bounded_too() {
+        let lane = Lane::spawn(&LaneSettings { queue_bytes_max: 4, ..settings() }).unwrap();
+        let (plan, shadow) = setup(1, adds(0.0));
+        offer(&lane, &plan);
+        assert_eq!(settled(&shadow, 1).dropped.get("queue_bytes"), Some(&1));
+        assert_eq!(lane.shared.bytes.load(SeqCst), 0);
+    }
+
+    #[test]
+    fn a_stuck_thread_is_replaced_and_the_others_shadows_go_on() {
+        let timeout = Duration::from_millis(20);
+        let lane = Lane::spawn(&LaneSettings { timeout, ..settings() }).unwrap();
+        let (behaviour, starts, release) = held();
+        let (stuck_plan, stuck) = setup(1, behaviour);
+        offer(&lane, &stuck_plan);
+        starts.recv().unwrap();
+        let (plan, healthy) = setup(1, adds(0.0));
+        offer(&lane, &plan);
+        settled(&healthy, 1);
+        assert_eq!(settled(&stuck, 1).failures.get("timeout"), Some(&1));
+        drop(release);
+    }
+}

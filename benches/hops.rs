@@ -1,0 +1,114 @@
+//! What each hop of a request costs, one at a time and without a network.
+//!
+//! `cargo bench --bench hops`
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "a bench may")]
+
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use foreshadow::engine::EngineSet;
+use foreshadow::routing::{Arm, Canary, Catalog, Judge, Plan, Salt, Shadow, Slot, Worst, split};
+use foreshadow::serving::LoadedVersion;
+use foreshadow::telemetry::{ArmRole, Metrics};
+use foreshadow::types::{Data, Digest, ModelName, ModelSettings, Share, Tensor, VersionId};
+
+/// The sample churn model's version, loaded and warm.
+fn load(number: u64) -> Arc<LoadedVersion> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let artifact = root.join(format!("models/churn/{number}/model.onnx"));
+    let engines = EngineSet::standard();
+    let graph = engines.get("tract").unwrap().load(&artifact).unwrap();
+    let id = VersionId::new(number).unwrap();
+    let version = LoadedVersion::new(name(), id, Digest::new([0; 32]), "tract", graph);
+    version.warm_up().unwrap();
+    Arc::new(version)
+}
+
+fn name() -> ModelName {
+    ModelName::new("churn").unwrap()
+}
+
+/// As shipped: champion 1, canary 2 at 10 %, shadow 3.
+fn plan(metrics: &Metrics) -> Arc<Plan> {
+    let settings = Arc::new(ModelSettings::default());
+    let arm = |number: u64, role| {
+        let version = load(number);
+        let stats = metrics.arm(&name(), version.id(), role);
+        Arm { version, stats }
+    };
+    let shadow = load(3);
+    Arc::new(Plan {
+        model: name(),
+        generation: 1,
+        salt: Salt::new([7; 16]),
+        counter: Arc::new(AtomicU64::new(0)),
+        champion: Some(arm(1, ArmRole::Champion)),
+        canary: Some(Canary {
+            arm: arm(2, ArmRole::Canary),
+            weight: Share::from_percent(10.0).unwrap(),
+        }),
+        shadows: vec![Shadow {
+            sample: Share::ALL,
+            stats: metrics.shadow(&name(), shadow.id()),
+            worst: Arc::new(Worst::default()),
+            judge: Arc::new(Judge::new(shadow.signature(), &settings)),
+            version: shadow,
+        }],
+        settings,
+        ready: BTreeMap::new(),
+    })
+}
+
+fn routing(c: &mut Criterion) {
+    let metrics = Metrics::new();
+    let plan = plan(&metrics);
+    let catalog = Catalog::default();
+    catalog.insert(&name(), &Arc::new(Slot::new(Arc::clone(&plan))));
+    c.bench_function("slot: name to plan", |b| {
+        b.iter(|| catalog.slot(black_box("churn")).unwrap().load());
+    });
+    c.bench_function("split: point of a 16-byte key", |b| {
+        let key = split::Key::Given(b"customer-0012345");
+        b.iter(|| split::point(plan.salt, split::Purpose::Canary, black_box(key)));
+    });
+    c.bench_function("split: assign with a key", |b| {
+        b.iter(|| plan.assign(None, None, Some(black_box(b"customer-0012345"))).unwrap());
+    });
+    c.bench_function("split: assign without a key", |b| {
+        b.iter(|| plan.assign(None, None, None).unwrap());
+    });
+}
+
+fn metrics(c: &mut Criterion) {
+    let metrics = Metrics::new();
+    let arm = metrics.arm(&name(), VersionId::new(1).unwrap(), ArmRole::Champion);
+    c.bench_function("metrics: one request", |b| {
+        b.iter(|| {
+            arm.ran(Duration::ZERO, black_box(Duration::from_micros(4)), 1);
+            arm.finished(None, black_box(Duration::from_micros(12)));
+        });
+    });
+    c.bench_function("metrics: render", |b| b.iter(|| metrics.render()));
+}
+
+fn engine(c: &mut Criterion) {
+    for (number, what) in [(1, "logistic regression"), (2, "140 trees")] {
+        let version = load(number);
+        for rows in [1, 64] {
+            let data = Data::Fp32((0..rows * 12_u16).map(|i| f32::from(i % 50)).collect());
+            let input = [Tensor::new("input", vec![rows.into(), 12], data).unwrap()];
+            c.bench_function(&format!("engine: churn {number} ({what}), {rows} rows"), |b| {
+                b.iter(|| version.run(black_box(&input)).unwrap());
+            });
+        }
+    }
+}
+
+criterion_group!(hops, routing, metrics, engine);
+criterion_main!(hops);

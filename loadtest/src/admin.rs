@@ -1,0 +1,311 @@
+//! A small client of Foreshadow's admin API: reads a model's plan, promotes,
+//! sets and removes a canary.
+//!
+//! It blocks, on a runtime of its own, so that the threads that send the load
+//! never see it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
+use hyper::{Method, Request};
+use serde_json::{Value, json};
+use tokio::runtime::{self, Runtime};
+
+use crate::client::Connection;
+use crate::error::Error;
+use crate::target::Server;
+
+/// Time for one call.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Largest reply that is read, bytes.
+const REPLY_BYTES_MAX: usize = 4 << 20;
+/// How much of an error's body is shown, characters.
+const SHOWN_MAX: usize = 300;
+
+/// A model's plan, as far as scenarios need it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelState {
+    /// The version that answers.
+    pub champion: u64,
+    /// The version that answers a part, if there is one.
+    pub canary: Option<Canary>,
+    /// Versions that run on copies; one that is promoted leaves this role.
+    pub shadows: Vec<u64>,
+    /// Versions that may answer, ascending.
+    pub ready: Vec<u64>,
+}
+
+/// A canary as the admin API shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Canary {
+    /// Its version.
+    pub version: u64,
+    /// Its weight, kept as it came so that it goes back unchanged.
+    pub weight: Value,
+}
+
+impl ModelState {
+    /// Reads the admin API's description of a model.
+    ///
+    /// # Errors
+    /// If it names no champion.
+    pub fn read(model: &Value) -> Result<Self, Error> {
+        let plan = &model["plan"];
+        let champion = number(&plan["champion"]["version"])
+            .ok_or_else(|| Error::new("the model has no champion (plan.champion.version)"))?;
+        let canary = number(&plan["canary"]["version"])
+            .map(|version| Canary { version, weight: plan["canary"]["weight"].clone() });
+        let shadows = versions_in(&plan["shadows"], |_| true);
+        let ready = versions_in(&model["versions"], |version| version["state"] == "ready");
+        Ok(Self { champion, canary, shadows, ready })
+    }
+
+    /// A version to change over to: the canary's, else the highest that is
+    /// ready and has no role.
+    #[must_use]
+    pub fn other(&self) -> Option<u64> {
+        let idle = |version: &&u64| **version != self.champion && !self.shadows.contains(version);
+        let highest = || self.ready.iter().rev().find(idle).copied();
+        self.canary.as_ref().map(|canary| canary.version).or_else(highest)
+    }
+}
+
+/// One model, seen through the admin API.
+#[derive(Debug)]
+pub struct Admin {
+    runtime: Runtime,
+    server: Server,
+    model: String,
+    token: Option<HeaderValue>,
+    connection: Option<Connection>,
+}
+
+impl Admin {
+    /// A client for `model` at the admin API's base URL; connects when used.
+    ///
+    /// # Errors
+    /// If the URL, the model's name or the token is unusable.
+    pub fn new(base: &str, model: &str, token: Option<&str>) -> Result<Self, Error> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if model.is_empty() || !model.chars().all(plain) {
+            return Err(Error::new(format!("model {model:?}: expected letters, digits, - _ .")));
+        }
+        let server = Server::resolve(base)?;
+        let token = token.map(bearer).transpose()?;
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build()
+            .map_err(|error| Error::new(format!("cannot start a runtime: {error}")))?;
+        Ok(Self { runtime, server, model: model.to_owned(), token, connection: None })
+    }
+
+    /// The model's plan and versions.
+    ///
+    /// # Errors
+    /// If the API does not answer, refuses, or describes no champion.
+    pub fn state(&mut self) -> Result<ModelState, Error> {
+        let reply = self.call(Method::GET, "", None)?;
+        let model = serde_json::from_slice(&reply)
+            .map_err(|error| Error::new(format!("admin API: the model's JSON: {error}")))?;
+        ModelState::read(&model)
+    }
+
+    /// Makes a version champion.
+    ///
+    /// # Errors
+    /// If the API does not answer or refuses.
+    pub fn promote(&mut self, version: u64) -> Result<(), Error> {
+        self.call(Method::POST, "/promote", Some(json!({ "version": version }))).map(drop)
+    }
+
+    /// Gives a version this weight as canary (`"5%"`, or as it was read).
+    ///
+    /// # Errors
+    /// If the API does not answer or refuses.
+    pub fn set_canary(&mut self, version: u64, weight: &Value) -> Result<(), Error> {
+        let body = json!({ "version": version, "weight": weight });
+        self.call(Method::PUT, "/canary", Some(body)).map(drop)
+    }
+
+    /// Takes the canary out.
+    ///
+    /// # Errors
+    /// If the API does not answer or refuses.
+    pub fn remove_canary(&mut self) -> Result<(), Error> {
+        self.call(Method::DELETE, "/canary", None).map(drop)
+    }
+
+    /// Makes the plan's champion and canary what they were.
+    ///
+    /// # Errors
+    /// If the API does not answer or refuses; the sentence says what was to be
+    /// put back.
+    pub fn put_back(&mut self, found: &ModelState) -> Result<(), Error> {
+        self.try_put_back(found).map_err(|error| {
+            let canary = found.canary.as_ref().map_or("no canary".to_owned(), |canary| {
+                format!("canary {} at {}", canary.version, canary.weight)
+            });
+            Error::new(format!(
+                "could not put back champion {} and {canary} of {}: {error}",
+                found.champion, self.model
+            ))
+        })
+    }
+
+    fn try_put_back(&mut self, found: &ModelState) -> Result<(), Error> {
+        if self.state()?.champion != found.champion {
+            self.promote(found.champion)?;
+        }
+        // A promotion may have changed the canary: look again.
+        match (&found.canary, self.state()?.canary) {
+            (Some(was), now) if now.as_ref() != Some(was) => {
+                self.set_canary(was.version, &was.weight)
+            }
+            (None, Some(_)) => self.remove_canary(),
+            _ => Ok(()),
+        }
+    }
+
+    fn call(&mut self, method: Method, action: &str, body: Option<Value>) -> Result<Bytes, Error> {
+        let base = self.server.path.path().trim_end_matches('/');
+        let path = format!("{base}/v1/models/{}{action}", self.model);
+        let what = format!("admin API: {method} http://{}{path}", self.server.address);
+        let request = self.request(method, &path, body)?;
+        let connection = self.connection.take();
+        let exchange = async {
+            tokio::time::timeout(TIMEOUT, exchange(&self.server, connection, request)).await
+        };
+        let result = self.runtime.block_on(exchange);
+        let (connection, reply) = result
+            .map_err(|_| Error::new(format!("{what}: no answer in {} s", TIMEOUT.as_secs())))?
+            .map_err(|why| Error::new(format!("{what}: {why}")))?;
+        self.connection = Some(connection);
+        let (status, bytes) = reply;
+        if status.is_success() {
+            return Ok(bytes);
+        }
+        let text: String = String::from_utf8_lossy(&bytes).chars().take(SHOWN_MAX).collect();
+        Err(Error::new(format!("{what}: {status}: {text}")))
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Request<Full<Bytes>>, Error> {
+        let mut builder = Request::builder().method(method).uri(path);
+        builder = builder.header(HOST, &self.server.host);
+        if let Some(token) = &self.token {
+            builder = builder.header(AUTHORIZATION, token);
+        }
+        if body.is_some() {
+            builder = builder.header(CONTENT_TYPE, "application/json");
+        }
+        let bytes = body.map_or(Bytes::new(), |body| body.to_string().into());
+        builder.body(Full::new(bytes)).map_err(|error| Error::new(format!("admin API: {error}")))
+    }
+}
+
+type Answer = (hyper::StatusCode, Bytes);
+
+/// Sends on the open connection, or on a new one if the server closed it.
+async fn exchange(
+    server: &Server,
+    connection: Option<Connection>,
+    request: Request<Full<Bytes>>,
+) -> Result<(Connection, Answer), String> {
+    let broken = "the connection broke".to_owned();
+    let unsent = match connection {
+        Some(mut connection) => match connection.send(request).await {
+            Ok(response) => return Ok((connection, read(response).await?)),
+            Err(Some(unsent)) => unsent,
+            Err(None) => return Err(broken),
+        },
+        None => request,
+    };
+    let mut connection =
+        Connection::open(server.address).await.map_err(|_| "cannot connect".to_owned())?;
+    let response = connection.send(unsent).await.map_err(|_| broken)?;
+    Ok((connection, read(response).await?))
+}
+
+async fn read(response: hyper::Response<hyper::body::Incoming>) -> Result<Answer, String> {
+    let status = response.status();
+    let body = Limited::new(response.into_body(), REPLY_BYTES_MAX).collect().await;
+    let body = body.map_err(|error| format!("reading the reply: {error}"))?;
+    Ok((status, body.to_bytes()))
+}
+
+fn bearer(token: &str) -> Result<HeaderValue, Error> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {}", token.trim()))
+        .map_err(|_| Error::new("the admin token has characters that a header cannot carry"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// The versions of a list's entries that qualify, ascending.
+fn versions_in(list: &Value, qualifies: fn(&Value) -> bool) -> Vec<u64> {
+    let entries = list.as_array().map_or(&[][..], Vec::as_slice);
+    let versions = entries.iter().filter(|entry| qualifies(entry));
+    let mut versions: Vec<u64> = versions.filter_map(|entry| number(&entry["version"])).collect();
+    versions.sort_unstable();
+    versions
+}
+
+/// A version, written as a number or as a string of digits.
+fn number(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| value.as_str()?.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_is_read_from_the_models_description() {
+        let model = json!({
+            "plan": {
+                "champion": { "version": 1 },
+                "canary": { "version": 2, "weight": "10%" },
+                "shadows": [{ "version": 4, "sample": "100%" }],
+            },
+            "versions": [
+                { "version": 4, "state": "ready" },
+                { "version": 3, "state": "ready" },
+                { "version": 2, "state": "ready" },
+                { "version": 1, "state": "ready" },
+                { "version": 5, "state": "failed" },
+            ],
+        });
+        let state = ModelState::read(&model).unwrap();
+        assert_eq!(state.champion, 1);
+        assert_eq!(state.canary, Some(Canary { version: 2, weight: json!("10%") }));
+        assert_eq!(state.ready, [1, 2, 3, 4]);
+        assert_eq!(state.shadows, [4]);
+        assert_eq!(state.other(), Some(2));
+        assert_eq!(ModelState { canary: None, ..state }.other(), Some(3));
+    }
+
+    #[test]
+    fn a_model_without_champion_or_choice_is_said_to_be_so() {
+        for nothing in [json!({}), json!([]), json!({ "plan": { "champion": null } })] {
+            assert!(ModelState::read(&nothing).unwrap_err().to_string().contains("champion"));
+        }
+        let alone = json!({
+            "plan": { "champion": { "version": 1 }, "canary": null },
+            "versions": [{ "version": 1, "state": "ready" }],
+        });
+        assert_eq!(ModelState::read(&alone).unwrap().other(), None);
+    }
+
+    #[test]
+    fn names_and_tokens_that_cannot_be_sent_are_refused() {
+        assert!(Admin::new("http://127.0.0.1:1", "a/b", None).is_err());
+        assert!(Admin::new("http://127.0.0.1:1", "a", Some("x\ny")).is_err());
+        assert!(Admin::new("http://127.0.0.1:1", "a", Some("secret\n")).is_ok());
+    }
+}

@@ -1,0 +1,173 @@
+//! One connection, and one request at a time on it.
+//!
+//! A connection that the server closed while it was idle is replaced without
+//! an error; one that breaks under a request is an error. A request that was
+//! given up takes its connection with it, or its late reply would answer the
+//! next request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::header::HeaderValue;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
+
+use crate::target::Target;
+
+/// Why there is no complete reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// No connection could be opened.
+    Connect,
+    /// It took too long.
+    Timeout,
+    /// The connection ended, or spoke something other than HTTP.
+    Closed,
+}
+
+/// A complete reply, of which only this is kept.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// `x-model-version`.
+    pub version: Option<HeaderValue>,
+    /// `x-model-role`.
+    pub role: Option<HeaderValue>,
+    /// Length of the body.
+    pub body_bytes: u64,
+}
+
+/// An open connection; dropping it closes it.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    sender: http1::SendRequest<Full<Bytes>>,
+    driver: AbortHandle,
+}
+
+impl Connection {
+    /// Connects; the task that drives the connection runs on this runtime.
+    pub(crate) async fn open(address: std::net::SocketAddr) -> Result<Self, Failure> {
+        let stream = TcpStream::connect(address).await.map_err(|_| Failure::Connect)?;
+        // A small request must not wait for the acknowledgement of the last.
+        stream.set_nodelay(true).map_err(|_| Failure::Connect)?;
+        let (sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|_| Failure::Connect)?;
+        // Its result comes back through the request that it breaks.
+        let driver = tokio::spawn(async move { drop(connection.await) }).abort_handle();
+        Ok(Self { sender, driver })
+    }
+
+    /// Sends one request and waits for the head of its reply.
+    ///
+    /// The error holds the request again if not a byte of it was sent.
+    pub(crate) async fn send(
+        &mut self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, Option<Request<Full<Bytes>>>> {
+        if self.sender.ready().await.is_err() {
+            return Err(Some(request));
+        }
+        self.sender.try_send_request(request).await.map_err(|mut error| error.take_message())
+    }
+
+    fn is_open(&self) -> bool {
+        !self.sender.is_closed()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// Sends a target's requests, one after the other, on one connection that it
+/// keeps as long as it lasts.
+#[derive(Debug)]
+pub struct Client {
+    target: Arc<Target>,
+    timeout: Duration,
+    connection: Option<Connection>,
+}
+
+impl Client {
+    /// A client that gives up on a request after `timeout`; not yet connected.
+    #[must_use]
+    pub fn new(target: Arc<Target>, timeout: Duration) -> Self {
+        Self { target, timeout, connection: None }
+    }
+
+    /// Opens the connection ahead of the first request. If that fails, the
+    /// first request tries again and counts the failure.
+    pub async fn connect(&mut self) {
+        let opening = Connection::open(self.target.server.address);
+        if let Ok(Ok(connection)) = tokio::time::timeout(self.timeout, opening).await {
+            self.connection = Some(connection);
+        }
+    }
+
+    /// Sends the request at this position of the schedule and reads its reply
+    /// to the last byte.
+    ///
+    /// # Errors
+    /// If no complete reply came within the timeout.
+    pub async fn exchange(&mut self, number: u64) -> Result<Reply, Failure> {
+        let limit = self.timeout;
+        tokio::time::timeout(limit, self.attempt(number)).await.unwrap_or(Err(Failure::Timeout))
+    }
+
+    async fn attempt(&mut self, number: u64) -> Result<Reply, Failure> {
+        let request = self.target.request(number);
+        // Taken out, so that whoever drops this future drops the connection.
+        let (connection, response) = match self.connection.take() {
+            Some(connection) => self.send_or_reopen(connection, request).await?,
+            None => self.open_and_send(request).await?,
+        };
+        let reply = read(response).await?;
+        self.connection = Some(connection).filter(Connection::is_open);
+        Ok(reply)
+    }
+
+    async fn send_or_reopen(
+        &self,
+        mut connection: Connection,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(Connection, Response<Incoming>), Failure> {
+        match connection.send(request).await {
+            Ok(response) => Ok((connection, response)),
+            Err(Some(unsent)) => self.open_and_send(unsent).await,
+            Err(None) => Err(Failure::Closed),
+        }
+    }
+
+    async fn open_and_send(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(Connection, Response<Incoming>), Failure> {
+        let mut connection = Connection::open(self.target.server.address).await?;
+        let response = connection.send(request).await.map_err(|_| Failure::Closed)?;
+        Ok((connection, response))
+    }
+}
+
+async fn read(response: Response<Incoming>) -> Result<Reply, Failure> {
+    let (mut head, mut body) = response.into_parts();
+    let mut body_bytes = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Failure::Closed)?;
+        body_bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+    }
+    Ok(Reply {
+        status: head.status,
+        version: head.headers.remove("x-model-version"),
+        role: head.headers.remove("x-model-role"),
+        body_bytes,
+    })
+}

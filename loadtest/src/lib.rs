@@ -1,0 +1,31 @@
+//! An open-loop HTTP/1.1 load generator for Foreshadow and any other server
+//! that takes JSON by POST.
+//!
+//! ```text
+//! arrivals (when) → load: pace → queue → client (connections) → measure → report
+//! scenario: load, while admin changes the plan          bare: a yardstick to compare with
+//! ```
+//!
+//! Open-loop: when requests are due is fixed beforehand, and a request's latency
+//! counts from then, not from when a connection happened to be free. A server
+//! that stalls is charged for everyone who would have waited, not for the one
+//! request that was in flight (coordinated omission).
+//!
+//! `arrivals`, `report`, `text` and the figures in `measure` know neither clock nor
+//! socket.
+
+pub mod admin;
+pub mod arrivals;
+pub mod bare;
+pub mod client;
+pub mod error;
+mod lane;
+pub mod load;
+pub mod measure;
+pub mod pace;
+pub mod queue;
+pub mod report;
+pub mod scenario;
+pub mod stop;
+pub mod target;
+pub mod text;

@@ -1,0 +1,147 @@
+//! Reports as a terminal shows them.
+
+use std::fmt;
+
+use crate::report::{Percentiles, Report, Swaps, per};
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}  {}", self.label, self.url)?;
+        writeln!(
+            f,
+            "  asked         {:.1}/s {} for {:.1} s, {} connections, {} thread(s), {}, seed {}",
+            self.rate_asked,
+            self.arrivals,
+            self.window_s,
+            self.connections,
+            self.threads,
+            self.pace,
+            self.seed
+        )?;
+        writeln!(
+            f,
+            "  achieved      {:.1}/s; {} came due, {} answered 2xx, {} not sent, {} unfinished",
+            self.rate_achieved,
+            self.scheduled,
+            self.statuses.success,
+            self.not_sent,
+            self.unfinished
+        )?;
+        self.distributions(f)?;
+        self.replies(f)?;
+        if let Some(swaps) = &self.swaps {
+            write!(f, "{swaps}")?;
+        }
+        for warning in &self.warnings {
+            writeln!(f, "  WARNING       {warning}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Report {
+    fn distributions(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "  {:<12}", "")?;
+        for name in ["p50", "p90", "p99", "p99.9", "max"] {
+            write!(f, "{name:>12}")?;
+        }
+        writeln!(f)?;
+        let rows =
+            [("latency", &self.latency), ("service time", &self.service), ("lag", &self.lag)];
+        for (name, row) in rows {
+            write!(f, "  {name:<12}")?;
+            for us in [row.p50_us, row.p90_us, row.p99_us, row.p999_us, row.max_us] {
+                write!(f, "{:>12}", Micros(us).to_string())?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+
+    fn replies(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let statuses = &self.statuses;
+        writeln!(
+            f,
+            "  replies       2xx {}, 3xx {}, 4xx {}, 5xx {}; {:.0} bytes on average",
+            statuses.success,
+            statuses.redirection,
+            statuses.client_error,
+            statuses.server_error,
+            self.reply_bytes_mean
+        )?;
+        let errors = &self.errors;
+        writeln!(
+            f,
+            "  errors        connect {}, timeout {}, closed {}, status {}",
+            errors.connect, errors.timeout, errors.closed, errors.status
+        )?;
+        for row in self.answered_by.iter().filter(|row| row.version != "-") {
+            writeln!(
+                f,
+                "  answered by   version {:<4} {:<10}{:>9}  {:6.2} %",
+                row.version,
+                row.role,
+                row.requests,
+                100.0 * per(row.requests as f64, self.statuses.success as f64)
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Swaps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let versions: Vec<String> = self.versions.iter().map(u64::to_string).collect();
+        writeln!(
+            f,
+            "  swaps         {} between versions {}; p50 {}, max {}; {} failed",
+            self.done,
+            versions.join(" and "),
+            Micros(self.time.p50_us),
+            Micros(self.time.max_us),
+            self.failed
+        )?;
+        match &self.first_failure {
+            Some(why) => writeln!(f, "  WARNING       a swap failed: {why}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Two runs side by side, the first as the yardstick.
+#[must_use]
+pub fn compare(base: &Report, other: &Report) -> String {
+    let row = |name: &str, of: fn(&Percentiles) -> f64| {
+        let (a, b) = (of(&base.latency), of(&other.latency));
+        let ratio = if a > 0.0 { format!("{:.2}", b / a) } else { "-".to_owned() };
+        format!(
+            "  {name:<12}{:>12}{:>12}{ratio:>8}\n",
+            Micros(a).to_string(),
+            Micros(b).to_string()
+        )
+    };
+    let head = format!("  {:<12}{:>12}{:>12}{:>8}\n", "latency", base.label, other.label, "ratio");
+    let failures = format!("  {:<12}{:>12}{:>12}\n", "failed", base.failed(), other.failed());
+    head + &row("p50", |p| p.p50_us)
+        + &row("p90", |p| p.p90_us)
+        + &row("p99", |p| p.p99_us)
+        + &row("p99.9", |p| p.p999_us)
+        + &row("max", |p| p.max_us)
+        + &failures
+}
+
+/// Microseconds in the unit that reads best.
+pub(crate) struct Micros(pub(crate) f64);
+
+impl fmt::Display for Micros {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let us = self.0;
+        if us < 1_000.0 {
+            write!(f, "{us:.1} us")
+        } else if us < 1_000_000.0 {
+            write!(f, "{:.2} ms", us / 1e3)
+        } else {
+            write!(f, "{:.2} s", us / 1e6)
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Scenarios against a server that keeps a plan as Foreshadow does.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::{Method, Request};
+use serde_json::{Value, json};
+
+use loadtest::admin::Admin;
+use loadtest::load::Load;
+use loadtest::scenario::{Finished, Scenario, play};
+use loadtest::stop::Stop;
+
+use crate::server::{Reply, Running, answering, load_on, reply};
+
+/// The plan: what a champion and a canary are, and every change so far.
+#[derive(Debug)]
+struct Plan {
+    champion: u64,
+    canary: Value,
+    changes: Vec<String>,
+}
+
+fn gateway(canary: Value) -> (Running, Arc<Mutex<Plan>>) {
+    let plan = Arc::new(Mutex::new(Plan { champion: 1, canary, changes: Vec::new() }));
+    let server = answering(true, {
+        let plan = Arc::clone(&plan);
+        move |request| std::future::ready(handle(&mut plan.lock().unwrap(), &request))
+    });
+    (server, plan)
+}
+
+fn handle(plan: &mut Plan, request: &Request<Bytes>) -> Reply {
+    let path = request.uri().path();
+    if path == "/predict/churn" {
+        let mut answer = reply(200, "{}");
+        let version = plan.champion.to_string().parse().unwrap();
+        answer.headers_mut().insert("x-model-version", version);
+        answer.headers_mut().insert("x-model-role", "champion".parse().unwrap());
+        return answer;
+    }
+    if request.headers().get("authorization").is_none_or(|value| value != "Bearer secret") {
+        return reply(401, r#"{"error":"token"}"#);
+    }
+    let body: Value = serde_json::from_slice(request.body()).unwrap_or_default();
+    match (request.method(), path.strip_prefix("/v1/models/churn")) {
+        (&Method::GET, Some("")) => {
+            return reply(200, describe(plan).to_string());
+        }
+        (&Method::POST, Some("/promote")) => {
+            if body["version"] == 9 {
+                return reply(404, r#"{"error":"no version 9"}"#);
+            }
+            plan.champion = body["version"].as_u64().unwrap();
+            // As a gateway would: the champion is nobody's canary.
+            plan.canary = Value::Null;
+        }
+        (&Method::PUT, Some("/canary")) => plan.canary = body.clone(),
+        (&Method::DELETE, Some("/canary")) => plan.canary = Value::Null,
+        _ => return reply(404, "no such route"),
+    }
+    plan.changes.push(format!("{} {body}", request.method()));
+    reply(200, "{}")
+}
+
+fn describe(plan: &Plan) -> Value {
+    json!({
+        "plan": {
+            "champion": { "version": plan.champion },
+            "canary": plan.canary,
+            "shadows": [{ "version": 3, "sample": "100%" }],
+        },
+        "versions": [
+            { "version": 1, "state": "ready" },
+            { "version": 2, "state": "ready" },
+            { "version": 3, "state": "ready" },
+        ],
+    })
+}
+
+fn play_on(server: &Running, scenario: &Scenario) -> Finished {
+    let load =
+        Load { window: Duration::from_millis(500), ..load_on(&server.url("/predict/churn")) };
+    let mut admin = Admin::new(&server.url(""), "churn", Some("secret")).unwrap();
+    play(scenario, &load, &mut admin, &Stop::default(), &mut |_| {}).unwrap()
+}
+
+#[test]
+fn swap_alternates_after_a_steady_run_and_puts_the_plan_back() {
+    let canary = json!({ "version": 2, "weight": "10%" });
+    let (server, plan) = gateway(canary.clone());
+    let every = Duration::from_millis(50);
+    let finished = play_on(&server, &Scenario::Swap { versions: None, every });
+    finished.put_back.unwrap();
+
+    let [steady, swap] = finished.reports.try_into().unwrap();
+    assert_eq!((steady.label.as_str(), swap.label.as_str()), ("steady", "swap"));
+    assert_eq!((steady.failed(), swap.failed()), (0, 0));
+    assert_eq!(steady.answered_by.len(), 1);
+    assert_eq!(swap.answered_by.len(), 2);
+    let swaps = swap.swaps.unwrap();
+    assert_eq!(swaps.versions, [1, 2]);
+    assert!((2..=20).contains(&swaps.done), "{}", swaps.done);
+    assert_eq!(swaps.failed, 0);
+
+    let plan = plan.lock().unwrap();
+    assert_eq!(plan.changes[0], r#"POST {"version":2}"#);
+    assert_eq!(plan.changes[1], r#"POST {"version":1}"#);
+    assert_eq!((plan.champion, &plan.canary), (1, &canary));
+}
+
+#[test]
+fn canary_goes_up_in_steps_and_out_again() {
+    let (server, plan) = gateway(Value::Null);
+    let scenario = Scenario::Canary { version: None, weights: vec![5.0, 0.25] };
+    let finished = play_on(&server, &scenario);
+    finished.put_back.unwrap();
+    let labels: Vec<_> = finished.reports.iter().map(|report| report.label.as_str()).collect();
+    assert_eq!(labels, ["canary 5%", "canary 0.25%"]);
+    // Each step has its part of the window: 25 requests of 50.
+    assert!(finished.reports.iter().all(|report| report.scheduled == 25));
+    assert_eq!(
+        plan.lock().unwrap().changes,
+        [
+            r#"PUT {"version":2,"weight":"5%"}"#,
+            r#"PUT {"version":2,"weight":"0.25%"}"#,
+            "DELETE null"
+        ]
+    );
+}
+
+#[test]
+fn stopped_scenario_skips_what_is_left_and_puts_the_plan_back() {
+    let (server, plan) = gateway(Value::Null);
+    let load = load_on(&server.url("/predict/churn"));
+    let mut admin = Admin::new(&server.url(""), "churn", Some("secret")).unwrap();
+    let scenario = Scenario::Canary { version: Some(2), weights: vec![5.0, 50.0] };
+    let stop = Stop::default();
+    let mut stop_in_first_step = |line: &str| {
+        if line == "canary 5%" {
+            stop.ask();
+        }
+    };
+    let finished = play(&scenario, &load, &mut admin, &stop, &mut stop_in_first_step).unwrap();
+    finished.put_back.unwrap();
+    assert_eq!(finished.reports.len(), 1);
+    assert!(finished.reports[0].interrupted);
+    let changes = &plan.lock().unwrap().changes;
+    assert_eq!(*changes, [r#"PUT {"version":2,"weight":"5%"}"#, "DELETE null"]);
+}
+
+#[test]
+fn failed_swaps_are_counted_with_their_reason_and_the_plan_is_put_back() {
+    let (server, plan) = gateway(Value::Null);
+    let every = Duration::from_millis(50);
+    let finished = play_on(&server, &Scenario::Swap { versions: Some([1, 9]), every });
+    finished.put_back.unwrap();
+    let swaps = finished.reports[1].swaps.clone().unwrap();
+    assert!(swaps.failed >= 1, "{swaps}");
+    assert!(swaps.first_failure.unwrap().contains("no version 9"));
+    assert_eq!(plan.lock().unwrap().champion, 1);
+}
+
+#[test]
+fn refused_token_is_reported_before_any_load() {
+    let (server, _plan) = gateway(Value::Null);
+    let load = load_on(&server.url("/predict/churn"));
+    let mut admin = Admin::new(&server.url(""), "churn", Some("wrong")).unwrap();
+    let error = play(&Scenario::Steady, &load, &mut admin, &Stop::default(), &mut |_| {});
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("401") && error.contains("token"), "{error}");
+    assert!(!error.contains("wrong"), "{error}");
+}
+
+#[test]
+fn shadows_are_left_alone() {
+    let (server, plan) = gateway(Value::Null);
+    let load = load_on(&server.url("/predict/churn"));
+    let mut admin = Admin::new(&server.url(""), "churn", Some("secret")).unwrap();
+    for scenario in [
+        Scenario::Swap { versions: Some([1, 3]), every: Duration::from_millis(50) },
+        Scenario::Canary { version: Some(3), weights: vec![5.0] },
+    ] {
+        let error = play(&scenario, &load, &mut admin, &Stop::default(), &mut |_| {}).unwrap_err();
+        assert!(error.to_string().contains("version 3 is a shadow"), "{error}");
+    }
+    assert!(plan.lock().unwrap().changes.is_empty());
+}

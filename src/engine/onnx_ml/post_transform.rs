@@ -1,0 +1,103 @@
+//! What is done to scores at the end (`post_transform`), as onnxruntime does
+//! it.
+
+use tract_onnx::prelude::*;
+use tract_onnx::tract_hir::internal::*;
+
+use super::attributes::Attributes;
+
+/// The five transforms of the standard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PostTransform {
+    None,
+    Logistic,
+    Softmax,
+    SoftmaxZero,
+    Probit,
+}
+
+impl PostTransform {
+    /// Reads the attribute.
+    pub(super) fn read(attributes: &Attributes) -> TractResult<Self> {
+        Ok(match attributes.string("post_transform", "NONE")? {
+            "NONE" => Self::None,
+            "LOGISTIC" => Self::Logistic,
+            "SOFTMAX" => Self::Softmax,
+            "SOFTMAX_ZERO" => Self::SoftmaxZero,
+            "PROBIT" => Self::Probit,
+            other => bail!("attribute \"post_transform\": {other:?} is none of the five"),
+        })
+    }
+
+    /// Transforms one row of scores in place.
+    pub(super) fn apply(self, scores: &mut [f32]) {
+        match self {
+            Self::None => {}
+            Self::Logistic => scores.iter_mut().for_each(|score| *score = logistic(*score)),
+            Self::Probit => scores.iter_mut().for_each(|score| *score = probit(*score)),
+            Self::Softmax => softmax(scores),
+            Self::SoftmaxZero => softmax_zero(scores),
+        }
+    }
+}
+
+/// 1 / (1 + e^−x), without overflow.
+pub(super) fn logistic(x: f32) -> f32 {
+    let positive = 1.0 / (1.0 + (-x.abs()).exp());
+    if x < 0.0 { 1.0 - positive } else { positive }
+}
+
+/// √2 · erf⁻¹(2x − 1), with Winitzki's approximation of the inverse error
+/// function (a = 0.147), which is the one onnxruntime takes.
+pub(super) fn probit(x: f32) -> f32 {
+    std::f32::consts::SQRT_2 * erf_inverse(2.0 * x - 1.0)
+}
+
+fn erf_inverse(x: f32) -> f32 {
+    const A: f32 = 0.147;
+    #[expect(clippy::approx_constant, reason = "the constant that onnxruntime takes")]
+    const PI: f32 = 3.14159;
+    let sign = if x < 0.0 { -1.0 } else { 1.0 };
+    let log = ((1.0 - x) * (1.0 + x)).ln();
+    let half = 2.0 / (PI * A) + 0.5 * log;
+    let root = (half * half - log / A).sqrt();
+    sign * (root - half).sqrt()
+}
+
+fn softmax(scores: &mut [f32]) {
+    let max = scores.iter().copied().fold(f32::MIN, f32::max);
+    let mut sum = 0.0;
+    for score in &mut *scores {
+        *score = (*score - max).exp();
+        sum += *score;
+    }
+    scores.iter_mut().for_each(|score| *score /= sum);
+}
+
+/// A softmax that leaves scores of (nearly) zero out.
+fn softmax_zero(scores: &mut [f32]) {
+    const ZERO: f32 = 1e-7;
+    let max = scores.iter().copied().fold(f32::MIN, f32::max);
+    let scale = (-max).exp();
+    let mut sum = 0.0;
+    for score in &mut *scores {
+        if score.abs() > ZERO {
+            *score = (*score - max).exp();
+            sum += *score;
+        } else {
+            *score *= scale;
+        }
+    }
+    scores.iter_mut().for_each(|score| *score /= sum);
+}
+
+/// The index of the largest score, the first one among equals.
+pub(super) fn argmax(scores: &[f32]) -> usize {
+    let mut best = 0;
+    for (i, &score) in scores.iter().enumerate() {
+        if score > scores[best] {
+            best = i;
+        }
+    }
+    best
+}

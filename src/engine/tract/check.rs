@@ -1,0 +1,332 @@
+//! What can be told from the file alone, before anything is allocated for it:
+//! broken references, sizes that do not fit the bytes, data kept elsewhere.
+
+use std::collections::HashSet;
+
+use tract_onnx::Onnx;
+use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
+use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto};
+
+use super::load::unsupported;
+use super::signature;
+use crate::engine::EngineError;
+use crate::types::{Dim, element_count};
+
+/// How deep graphs may lie within graphs (bodies of If, Scan, …).
+const GRAPH_DEPTH_MAX: usize = 8;
+
+/// The largest tensor that a file may ask for without bringing its bytes.
+pub(super) const DECLARED_BYTES_MAX: usize = 1 << 30;
+
+/// IR versions that exist and that tract reads.
+const IR_VERSIONS: std::ops::RangeInclusive<i64> = 3..=13;
+
+/// Checks the whole file.
+pub(super) fn check(proto: &ModelProto) -> Result<(), EngineError> {
+    if !IR_VERSIONS.contains(&proto.ir_version) {
+        return Err(unsupported(format!(
+            "this is no ONNX file, or a too new one: IR version {}, expected {} to {}",
+            proto.ir_version,
+            IR_VERSIONS.start(),
+            IR_VERSIONS.end()
+        )));
+    }
+    let Some(graph) = &proto.graph else {
+        return Err(unsupported("the file holds no graph"));
+    };
+    if let Some(function) = proto.functions.first() {
+        let name = function.name.as_deref().unwrap_or("");
+        return Err(unsupported(format!("local functions are not supported: {name:?}")));
+    }
+    check_domains(proto, graph)?;
+    check_graph(graph, 0)?;
+    check_values(graph)?;
+    check_declared_sizes(graph)
+}
+
+/// Refuses operators that the engine lacks, all of them in one message. For
+/// the rewritten file.
+pub(super) fn operators(onnx: &Onnx, proto: &ModelProto) -> Result<(), EngineError> {
+    let mut missing = Vec::new();
+    if let Some(graph) = &proto.graph {
+        missing_operators(onnx, graph, &mut missing);
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    const SHOWN_MAX: usize = 20;
+    let rest = missing.len().saturating_sub(SHOWN_MAX);
+    missing.truncate(SHOWN_MAX);
+    let more = if rest > 0 { format!(", and {rest} more") } else { String::new() };
+    Err(unsupported(format!("unsupported operators: {}{more}", missing.join(", "))))
+}
+
+fn missing_operators(onnx: &Onnx, graph: &GraphProto, missing: &mut Vec<String>) {
+    for node in &graph.node {
+        if !onnx.op_register.0.contains_key(&node.op_type) {
+            missing.push(format!("{} (node {:?})", node.op_type, node.name));
+        }
+        each_subgraph(node, &mut |graph| missing_operators(onnx, graph, missing));
+    }
+}
+
+/// Calls `visit` with the graphs among a node's attributes.
+pub(super) fn each_subgraph(node: &NodeProto, visit: &mut impl FnMut(&GraphProto)) {
+    for attribute in &node.attribute {
+        attribute.g.iter().chain(&attribute.graphs).for_each(&mut *visit);
+    }
+}
+
+/// Like [`each_subgraph`], to change them.
+pub(super) fn each_subgraph_mut(node: &mut NodeProto, visit: &mut impl FnMut(&mut GraphProto)) {
+    for attribute in &mut node.attribute {
+        attribute.g.iter_mut().chain(&mut attribute.graphs).for_each(&mut *visit);
+    }
+}
+
+/// Every domain in use must be imported, as the standard asks.
+fn check_domains(proto: &ModelProto, graph: &GraphProto) -> Result<(), EngineError> {
+    let plain = |domain: &str| if domain == "ai.onnx" { String::new() } else { domain.to_owned() };
+    let imported =
+        proto.opset_import.iter().map(|import| plain(&import.domain)).collect::<HashSet<_>>();
+    if let Some(bad) = proto.opset_import.iter().find(|import| import.version < 1) {
+        return Err(unsupported(format!(
+            "the operator set {:?} has the version {}, expected one from 1",
+            bad.domain, bad.version
+        )));
+    }
+    for node in &graph.node {
+        if !imported.contains(&plain(&node.domain)) {
+            return Err(unsupported(format!(
+                "node {:?} uses {} of the operator set {:?}, which the file does not import",
+                node.name, node.op_type, node.domain
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Tensors and depth, in this graph and those within.
+fn check_graph(graph: &GraphProto, depth: usize) -> Result<(), EngineError> {
+    if depth > GRAPH_DEPTH_MAX {
+        return Err(unsupported(format!("graphs within graphs beyond {GRAPH_DEPTH_MAX} levels")));
+    }
+    if !graph.sparse_initializer.is_empty() {
+        return Err(unsupported("sparse initialisers are not supported"));
+    }
+    for tensor in &graph.initializer {
+        check_tensor(tensor).map_err(|e| at(format!("initialiser {:?}", tensor.name), &e))?;
+    }
+    for node in &graph.node {
+        check_node(node).map_err(|e| at(format!("{} (node {:?})", node.op_type, node.name), &e))?;
+        let mut inner = Ok(());
+        each_subgraph(node, &mut |graph| {
+            if inner.is_ok() {
+                inner = check_graph(graph, depth + 1);
+            }
+        });
+        inner?;
+    }
+    Ok(())
+}
+
+fn at(place: String, error: &EngineError) -> EngineError {
+    EngineError::new(error.kind, format!("{place}: {error}"))
+}
+
+fn check_node(node: &NodeProto) -> Result<(), EngineError> {
+    for attribute in &node.attribute {
+        if !attribute.ref_attr_name.is_empty() {
+            return Err(unsupported("an attribute of a function, outside of one"));
+        }
+        for tensor in attribute.t.iter().chain(&attribute.tensors) {
+            check_tensor(tensor).map_err(|e| at(format!("attribute {:?}", attribute.name), &e))?;
+        }
+    }
+    Ok(())
+}
+
+/// A tensor's shape must mean exactly as many elements as the file holds.
+fn check_tensor(tensor: &TensorProto) -> Result<(), EngineError> {
+    if tensor.data_location == Some(DataLocation::External as i32)
+        || !tensor.external_data.is_empty()
+    {
+        return Err(unsupported(
+            "its data lie in another file; put them into the model file (external data are not \
+             supported)",
+        ));
+    }
+    if tensor.segment.is_some() {
+        return Err(unsupported("tensors in segments are not supported"));
+    }
+    let shape = tensor.dims.iter().map(|&d| usize::try_from(d)).collect::<Result<Vec<_>, _>>();
+    let elements = shape
+        .ok()
+        .and_then(|shape| element_count(&shape))
+        .ok_or_else(|| unsupported(format!("the shape {:?} is impossible", tensor.dims)))?;
+    let Some(datatype) = signature::from_onnx(tensor.data_type) else {
+        return Err(unsupported(format!("the element type {} is not supported", tensor.data_type)));
+    };
+    let held = if tensor.raw_data.is_empty() {
+        typed_len(tensor)
+    } else {
+        let size = datatype.size().ok_or_else(|| unsupported("strings cannot be raw data"))?;
+        if !tensor.raw_data.len().is_multiple_of(size) {
+            return Err(unsupported(format!(
+                "{} bytes of raw data are no whole number of {datatype} elements",
+                tensor.raw_data.len()
+            )));
+        }
+        tensor.raw_data.len() / size
+    };
+    if held != elements {
+        return Err(unsupported(format!(
+            "the shape {:?} means {elements} elements, the file holds {held}",
+            tensor.dims
+        )));
+    }
+    Ok(())
+}
+
+/// Elements in the field where the standard puts this element type.
+fn typed_len(tensor: &TensorProto) -> usize {
+    match DataType::try_from(tensor.data_type) {
+        Ok(DataType::Float) => tensor.float_data.len(),
+        Ok(DataType::Double) => tensor.double_data.len(),
+        Ok(DataType::Int64) => tensor.int64_data.len(),
+        Ok(DataType::Uint32 | DataType::Uint64) => tensor.uint64_data.len(),
+        Ok(DataType::String) => tensor.string_data.len(),
+        _ => tensor.int32_data.len(),
+    }
+}
+
+/// Every value has one producer, and every used one has a producer before it.
+fn check_values(graph: &GraphProto) -> Result<(), EngineError> {
+    let mut known = HashSet::new();
+    for tensor in &graph.initializer {
+        if tensor.name.is_empty() || !known.insert(&*tensor.name) {
+            return Err(unsupported(format!("two initialisers are called {:?}", tensor.name)));
+        }
+    }
+    let mut inputs = HashSet::new();
+    for value in &graph.input {
+        if value.name.is_empty() || !inputs.insert(&*value.name) {
+            return Err(unsupported(format!("two inputs are called {:?}", value.name)));
+        }
+        known.insert(&value.name);
+    }
+    for node in &graph.node {
+        let place = || format!("{} (node {:?})", node.op_type, node.name);
+        for name in node.input.iter().filter(|name| !name.is_empty()) {
+            if !known.contains(&**name) {
+                return Err(unsupported(format!(
+                    "{}: nothing before it produces its input {name:?}",
+                    place()
+                )));
+            }
+        }
+        for name in node.output.iter().filter(|name| !name.is_empty()) {
+            if !known.insert(name) {
+                return Err(unsupported(format!("{}: {name:?} is produced twice", place())));
+            }
+        }
+    }
+    let mut outputs = HashSet::new();
+    for value in &graph.output {
+        if !known.contains(&*value.name) {
+            return Err(unsupported(format!("nothing produces the output {:?}", value.name)));
+        }
+        if !outputs.insert(&*value.name) {
+            return Err(unsupported(format!("two outputs are called {:?}", value.name)));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses shapes that would allocate far more than the file could justify,
+/// where they stand in the file as numbers.
+fn check_declared_sizes(graph: &GraphProto) -> Result<(), EngineError> {
+    for value in signature::real_inputs(graph) {
+        let spec = signature::input(value)?;
+        let fixed = spec.shape.iter().map(|dim| match dim {
+            Dim::Fixed(n) => *n,
+            Dim::Symbol(_) | Dim::Any => 1,
+        });
+        let bytes = fixed
+            .chain([spec.datatype.size().unwrap_or(size_of::<String>())])
+            .try_fold(1_usize, usize::checked_mul);
+        if bytes.is_none_or(|bytes| bytes > DECLARED_BYTES_MAX) {
+            return Err(unsupported(format!(
+                "input {:?} of shape {:?} is larger than {DECLARED_BYTES_MAX} bytes",
+                value.name,
+                spec.wire_shape()
+            )));
+        }
+    }
+    for node in &graph.node {
+        check_growth(graph, node)?;
+        check_reshape(graph, node)?;
+    }
+    Ok(())
+}
+
+/// A constant target of Reshape may say "the rest" once and "the same", but
+/// no other negative number; tract takes any.
+fn check_reshape(graph: &GraphProto, node: &NodeProto) -> Result<(), EngineError> {
+    if node.op_type != "Reshape" {
+        return Ok(());
+    }
+    let Some(shape) = node.input.get(1).and_then(|name| constant(graph, name)) else {
+        return Ok(());
+    };
+    let shape = int64s(shape);
+    let rests = shape.iter().filter(|&&dim| dim == -1).count();
+    if rests > 1 || shape.iter().any(|&dim| dim < -1) {
+        return Err(unsupported(format!(
+            "Reshape (node {:?}) to {shape:?}: expected sizes, with at most one -1",
+            node.name
+        )));
+    }
+    Ok(())
+}
+
+/// Operators that make a large tensor of a small one take its shape as a
+/// constant as a rule.
+fn check_growth(graph: &GraphProto, node: &NodeProto) -> Result<(), EngineError> {
+    let at = match &*node.op_type {
+        "ConstantOfShape" => 0,
+        "Expand" | "Tile" => 1,
+        _ => return Ok(()),
+    };
+    let Some(sizes) = node.input.get(at).and_then(|name| constant(graph, name)) else {
+        return Ok(());
+    };
+    let elements = int64s(sizes)
+        .into_iter()
+        .map(|n| usize::try_from(n).unwrap_or(0))
+        .try_fold(1_usize, usize::checked_mul);
+    if elements.is_none_or(|elements| elements > DECLARED_BYTES_MAX / 4) {
+        return Err(unsupported(format!(
+            "{} (node {:?}) asks for {elements:?} elements, more than {DECLARED_BYTES_MAX} bytes",
+            node.op_type, node.name
+        )));
+    }
+    Ok(())
+}
+
+/// The constant called `name`, be it an initialiser or a Constant node.
+fn constant<'a>(graph: &'a GraphProto, name: &str) -> Option<&'a TensorProto> {
+    graph.initializer.iter().find(|tensor| tensor.name == name).or_else(|| {
+        let node = graph.node.iter().find(|node| node.output.iter().any(|o| o == name))?;
+        (node.op_type == "Constant")
+            .then(|| node.attribute.iter().find_map(|attribute| attribute.t.as_ref()))?
+    })
+}
+
+fn int64s(tensor: &TensorProto) -> Vec<i64> {
+    if tensor.raw_data.is_empty() {
+        return tensor.int64_data.clone();
+    }
+    let chunks = tensor.raw_data.as_chunks::<8>().0;
+    chunks.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect()
+}

@@ -1,0 +1,84 @@
+//! The default engine: tract, in this process, in Rust.
+//!
+//! A file goes through these steps, and the first that fails says why:
+//!
+//! ```text
+//! bytes → decode → check (sizes, names, external data) → rewrite (ai.onnx.ml
+//! names, ZipMap, symbols) → parse → type → optimise → plan
+//! ```
+//!
+//! Invariants: no panic of tract leaves this module (each becomes
+//! [`EngineErrorKind::Internal`]); tract's own five ML operators are never
+//! reached; runs use no thread but the caller's, and take no global lock; the
+//! signature comes from the file and not from tract's graph.
+
+mod cast;
+mod check;
+mod convert;
+mod guard;
+mod load;
+mod plan;
+mod rewrite;
+mod session;
+mod signature;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tract_onnx::Onnx;
+
+use crate::engine::{Engine, EngineError, Model, Session};
+use crate::types::Signature;
+use plan::Plans;
+
+/// The engine. Cheap to clone and to share.
+#[derive(Clone)]
+pub struct Tract {
+    onnx: Arc<Onnx>,
+}
+
+impl Tract {
+    /// Registers the operators.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut onnx = tract_onnx::onnx().with_ignore_value_info(true);
+        super::onnx_ml::register(&mut onnx.op_register);
+        cast::register(&mut onnx.op_register);
+        Self { onnx: Arc::new(onnx) }
+    }
+}
+
+impl Default for Tract {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Engine for Tract {
+    fn name(&self) -> &'static str {
+        "tract"
+    }
+
+    fn load(&self, artifact: &Path) -> Result<Arc<dyn Model>, EngineError> {
+        Ok(Arc::new(load::load(&self.onnx, artifact)?))
+    }
+}
+
+/// A loaded graph: its signature and its plans.
+struct TractModel {
+    signature: Arc<Signature>,
+    plans: Arc<Plans>,
+}
+
+impl Model for TractModel {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn session(&self) -> Result<Box<dyn Session>, EngineError> {
+        let session = session::TractSession::new(self.signature.clone(), self.plans.clone())?;
+        Ok(Box::new(session))
+    }
+}

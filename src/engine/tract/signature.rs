@@ -1,0 +1,116 @@
+//! The signature, from the file's own declarations.
+
+use tract_onnx::pb::tensor_proto::DataType;
+use tract_onnx::pb::tensor_shape_proto::dimension::Value as DimValue;
+use tract_onnx::pb::{GraphProto, ModelProto, TensorShapeProto, ValueInfoProto, type_proto};
+
+use super::load::unsupported;
+use super::rewrite;
+use crate::engine::EngineError;
+use crate::types::{Datatype, Dim, Signature, TensorSpec};
+
+/// Reads it. Initialisers that are listed as inputs are none; a ZipMap's
+/// output is the tensor that goes into it.
+///
+/// An output without a declared shape gets an empty one here; tract's own
+/// inference fills it in later.
+pub(super) fn read(proto: &ModelProto) -> Result<Signature, EngineError> {
+    let graph = proto.graph.as_ref().ok_or_else(|| unsupported("the file holds no graph"))?;
+    let inputs = real_inputs(graph).map(input).collect::<Result<Vec<_>, _>>()?;
+    let outputs = graph
+        .output
+        .iter()
+        .map(|value| match rewrite::zip_map(graph, &value.name) {
+            Some(_) => {
+                Ok(TensorSpec { name: value.name.clone(), datatype: Datatype::Fp32, shape: vec![] })
+            }
+            None => output(value),
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    if inputs.is_empty() || outputs.is_empty() {
+        return Err(unsupported(format!(
+            "expected at least one input and one output, the graph has {} and {}",
+            inputs.len(),
+            outputs.len()
+        )));
+    }
+    Ok(Signature { inputs, outputs })
+}
+
+/// The inputs that are no initialisers.
+pub(super) fn real_inputs(graph: &GraphProto) -> impl Iterator<Item = &ValueInfoProto> {
+    let initialised = |name: &str| graph.initializer.iter().any(|tensor| tensor.name == name);
+    graph.input.iter().filter(move |value| !initialised(&value.name))
+}
+
+pub(super) fn input(value: &ValueInfoProto) -> Result<TensorSpec, EngineError> {
+    let tensor = tensor_type("input", value)?;
+    let Some(shape) = &tensor.shape else {
+        return Err(unsupported(format!(
+            "input {:?} declares no shape, not even its number of dimensions",
+            value.name
+        )));
+    };
+    let datatype = datatype("input", &value.name, tensor.elem_type)?;
+    Ok(TensorSpec { name: value.name.clone(), datatype, shape: dims(shape) })
+}
+
+fn output(value: &ValueInfoProto) -> Result<TensorSpec, EngineError> {
+    let tensor = tensor_type("output", value)?;
+    let shape = tensor.shape.as_ref().map(dims).unwrap_or_default();
+    let datatype = datatype("output", &value.name, tensor.elem_type)?;
+    Ok(TensorSpec { name: value.name.clone(), datatype, shape })
+}
+
+fn tensor_type<'a>(
+    role: &str,
+    value: &'a ValueInfoProto,
+) -> Result<&'a type_proto::Tensor, EngineError> {
+    match value.r#type.as_ref().and_then(|t| t.value.as_ref()) {
+        Some(type_proto::Value::TensorType(tensor)) => Ok(tensor),
+        None => Err(unsupported(format!(
+            "{role} {:?} is no tensor; sequences and maps are not supported",
+            value.name
+        ))),
+    }
+}
+
+fn datatype(role: &str, name: &str, elem_type: i32) -> Result<Datatype, EngineError> {
+    from_onnx(elem_type).ok_or_else(|| {
+        let what = DataType::try_from(elem_type)
+            .map_or_else(|_| elem_type.to_string(), |t| t.as_str_name().to_owned());
+        unsupported(format!("{role} {name:?} has the element type {what}, which is not supported"))
+    })
+}
+
+/// The datatype of an ONNX element type.
+pub(super) fn from_onnx(elem_type: i32) -> Option<Datatype> {
+    Some(match DataType::try_from(elem_type).ok()? {
+        DataType::Bool => Datatype::Bool,
+        DataType::Uint8 => Datatype::Uint8,
+        DataType::Uint16 => Datatype::Uint16,
+        DataType::Uint32 => Datatype::Uint32,
+        DataType::Uint64 => Datatype::Uint64,
+        DataType::Int8 => Datatype::Int8,
+        DataType::Int16 => Datatype::Int16,
+        DataType::Int32 => Datatype::Int32,
+        DataType::Int64 => Datatype::Int64,
+        DataType::Float16 => Datatype::Fp16,
+        DataType::Float => Datatype::Fp32,
+        DataType::Double => Datatype::Fp64,
+        DataType::String => Datatype::Bytes,
+        _ => return None,
+    })
+}
+
+fn dims(shape: &TensorShapeProto) -> Vec<Dim> {
+    let dim = |value: &Option<DimValue>| match value {
+        // Some exporters write −1 for "any".
+        Some(DimValue::DimValue(size)) => usize::try_from(*size).map_or(Dim::Any, Dim::Fixed),
+        Some(DimValue::DimParam(name)) if !name.is_empty() && name != "?" => {
+            Dim::Symbol(name.clone())
+        }
+        _ => Dim::Any,
+    };
+    shape.dim.iter().map(|d| dim(&d.value)).collect()
+}

@@ -1,0 +1,6 @@
+//! The engine against onnxruntime's answers, and against broken files.
+
+mod answers;
+mod broken;
+mod graphs;
+mod plans;

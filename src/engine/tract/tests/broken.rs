@@ -1,0 +1,277 @@
+//! Broken and hostile files are refused with a reason, and never panic.
+
+use proptest::prelude::*;
+use prost::Message;
+use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
+use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto};
+
+use super::super::{Tract, load};
+use super::graphs::*;
+use crate::engine::{Engine, EngineErrorKind, Model};
+use crate::types::{Data, Datatype, Dim, Tensor};
+
+const ML: &str = "ai.onnx.ml";
+
+fn graph(proto: &mut ModelProto) -> &mut GraphProto {
+    proto.graph.as_mut().unwrap()
+}
+
+fn first(proto: &mut ModelProto) -> &mut NodeProto {
+    &mut graph(proto).node[0]
+}
+
+#[test]
+fn what_is_no_onnx_file_is_refused() {
+    let onnx = Tract::new().onnx;
+    for bytes in [&b""[..], b"not a model", b"\x08\x08", &[0xff; 64]] {
+        let error = load::load_bytes(&onnx, bytes).err().unwrap();
+        assert_eq!(error.kind, EngineErrorKind::Unsupported, "{error}");
+    }
+    let error = Tract::new().load(std::path::Path::new("/no/such/model.onnx")).err().unwrap();
+    assert!(error.message.contains("/no/such/model.onnx"), "{error}");
+}
+
+#[test]
+fn every_unsupported_operator_is_named() {
+    let mut proto = unary(ML, "SVMClassifier", vec![]);
+    first(&mut proto).name = "svc".into();
+    graph(&mut proto).node.push(node("", "NoSuchOp", &["X"], &["Z"]));
+    assert_eq!(
+        refusal(&proto),
+        "unsupported operators: ai.onnx.ml.SVMClassifier (node \"svc\"), \
+         NoSuchOp (node \"NoSuchOp0\")"
+    );
+}
+
+/// tract registers by short name: a Relu of somebody else's must not run.
+#[test]
+fn an_operator_of_another_domain_is_not_taken_for_a_known_one() {
+    let mut proto = unary("com.example", "Relu", vec![]);
+    assert!(refusal(&proto).contains("\"com.example\", which the file does not import"));
+    let opset = tract_onnx::pb::OperatorSetIdProto { domain: "com.example".into(), version: 1 };
+    proto.opset_import.push(opset);
+    assert!(refusal(&proto).starts_with("unsupported operators: com.example.Relu"));
+}
+
+#[test]
+fn sizes_must_fit_the_file() {
+    let huge = 50_000_000_000;
+    let weights = |dims: &[i64]| TensorProto {
+        name: "W".into(),
+        data_type: DataType::Float as i32,
+        dims: dims.to_vec(),
+        float_data: vec![1.0, 2.0],
+        ..TensorProto::default()
+    };
+    let with = |tensor: TensorProto| {
+        let mut proto = unary("", "Add", vec![]);
+        first(&mut proto).input.push("W".into());
+        graph(&mut proto).initializer.push(tensor);
+        proto
+    };
+    assert!(load_proto(&with(weights(&[2]))).is_ok());
+    for dims in [&[huge][..], &[-2], &[3], &[i64::MAX, i64::MAX], &[0]] {
+        assert!(refusal(&with(weights(dims))).starts_with("initialiser \"W\": the shape"));
+    }
+    let location = Some(DataLocation::External as i32);
+    let external = TensorProto { data_location: location, ..weights(&[2]) };
+    assert!(refusal(&with(external)).contains("in another file"));
+
+    let filled = vec![value("Y", DataType::Float, &[D::S("")])];
+    let shape = TensorProto {
+        name: "shape".into(),
+        data_type: DataType::Int64 as i32,
+        dims: vec![1],
+        int64_data: vec![huge],
+        ..TensorProto::default()
+    };
+    let input = vec![value("X", DataType::Float, &[D::N(1)])];
+    let fill = node("", "ConstantOfShape", &["shape"], &["Y"]);
+    let proto = model(vec![fill], input, filled, vec![shape]);
+    assert!(refusal(&proto).starts_with("ConstantOfShape (node \"ConstantOfShape0\") asks for"));
+
+    let mut proto = unary("", "Relu", vec![]);
+    graph(&mut proto).input[0] = value("X", DataType::Float, &[D::N(huge), D::N(2)]);
+    assert!(refusal(&proto).starts_with("input \"X\" of shape"));
+}
+
+#[test]
+fn a_constant_reshape_must_make_sense() {
+    let to = |dims: &[i64]| {
+        let shape = TensorProto {
+            name: "shape".into(),
+            data_type: DataType::Int64 as i32,
+            dims: vec![dims.len() as i64],
+            int64_data: dims.to_vec(),
+            ..TensorProto::default()
+        };
+        let input = vec![value("X", DataType::Float, &[D::S("N"), D::N(2)])];
+        let output = vec![value("Y", DataType::Float, &[D::S(""), D::S("")])];
+        model(vec![node("", "Reshape", &["X", "shape"], &["Y"])], input, output, vec![shape])
+    };
+    assert!(load_proto(&to(&[-1, 1])).is_ok());
+    for bad in [[-1, -1], [-7, 2]] {
+        assert!(refusal(&to(&bad)).starts_with("Reshape (node \"Reshape0\") to ["));
+    }
+}
+
+#[test]
+fn values_must_have_one_producer_each_before_their_use() {
+    let mut proto = unary("", "Relu", vec![]);
+    first(&mut proto).input[0] = "nowhere".into();
+    assert!(refusal(&proto).contains("nothing before it produces its input \"nowhere\""));
+
+    let mut proto = unary("", "Relu", vec![]);
+    graph(&mut proto).output[0].name = "nowhere".into();
+    assert_eq!(refusal(&proto), "nothing produces the output \"nowhere\"");
+
+    let mut proto = unary("", "Relu", vec![]);
+    graph(&mut proto).node.push(node("", "Relu", &["X"], &["Y"]));
+    assert!(refusal(&proto).contains("\"Y\" is produced twice"));
+}
+
+#[test]
+fn graphs_lie_within_graphs_to_a_depth() {
+    let mut inner = graph(&mut unary("", "Relu", vec![])).clone();
+    for _ in 0..20 {
+        let mut proto = unary("", "If", vec![]);
+        first(&mut proto).attribute = vec![tract_onnx::pb::AttributeProto {
+            name: "then_branch".into(),
+            g: Some(inner),
+            ..Default::default()
+        }];
+        inner = graph(&mut proto).clone();
+    }
+    let mut proto = unary("", "Relu", vec![]);
+    proto.graph = Some(inner);
+    assert!(refusal(&proto).contains("graphs within graphs beyond 8 levels"));
+}
+
+/// One tree: a root and two leaves.
+fn tree() -> Vec<tract_onnx::pb::AttributeProto> {
+    vec![
+        ints("nodes_treeids", &[0, 0, 0]),
+        ints("nodes_nodeids", &[0, 1, 2]),
+        ints("nodes_featureids", &[1, 0, 0]),
+        strings("nodes_modes", &["BRANCH_LEQ", "LEAF", "LEAF"]),
+        floats("nodes_values", &[0.5, 0.0, 0.0]),
+        ints("nodes_truenodeids", &[1, 0, 0]),
+        ints("nodes_falsenodeids", &[2, 0, 0]),
+        ints("target_treeids", &[0, 0]),
+        ints("target_nodeids", &[1, 2]),
+        ints("target_ids", &[0, 0]),
+        floats("target_weights", &[3.0, 4.0]),
+        int("n_targets", 1),
+    ]
+}
+
+fn regressor(change: impl FnOnce(&mut Vec<tract_onnx::pb::AttributeProto>)) -> ModelProto {
+    let mut attributes = tree();
+    change(&mut attributes);
+    let mut proto = unary(ML, "TreeEnsembleRegressor", attributes);
+    graph(&mut proto).output[0] = value("Y", DataType::Float, &[D::S("N"), D::N(1)]);
+    proto
+}
+
+#[test]
+fn trees_are_checked_at_load() {
+    let tract = load_proto(&regressor(|_| {})).unwrap();
+    let got = tract.session().unwrap().run(&[fp32("X", &[2, 2], &[0.0, 0.5, 0.0, 0.6])]).unwrap();
+    assert_eq!(got, [fp32("Y", &[2, 1], &[3.0, 4.0])]);
+
+    let cases: [(usize, tract_onnx::pb::AttributeProto, &str); 8] = [
+        (5, ints("nodes_truenodeids", &[0, 0, 0]), "node 0 of tree 0 is reached twice"),
+        (5, ints("nodes_truenodeids", &[7, 0, 0]), "leads to node 7, which is missing"),
+        (6, ints("nodes_falsenodeids", &[1, 0, 0]), "node 1 of tree 0 is reached twice"),
+        (2, ints("nodes_featureids", &[2, 0, 0]), "the trees ask for 3 features"),
+        (2, ints("nodes_featureids", &[-1, 0, 0]), "feature -1"),
+        (3, strings("nodes_modes", &["BRANCH_XX", "LEAF", "LEAF"]), "\"BRANCH_XX\""),
+        (8, ints("target_nodeids", &[0, 2]), "node 0 of tree 0, which is no leaf"),
+        (9, ints("target_ids", &[0, 1]), "\"target_ids\" has 1, expected 0 to 0"),
+    ];
+    for (at, attribute, expected) in cases {
+        let message = refusal(&regressor(|attributes| attributes[at] = attribute));
+        assert!(message.contains(expected), "expected {expected:?} in {message:?}");
+    }
+}
+
+#[test]
+fn signatures_come_from_the_file() {
+    let mut proto = unary("", "Add", vec![]);
+    first(&mut proto).input.push("W".into());
+    graph(&mut proto).input.push(value("W", DataType::Float, &[D::N(2)]));
+    graph(&mut proto).initializer.push(TensorProto {
+        name: "W".into(),
+        data_type: DataType::Float as i32,
+        dims: vec![2],
+        float_data: vec![1.0, 2.0],
+        ..TensorProto::default()
+    });
+    graph(&mut proto).output[0] = value("Y", DataType::Float, &[D::S("")]);
+    let loaded = load_proto(&proto).unwrap();
+    let signature = loaded.signature();
+    assert_eq!(signature.inputs.len(), 1);
+    assert_eq!(signature.inputs[0].shape, [Dim::Symbol("N".into()), Dim::Fixed(2)]);
+    assert_eq!(signature.inputs[0].datatype, Datatype::Fp32);
+    assert_eq!(signature.outputs[0].shape, [Dim::Any]);
+    let got = loaded.session().unwrap().run(&[fp32("X", &[1, 2], &[1.0, 1.0])]).unwrap();
+    assert_eq!(got, [fp32("Y", &[1, 2], &[2.0, 3.0])]);
+}
+
+#[test]
+fn strings_must_be_utf8() {
+    let mut proto = unary("", "Identity", vec![]);
+    for value_info in [true, false] {
+        let name = if value_info { "X" } else { "Y" };
+        let text = value(name, DataType::String, &[D::S("N")]);
+        let graph = graph(&mut proto);
+        *(if value_info { &mut graph.input[0] } else { &mut graph.output[0] }) = text;
+    }
+    let loaded = load_proto(&proto).unwrap();
+    let mut session = loaded.session().unwrap();
+    let send = |bytes: &[u8]| Tensor::new("X", vec![1], Data::Bytes(vec![bytes.to_vec()])).unwrap();
+    let error = session.run(&[send(b"\xff")]).unwrap_err();
+    assert_eq!(error.kind, EngineErrorKind::BadInput);
+    assert!(error.message.starts_with("input \"X\": element 0"), "{error}");
+}
+
+/// Small files of every kind that the mutations start from.
+fn seeds() -> Vec<Vec<u8>> {
+    super::answers::models(&["logistic_words_zipmap", "mlp", "forest", "encoder_text", "argmax"])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..Default::default() })]
+
+    /// A panic inside tract is an error; one outside of it fails this test.
+    #[test]
+    fn no_mutation_panics(
+        seed in 0_usize..5,
+        cut in proptest::option::weighted(0.3, 0.0_f64..1.0),
+        edits in proptest::collection::vec((0.0_f64..1.0, any::<u8>()), 1..6),
+    ) {
+        let mut bytes = seeds().swap_remove(seed);
+        if let Some(cut) = cut {
+            bytes.truncate((bytes.len() as f64 * cut) as usize);
+        }
+        let len = bytes.len();
+        for (at, byte) in edits {
+            if let Some(target) = bytes.get_mut((len as f64 * at) as usize) {
+                *target = byte;
+            }
+        }
+        if let Ok(loaded) = load::load_bytes(&Tract::new().onnx, &bytes) {
+            prop_assert!(loaded.session().is_ok());
+        }
+    }
+}
+
+#[test]
+fn a_loaded_file_reads_back() {
+    let proto = unary("", "Relu", vec![]);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), proto.encode_to_vec()).unwrap();
+    let loaded = Tract::new().load(file.path()).unwrap();
+    let got = loaded.session().unwrap().run(&[fp32("X", &[1, 2], &[-1.0, 1.0])]).unwrap();
+    assert_eq!(got, [fp32("Y", &[1, 2], &[0.0, 1.0])]);
+}

@@ -1,0 +1,273 @@
+//! The part of a request's life that all forms of inference share.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::header::CONTENT_ENCODING;
+use http::{HeaderMap, HeaderValue};
+
+use crate::error::{Error, ErrorCode, Result};
+use crate::protocol::Service;
+use crate::protocol::json::{Token, Tokens, Unwritable, unescape};
+use crate::protocol::reply::{self, PREDICTION_ID, Reply};
+use crate::protocol::route::NoRoute;
+use crate::routing::{Assignment, Plan};
+use crate::types::{Role, Tensor, VersionId};
+
+/// What a request asks for, apart from its tensors.
+pub(super) struct Ask<'a> {
+    /// The plan, loaded once for this request.
+    pub(super) plan: &'a Arc<Plan>,
+    /// The version that the client insists on.
+    pub(super) version: Option<VersionId>,
+    /// The role that the client insists on.
+    pub(super) role: Option<Role>,
+    /// What the split goes by.
+    pub(super) key: Option<Cow<'a, [u8]>>,
+    /// When the answer is of no use any more.
+    pub(super) deadline: Option<Instant>,
+    /// When the request arrived.
+    pub(super) at: Instant,
+}
+
+/// A failure, and how it is to be counted and answered.
+pub(super) struct Failed {
+    /// What failed.
+    pub(super) error: Error,
+    /// The version that had been chosen; the failure is counted on it.
+    pub(super) assignment: Option<Box<Assignment>>,
+    /// Methods that the path has, if the method was wrong.
+    pub(super) allow: Option<&'static str>,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self { error, assignment: None, allow: None }
+    }
+}
+
+impl From<NoRoute> for Failed {
+    fn from(NoRoute { error, allow }: NoRoute) -> Self {
+        Self { error, assignment: None, allow }
+    }
+}
+
+/// What an answer is encoded from.
+pub(super) struct Answered<'a> {
+    /// Who answered.
+    pub(super) assignment: &'a Assignment,
+    /// The outputs, in the signature's order.
+    pub(super) outputs: &'a [Tensor],
+    /// The answer's id.
+    pub(super) prediction_id: &'a str,
+}
+
+impl Service {
+    /// Assigns a version, decodes the inputs for it, runs it, encodes its
+    /// answer, and hands copies to the shadows.
+    ///
+    /// What `decode` learns about the form of the request (`F`) is for
+    /// `encode`.
+    pub(super) async fn call<F>(
+        &self,
+        ask: Ask<'_>,
+        decode: impl FnOnce(&Assignment) -> Result<(Vec<Tensor>, F)>,
+        encode: impl FnOnce(&Answered<'_>, F) -> Result<Reply>,
+    ) -> Result<Reply, Failed> {
+        let assignment = ask.plan.assign(ask.version, ask.role, ask.key.as_deref())?;
+        let prediction_id = self.ids.next();
+        let outcome = async {
+            let (inputs, form) = decode(&assignment)?;
+            let inputs = assignment.version().signature().arrange(inputs)?;
+            let answer = self.run(&assignment, inputs, ask.deadline).await?;
+            let answered = Answered {
+                assignment: &assignment,
+                outputs: &answer.outputs,
+                prediction_id: &prediction_id,
+            };
+            let reply = encode(&answered, form)?;
+            Ok((reply, answer))
+        }
+        .await;
+        let outcome: Result<_> = outcome;
+        let stats = &assignment.arm().stats;
+        match outcome {
+            Ok((mut reply, answer)) => {
+                reply::sign(&mut reply, &assignment);
+                let id = HeaderValue::try_from(&prediction_id);
+                reply.headers_mut().insert(PREDICTION_ID, id.expect("hex digits are valid"));
+                stats.finished(None, ask.at.elapsed());
+                self.router.copy_to_shadows(&assignment, answer, &prediction_id);
+                Ok(reply)
+            }
+            Err(error) => {
+                stats.finished(Some(error.code()), ask.at.elapsed());
+                Err(Failed { error, assignment: Some(Box::new(assignment)), allow: None })
+            }
+        }
+    }
+
+    /// Runs, and gives up at the deadline: what still waits then is dropped
+    /// unrun.
+    async fn run(
+        &self,
+        assignment: &Assignment,
+        inputs: Vec<Tensor>,
+        deadline: Option<Instant>,
+    ) -> Result<crate::routing::Answer> {
+        let run = self.router.infer(assignment, inputs, deadline);
+        let Some(deadline) = deadline else { return run.await };
+        let passed = || Error::new(ErrorCode::DeadlineExceeded, "the request's timeout passed");
+        if Instant::now() >= deadline {
+            return Err(passed());
+        }
+        tokio::time::timeout_at(deadline.into(), run).await.unwrap_or_else(|_| Err(passed()))
+    }
+}
+
+/// The deadline of a request that allows `micros` from its arrival; none for
+/// 0 and for what lies beyond the clock.
+pub(super) fn deadline(at: Instant, micros: Option<u64>) -> Option<Instant> {
+    let micros = micros.filter(|micros| *micros > 0)?;
+    at.checked_add(Duration::from_micros(micros))
+}
+
+/// Refuses a compressed body.
+pub(super) fn check_encoding(headers: &HeaderMap) -> Result<()> {
+    let Some(encoding) = headers.get(CONTENT_ENCODING) else { return Ok(()) };
+    if encoding.as_bytes().eq_ignore_ascii_case(b"identity") {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorCode::Unsupported,
+        format!("Content-Encoding {encoding:?} is not implemented; send the body uncompressed"),
+    ))
+}
+
+/// The routing key that a header gives.
+pub(super) fn header_key(headers: &HeaderMap) -> Option<&[u8]> {
+    headers.get("x-routing-key").map(HeaderValue::as_bytes).filter(|key| !key.is_empty())
+}
+
+/// The role that a header insists on.
+pub(super) fn header_role(headers: &HeaderMap) -> Result<Option<Role>> {
+    let Some(value) = headers.get("x-foreshadow-role") else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default();
+    role(text).map(Some).map_err(|error| error.context("header X-Foreshadow-Role"))
+}
+
+/// A role by its name.
+pub(super) fn role(name: &str) -> Result<Role> {
+    let all = [Role::Champion, Role::Canary, Role::Shadow];
+    all.into_iter().find(|role| role.as_str() == name).ok_or_else(|| {
+        let shown: String = name.chars().take(40).collect();
+        Error::invalid(format!("role {shown:?}: expected champion, canary or shadow"))
+    })
+}
+
+/// The routing key that a JSON scalar gives. Numbers count by their value, so
+/// that `42`, `42.0` and a binary 42 are one key.
+pub(super) fn scalar_key(token: Token<'_>) -> Result<Option<Cow<'_, [u8]>>> {
+    let text = match token {
+        Token::String(inner) => unescape(inner).map_err(Error::invalid)?,
+        Token::Word("null") | Token::End => return Ok(None),
+        Token::Word(word) => number_key(word),
+        other => {
+            return Err(Error::invalid(format!(
+                "routing key: expected a string or a number, got {}",
+                other.kind()
+            )));
+        }
+    };
+    let bytes = match text {
+        Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+    };
+    Ok(Some(bytes).filter(|key| !key.is_empty()))
+}
+
+/// The one spelling of a number. Whole numbers are exact.
+fn number_key(word: &str) -> Cow<'_, str> {
+    if word.bytes().all(|b| b.is_ascii_digit()) {
+        return Cow::Borrowed(word);
+    }
+    match word.parse::<f64>() {
+        // `-0` is 0.
+        Ok(value) if value == 0.0 => Cow::Borrowed("0"),
+        Ok(value) if word.contains(['.', 'e', 'E']) => Cow::Owned(value.to_string()),
+        _ => Cow::Borrowed(word),
+    }
+}
+
+/// The routing key among the features of the first row, in nested or flat
+/// JSON numbers.
+pub(super) fn nth_key<'a>(mut tokens: Tokens<'a>, n: usize) -> Result<Option<Cow<'a, [u8]>>> {
+    let mut left = n;
+    loop {
+        match tokens.next() {
+            Token::End | Token::ObjectOpen => return Ok(None),
+            Token::ArrayOpen | Token::ArrayClose | Token::ObjectClose => {}
+            scalar if left == 0 => return scalar_key(scalar),
+            _ => left -= 1,
+        }
+    }
+}
+
+/// The error for an output that cannot stand in JSON.
+pub(super) fn unwritable(name: &str, why: &Unwritable) -> Error {
+    match why {
+        Unwritable::NonFinite(at, number) => Error::internal(format!(
+            "output {name:?}: element {at} is {number}, which JSON does not have; ask for binary \
+             tensors (/v2), or set nonfinite_as_null in model.toml"
+        )),
+        Unwritable::NotText(at) => Error::internal(format!(
+            "output {name:?}: element {at} is not UTF-8; ask for binary tensors (/v2)"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_numbers_are_one_key() {
+        let key = |word| scalar_key(Token::Word(word)).unwrap().map(Cow::into_owned);
+        for (word, expected) in [
+            ("42", "42"),
+            ("42.0", "42"),
+            ("4.2e1", "42"),
+            ("-7", "-7"),
+            ("-0.0", "0"),
+            ("18446744073709551615", "18446744073709551615"),
+            ("true", "true"),
+        ] {
+            assert_eq!(key(word), Some(expected.as_bytes().to_vec()), "{word}");
+        }
+        assert_eq!(key("null"), None);
+        assert_eq!(scalar_key(Token::String("")).unwrap(), None);
+        assert_eq!(scalar_key(Token::String("\\u0061")).unwrap().unwrap(), &b"a"[..]);
+        let error = scalar_key(Token::ArrayOpen).unwrap_err();
+        assert_eq!(error.message(), "routing key: expected a string or a number, got an array");
+    }
+
+    #[test]
+    fn the_nth_number_is_found_in_any_nesting() {
+        for text in ["[[1,2,3],[4,5,6]]", "[1,2,3,4,5,6]"] {
+            let key = |n| nth_key(Tokens::whole(text), n).unwrap();
+            assert_eq!(key(1).unwrap(), &b"2"[..]);
+            assert_eq!(key(6), None);
+        }
+    }
+
+    #[test]
+    fn no_timeout_and_an_endless_one_are_no_deadline() {
+        let at = Instant::now();
+        assert_eq!(deadline(at, None), None);
+        assert_eq!(deadline(at, Some(0)), None);
+        assert_eq!(deadline(at, Some(5)), Some(at + Duration::from_micros(5)));
+        // Must not panic, whatever the clock can hold.
+        let _ = deadline(at, Some(u64::MAX));
+    }
+}

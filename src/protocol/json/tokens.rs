@@ -1,0 +1,231 @@
+//! Splits text that is known to be JSON into its tokens.
+//!
+//! The grammar has been checked by serde_json (see `position::parse`), so
+//! commas and colons carry no information here and are skipped like blanks.
+//! On any other text the walk still ends and never panics; it only makes no
+//! promise about what it finds.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+
+/// One token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::protocol) enum Token<'a> {
+    /// `[`
+    ArrayOpen,
+    /// `]`
+    ArrayClose,
+    /// `{`
+    ObjectOpen,
+    /// `}`
+    ObjectClose,
+    /// What stands between the quotes, escapes and all.
+    String(&'a str),
+    /// A number, `true`, `false` or `null`.
+    Word(&'a str),
+    /// Nothing is left.
+    End,
+}
+
+impl Token<'_> {
+    /// What it is, for an error message.
+    pub(in crate::protocol) fn kind(&self) -> &'static str {
+        match self {
+            Self::ArrayOpen | Self::ArrayClose => "an array",
+            Self::ObjectOpen | Self::ObjectClose => "an object",
+            Self::String(_) => "a string",
+            Self::Word("null") => "null",
+            Self::Word("true" | "false") => "a boolean",
+            Self::Word(_) => "a number",
+            Self::End => "nothing",
+        }
+    }
+}
+
+/// Walks one value inside a body.
+#[derive(Clone)]
+pub(in crate::protocol) struct Tokens<'a> {
+    body: &'a str,
+    at: usize,
+    end: usize,
+    /// Where the token began that was returned last.
+    last: usize,
+}
+
+impl<'a> Tokens<'a> {
+    /// Walks `value`, a part of `body`.
+    pub(in crate::protocol) fn new(body: &'a str, value: &'a RawValue) -> Self {
+        let text = value.get();
+        let at = (text.as_ptr() as usize).wrapping_sub(body.as_ptr() as usize);
+        // A value of another body would only spoil the positions.
+        if at.checked_add(text.len()).is_none_or(|end| end > body.len()) {
+            return Self::whole(text);
+        }
+        Self { body, at, end: at + text.len(), last: at }
+    }
+
+    /// Walks all of `body`.
+    pub(in crate::protocol) fn whole(body: &'a str) -> Self {
+        Self { body, at: 0, end: body.len(), last: 0 }
+    }
+
+    /// The offset in the body of the token that was returned last.
+    pub(in crate::protocol) const fn last(&self) -> usize {
+        self.last
+    }
+
+    /// Bytes that are left.
+    pub(in crate::protocol) const fn left(&self) -> usize {
+        self.end - self.at
+    }
+
+    /// The next token, without moving on.
+    pub(in crate::protocol) fn peek(&self) -> Token<'a> {
+        self.clone().next()
+    }
+
+    /// The next token.
+    pub(in crate::protocol) fn next(&mut self) -> Token<'a> {
+        let bytes = &self.body.as_bytes()[..self.end];
+        let mut at = self.at;
+        while let Some(b' ' | b'\n' | b'\t' | b'\r' | b',' | b':') = bytes.get(at) {
+            at += 1;
+        }
+        self.last = at;
+        let (token, end) = match bytes.get(at) {
+            None => (Token::End, at),
+            Some(b'[') => (Token::ArrayOpen, at + 1),
+            Some(b']') => (Token::ArrayClose, at + 1),
+            Some(b'{') => (Token::ObjectOpen, at + 1),
+            Some(b'}') => (Token::ObjectClose, at + 1),
+            Some(b'"') => {
+                let end = string_end(bytes, at + 1);
+                (Token::String(self.slice(at + 1, end)), (end + 1).min(bytes.len()))
+            }
+            Some(_) => {
+                let end = word_end(bytes, at);
+                (Token::Word(self.slice(at, end)), end)
+            }
+        };
+        self.at = end;
+        token
+    }
+
+    /// Passes over one value.
+    pub(in crate::protocol) fn skip(&mut self) {
+        let mut depth = 0_usize;
+        loop {
+            match self.next() {
+                Token::ArrayOpen | Token::ObjectOpen => depth += 1,
+                Token::ArrayClose | Token::ObjectClose => depth = depth.saturating_sub(1),
+                Token::End => return,
+                Token::String(_) | Token::Word(_) => {}
+            }
+            if depth == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Both ends stand on ASCII bytes or at the end, so this is never `None`
+    /// for text that is JSON.
+    fn slice(&self, start: usize, end: usize) -> &'a str {
+        self.body.get(start..end).unwrap_or_default()
+    }
+}
+
+/// The offset of the closing quote.
+fn string_end(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'"' => return at,
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+    bytes.len()
+}
+
+/// The offset behind a number or a literal.
+fn word_end(bytes: &[u8], start: usize) -> usize {
+    let ends = |b: &u8| {
+        matches!(b, b',' | b']' | b'}' | b' ' | b'\n' | b'\t' | b'\r' | b':' | b'"' | b'[' | b'{')
+    };
+    bytes[start..].iter().position(ends).map_or(bytes.len(), |length| start + length)
+}
+
+/// The text that a JSON string means. Fails on a lone surrogate.
+pub(in crate::protocol) fn unescape(inner: &str) -> Result<Cow<'_, str>, String> {
+    if !inner.contains('\\') {
+        return Ok(Cow::Borrowed(inner));
+    }
+    serde_json::from_str::<String>(&format!("\"{inner}\"")).map(Cow::Owned).map_err(|error| {
+        let text = error.to_string();
+        text.split(" at line").next().unwrap_or_default().to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn tokens_come_in_order_with_their_places() {
+        let body = r#"{"a":[1,-2.5e3,true,null], "b\"":{} }"#;
+        let mut tokens = Tokens::whole(body);
+        let mut seen = Vec::new();
+        loop {
+            match tokens.next() {
+                Token::End => break,
+                token => seen.push((tokens.last(), token)),
+            }
+        }
+        let expected = [
+            (0, Token::ObjectOpen),
+            (1, Token::String("a")),
+            (5, Token::ArrayOpen),
+            (6, Token::Word("1")),
+            (8, Token::Word("-2.5e3")),
+            (15, Token::Word("true")),
+            (20, Token::Word("null")),
+            (24, Token::ArrayClose),
+            (27, Token::String("b\\\"")),
+            (33, Token::ObjectOpen),
+            (34, Token::ObjectClose),
+            (36, Token::ObjectClose),
+        ];
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn a_value_is_skipped_whole() {
+        let mut tokens = Tokens::whole(r#"[[1,{"x":"]"}],2"#);
+        tokens.next();
+        tokens.skip();
+        assert_eq!(tokens.next(), Token::Word("2"));
+    }
+
+    #[test]
+    fn strings_are_unescaped() {
+        assert_eq!(unescape("a\\u00e9\\n").unwrap(), "aé\n");
+        assert_eq!(unescape("plain").unwrap(), "plain");
+        assert!(unescape("\\ud800").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_comes_to_its_end(text in ".*") {
+            let mut tokens = Tokens::whole(&text);
+            for _ in 0..=text.len() {
+                if tokens.next() == Token::End {
+                    break;
+                }
+            }
+            prop_assert_eq!(tokens.next(), Token::End);
+            Tokens::whole(&text).skip();
+        }
+    }
+}

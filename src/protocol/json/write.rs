@@ -1,0 +1,203 @@
+//! Tensors as JSON, written into one buffer.
+
+use half::f16;
+
+use crate::for_each_datatype;
+use crate::types::Data;
+
+/// Why an element cannot stand in JSON.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::protocol) enum Unwritable {
+    /// `NaN`, `inf` or `-inf`, at this index of the flat buffer.
+    NonFinite(usize, &'static str),
+    /// Bytes that are no text, at this index of the flat buffer.
+    NotText(usize),
+}
+
+/// Writes JSON text.
+pub(in crate::protocol) struct Writer {
+    /// What is written so far.
+    pub(in crate::protocol) out: Vec<u8>,
+    null_for_nonfinite: bool,
+    /// Whether a number that JSON does not have was met.
+    pub(in crate::protocol) met_nonfinite: bool,
+}
+
+impl Writer {
+    /// An empty text. With `null_for_nonfinite`, NaN and the infinities
+    /// become `null`; without, they are an error.
+    pub(in crate::protocol) fn new(capacity: usize, null_for_nonfinite: bool) -> Self {
+        Self { out: Vec::with_capacity(capacity), null_for_nonfinite, met_nonfinite: false }
+    }
+
+    /// Text as it stands.
+    pub(in crate::protocol) fn raw(&mut self, text: &str) {
+        self.out.extend_from_slice(text.as_bytes());
+    }
+
+    /// A quoted and escaped string.
+    pub(in crate::protocol) fn string(&mut self, text: &str) {
+        json(&mut self.out, text);
+    }
+
+    /// A number.
+    pub(in crate::protocol) fn number(&mut self, number: u64) {
+        json(&mut self.out, &number);
+    }
+
+    /// The elements from `start` on as nested arrays of shape `dims`; a bare
+    /// value when `dims` is empty.
+    pub(in crate::protocol) fn nested(
+        &mut self,
+        data: &Data,
+        start: usize,
+        dims: &[usize],
+    ) -> Result<(), Unwritable> {
+        let count: usize = dims.iter().product();
+        for_each_datatype!(data, v => {
+            let end = start.saturating_add(count).min(v.len());
+            self.level(&v[start.min(end)..end], start, dims)
+        })
+    }
+
+    fn level<T: Printed>(
+        &mut self,
+        values: &[T],
+        start: usize,
+        dims: &[usize],
+    ) -> Result<(), Unwritable> {
+        let Some((&size, inner)) = dims.split_first() else {
+            return values.first().map_or(Ok(()), |value| value.print(self, start));
+        };
+        self.out.push(b'[');
+        let step = values.len().checked_div(size).unwrap_or(0);
+        for i in 0..size {
+            if i > 0 {
+                self.out.push(b',');
+            }
+            let from = i * step;
+            self.level(&values[from..from + step], start + from, inner)?;
+        }
+        self.out.push(b']');
+        Ok(())
+    }
+
+    fn nonfinite(&mut self, at: usize, name: &'static str) -> Result<(), Unwritable> {
+        self.met_nonfinite = true;
+        if !self.null_for_nonfinite {
+            return Err(Unwritable::NonFinite(at, name));
+        }
+        self.raw("null");
+        Ok(())
+    }
+}
+
+/// Writing into memory cannot fail, and neither can the values used here.
+fn json<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
+    serde_json::to_writer(out, value).expect("strings and numbers go into memory without an error");
+}
+
+/// How an element is printed; `at` is its index in the flat buffer.
+trait Printed {
+    fn print(&self, writer: &mut Writer, at: usize) -> Result<(), Unwritable>;
+}
+
+macro_rules! plain {
+    ($($type:ty),*) => {$(
+        impl Printed for $type {
+            fn print(&self, writer: &mut Writer, _: usize) -> Result<(), Unwritable> {
+                json(&mut writer.out, self);
+                Ok(())
+            }
+        }
+    )*};
+}
+
+plain!(bool, u8, u16, u32, u64, i8, i16, i32, i64);
+
+macro_rules! floating {
+    ($($type:ty),*) => {$(
+        impl Printed for $type {
+            fn print(&self, writer: &mut Writer, at: usize) -> Result<(), Unwritable> {
+                if self.is_finite() {
+                    json(&mut writer.out, self);
+                    return Ok(());
+                }
+                let name = match () {
+                    () if self.is_nan() => "NaN",
+                    () if self.is_sign_negative() => "-Infinity",
+                    () => "Infinity",
+                };
+                writer.nonfinite(at, name)
+            }
+        }
+    )*};
+}
+
+floating!(f32, f64);
+
+impl Printed for f16 {
+    fn print(&self, writer: &mut Writer, at: usize) -> Result<(), Unwritable> {
+        self.to_f32().print(writer, at)
+    }
+}
+
+impl Printed for Vec<u8> {
+    fn print(&self, writer: &mut Writer, at: usize) -> Result<(), Unwritable> {
+        let text = std::str::from_utf8(self).map_err(|_| Unwritable::NotText(at))?;
+        writer.string(text);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(data: &Data, start: usize, dims: &[usize]) -> Result<String, Unwritable> {
+        let mut writer = Writer::new(0, false);
+        writer.nested(data, start, dims)?;
+        Ok(String::from_utf8(writer.out).unwrap())
+    }
+
+    #[test]
+    fn values_are_printed_shortest_and_exact() {
+        let cases = [
+            (Data::Fp32(vec![0.1, 1.0, -3.5e-9, 16_777_216.0]), "[0.1,1.0,-3.5e-9,16777216.0]"),
+            (Data::Fp64(vec![0.1]), "[0.1]"),
+            (Data::Fp16(vec![f16::from_f32(0.5)]), "[0.5]"),
+            (Data::Int64(vec![i64::MIN, i64::MAX]), "[-9223372036854775808,9223372036854775807]"),
+            (Data::Uint64(vec![u64::MAX]), "[18446744073709551615]"),
+            (Data::Bool(vec![true, false]), "[true,false]"),
+            (Data::Bytes(vec![b"a\"\n\xc3\xa9".to_vec()]), "[\"a\\\"\\né\"]"),
+        ];
+        for (data, expected) in cases {
+            assert_eq!(text(&data, 0, &[data.len()]).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn shapes_become_nesting() {
+        let data = Data::Uint8((0..6).collect());
+        assert_eq!(text(&data, 0, &[3, 2]).unwrap(), "[[0,1],[2,3],[4,5]]");
+        assert_eq!(text(&data, 2, &[2]).unwrap(), "[2,3]");
+        assert_eq!(text(&data, 5, &[]).unwrap(), "5");
+        assert_eq!(text(&Data::Uint8(vec![]), 0, &[0, 2]).unwrap(), "[]");
+        assert_eq!(text(&Data::Uint8(vec![]), 0, &[2, 0]).unwrap(), "[[],[]]");
+    }
+
+    #[test]
+    fn what_json_lacks_is_an_error_or_null() {
+        for (value, name) in
+            [(f32::NAN, "NaN"), (f32::INFINITY, "Infinity"), (f32::NEG_INFINITY, "-Infinity")]
+        {
+            let data = Data::Fp32(vec![1.0, 2.0, value]);
+            assert_eq!(text(&data, 1, &[2]), Err(Unwritable::NonFinite(2, name)));
+            let mut writer = Writer::new(0, true);
+            writer.nested(&data, 0, &[3]).unwrap();
+            assert_eq!(writer.out, b"[1.0,2.0,null]");
+            assert!(writer.met_nonfinite);
+        }
+        assert_eq!(text(&Data::Bytes(vec![vec![0xff]]), 0, &[1]), Err(Unwritable::NotText(0)));
+    }
+}

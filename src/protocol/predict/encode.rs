@@ -1,0 +1,126 @@
+//! Answers in the form of the question: rows for rows, columns for columns.
+
+use crate::error::{Error, Result};
+use crate::protocol::call::{Answered, unwritable};
+use crate::protocol::json::{Unwritable, Writer};
+use crate::types::{ModelSettings, Tensor};
+
+/// Bytes of a reply around its numbers, about.
+const FRAME_BYTES: usize = 256;
+/// Bytes of a number, about.
+const NUMBER_BYTES: usize = 13;
+
+/// One output, as rows see it.
+struct Sliced<'a> {
+    tensor: &'a Tensor,
+    /// Elements from one row to the next.
+    step: usize,
+    /// The shape of one row.
+    dims: &'a [usize],
+}
+
+/// `{"model":…,"predictions":[…]}`, one entry per row.
+pub(super) fn rows(
+    answered: &Answered<'_>,
+    rows: usize,
+    settings: &ModelSettings,
+) -> Result<Vec<u8>> {
+    let sliced: Vec<_> =
+        answered.outputs.iter().map(|tensor| slice(tensor, rows)).collect::<Result<_>>()?;
+    framed(answered, settings, "predictions", |writer| {
+        writer.raw("[");
+        for row in 0..rows {
+            if row > 0 {
+                writer.raw(",");
+            }
+            let value = |writer: &mut Writer, i: usize| {
+                let output = &sliced[i];
+                writer.nested(output.tensor.data(), row * output.step, output.dims)
+            };
+            one_or_object(writer, answered.outputs, value)?;
+        }
+        writer.raw("]");
+        Ok(())
+    })
+}
+
+/// `{"model":…,"outputs":…}`: the tensor, or an object by output name.
+pub(super) fn columns(answered: &Answered<'_>, settings: &ModelSettings) -> Result<Vec<u8>> {
+    framed(answered, settings, "outputs", |writer| {
+        let value = |writer: &mut Writer, i: usize| {
+            let output: &Tensor = &answered.outputs[i];
+            writer.nested(output.data(), 0, output.shape())
+        };
+        one_or_object(writer, answered.outputs, value)
+    })
+}
+
+/// Which output could not be written, and why.
+type Unwritten = (usize, Unwritable);
+
+/// The value of the only output as it is; several by their names.
+fn one_or_object(
+    writer: &mut Writer,
+    outputs: &[Tensor],
+    value: impl Fn(&mut Writer, usize) -> Result<(), Unwritable>,
+) -> Result<(), Unwritten> {
+    if outputs.len() == 1 {
+        return value(writer, 0).map_err(|why| (0, why));
+    }
+    writer.raw("{");
+    for (i, output) in outputs.iter().enumerate() {
+        if i > 0 {
+            writer.raw(",");
+        }
+        writer.string(output.name());
+        writer.raw(":");
+        value(writer, i).map_err(|why| (i, why))?;
+    }
+    writer.raw("}");
+    Ok(())
+}
+
+/// Splits an output by rows. One that has no entry per row can only answer a
+/// single row.
+fn slice(tensor: &Tensor, rows: usize) -> Result<Sliced<'_>> {
+    match tensor.shape() {
+        [first, dims @ ..] if *first == rows => {
+            Ok(Sliced { tensor, step: dims.iter().product(), dims })
+        }
+        dims if rows == 1 => Ok(Sliced { tensor, step: 0, dims }),
+        shape => Err(Error::invalid(format!(
+            "output {:?} has shape {shape:?}, which is not one entry for each of {rows} \
+             instances; send \"inputs\" (columns) instead",
+            tensor.name()
+        ))),
+    }
+}
+
+/// Writes the frame around an answer and counts what JSON cannot carry.
+fn framed(
+    answered: &Answered<'_>,
+    settings: &ModelSettings,
+    key: &str,
+    values: impl FnOnce(&mut Writer) -> Result<(), Unwritten>,
+) -> Result<Vec<u8>> {
+    let elements: usize = answered.outputs.iter().map(|tensor| tensor.data().len()).sum();
+    let room = FRAME_BYTES + elements * NUMBER_BYTES;
+    let mut writer = Writer::new(room, settings.nonfinite_as_null);
+    let version = answered.assignment.version();
+    writer.raw("{\"model\":");
+    writer.string(version.model().as_str());
+    writer.raw(",\"version\":");
+    writer.number(version.id().get());
+    writer.raw(",\"prediction_id\":");
+    writer.string(answered.prediction_id);
+    writer.raw(",\"");
+    writer.raw(key);
+    writer.raw("\":");
+    let written = values(&mut writer);
+    if writer.met_nonfinite {
+        answered.assignment.arm().stats.nonfinite();
+    }
+    written.map_err(|(i, why)| unwritable(answered.outputs[i].name(), &why))?;
+    writer.raw("}");
+    Ok(writer.out)
+}

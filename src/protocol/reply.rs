@@ -1,0 +1,104 @@
+//! Replies; the one place that turns errors into them.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+
+use crate::error::{Error, ErrorCode};
+use crate::protocol::json::Writer;
+use crate::routing::Assignment;
+
+/// The client's id of a request, or ours.
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The id of an answer; labels and shadow comparisons refer to it.
+pub(super) const PREDICTION_ID: HeaderName = HeaderName::from_static("x-prediction-id");
+/// The version that answered.
+pub(super) const MODEL_VERSION: HeaderName = HeaderName::from_static("x-model-version");
+/// Why that version answered: `champion`, `canary` or `pinned`.
+pub(super) const MODEL_ROLE: HeaderName = HeaderName::from_static("x-model-role");
+/// Length of the JSON part of a body with binary tensors, in bytes.
+pub(super) const JSON_LENGTH: HeaderName =
+    HeaderName::from_static("inference-header-content-length");
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
+/// Seconds after which trying again may help.
+const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+/// A reply under way.
+pub(super) type Reply = Response<Full<Bytes>>;
+
+/// A successful reply of JSON.
+pub(super) fn json(body: Vec<u8>) -> Reply {
+    let mut reply = Response::new(Full::new(Bytes::from(body)));
+    reply.headers_mut().insert(CONTENT_TYPE, JSON);
+    reply
+}
+
+/// A successful reply of JSON and, behind it, raw tensors.
+pub(super) fn mixed(body: Vec<u8>, json_length: usize) -> Reply {
+    let mut reply = Response::new(Full::new(Bytes::from(body)));
+    reply.headers_mut().insert(CONTENT_TYPE, OCTETS);
+    reply.headers_mut().insert(JSON_LENGTH, HeaderValue::from(json_length));
+    reply
+}
+
+/// Says who answered.
+pub(super) fn sign(reply: &mut Reply, assignment: &Assignment) {
+    let headers = reply.headers_mut();
+    headers.insert(MODEL_VERSION, HeaderValue::from(assignment.version().id().get()));
+    headers.insert(MODEL_ROLE, HeaderValue::from_static(assignment.role()));
+}
+
+/// The reply to what failed. Its body is `{"error":"…"}`; what only the log
+/// may know goes there.
+pub(super) fn failure(error: &Error, request_id: &HeaderValue) -> Reply {
+    log(error, request_id);
+    let mut text = Writer::new(error.message().len() + 16, false);
+    text.raw("{\"error\":");
+    text.string(error.message());
+    text.raw("}");
+    let mut reply = json(text.out);
+    *reply.status_mut() = error.code().http_status();
+    if reply.status() == StatusCode::SERVICE_UNAVAILABLE {
+        reply.headers_mut().insert(RETRY_AFTER, RETRY_SECONDS);
+    }
+    reply
+}
+
+/// Names the methods that a path takes.
+pub(super) fn allow(reply: &mut Reply, methods: &'static str) {
+    reply.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+}
+
+/// Our faults are errors in the log; the client's are only of interest when
+/// somebody looks for them.
+fn log(error: &Error, request_id: &HeaderValue) {
+    let code = error.code().as_str();
+    let detail = error.detail().unwrap_or_default();
+    if error.code() == ErrorCode::Internal {
+        tracing::error!(code, %error, detail, ?request_id, "a request failed");
+    } else {
+        tracing::debug!(code, %error, detail, ?request_id, "a request was refused");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_a_body_and_its_status() {
+        for code in ErrorCode::ALL {
+            let error = Error::new(code, "a \"quoted\" message").with_detail("secret");
+            let reply = failure(&error, &HeaderValue::from_static("1"));
+            assert_eq!(reply.status(), code.http_status());
+            assert_eq!(reply.headers()[CONTENT_TYPE], "application/json");
+            let retry = reply.headers().contains_key(RETRY_AFTER);
+            assert_eq!(retry, code == ErrorCode::Unavailable);
+            let body = format!("{:?}", reply.body());
+            assert!(!body.contains("secret"), "{body}");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! What the server and its models are, and whether they are ready.
+
+use serde::Serialize;
+
+use crate::error::{Error, ErrorCode, Result};
+use crate::protocol::reply::{self, Reply};
+use crate::routing::Plan;
+use crate::types::{Readiness, TensorSpec, VersionId};
+
+/// The extensions that are implemented; clients rely on what is listed.
+const EXTENSIONS: [&str; 1] = ["binary_tensor_data"];
+
+#[derive(Serialize)]
+struct Server {
+    name: &'static str,
+    version: &'static str,
+    extensions: [&'static str; 1],
+}
+
+#[derive(Serialize)]
+struct Live {
+    live: bool,
+}
+
+#[derive(Serialize)]
+struct Ready<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    ready: bool,
+}
+
+#[derive(Serialize)]
+struct Model<'a> {
+    name: &'a str,
+    versions: Vec<String>,
+    platform: String,
+    inputs: Vec<Tensor<'a>>,
+    outputs: Vec<Tensor<'a>>,
+}
+
+#[derive(Serialize)]
+struct Tensor<'a> {
+    name: &'a str,
+    datatype: &'static str,
+    shape: Vec<i64>,
+}
+
+/// `GET /v2`.
+pub(in crate::protocol) fn server() -> Reply {
+    let version = env!("CARGO_PKG_VERSION");
+    json(&Server { name: "foreshadow", version, extensions: EXTENSIONS })
+}
+
+/// `GET /v2/health/live`: whoever can answer is alive.
+pub(in crate::protocol) fn live() -> Reply {
+    json(&Live { live: true })
+}
+
+/// `GET /v2/health/ready`.
+pub(in crate::protocol) fn ready(readiness: &Readiness) -> Result<Reply> {
+    if readiness.is_ready() {
+        return Ok(json(&Ready { name: None, ready: true }));
+    }
+    let message = format!("not ready: {}", readiness.as_str());
+    Err(Error::new(ErrorCode::Unavailable, message))
+}
+
+/// `GET /v2/models/{m}[/versions/{v}]`: the signature of the version, without
+/// one of the champion.
+pub(in crate::protocol) fn model(plan: &Plan, version: Option<&str>) -> Result<Reply> {
+    let arm = match version {
+        Some(text) => plan.ready.get(&pinned(plan, text)?),
+        None => plan.champion.as_ref(),
+    };
+    let arm = arm.ok_or_else(|| no_champion(plan))?;
+    let versions = match version {
+        Some(_) => vec![arm.version.id().to_string()],
+        None => plan.ready.keys().map(ToString::to_string).collect(),
+    };
+    let signature = arm.version.signature();
+    Ok(json(&Model {
+        name: plan.model.as_str(),
+        versions,
+        platform: format!("onnx_{}", arm.version.engine()),
+        inputs: tensors(&signature.inputs),
+        outputs: tensors(&signature.outputs),
+    }))
+}
+
+/// `GET …/ready`.
+pub(in crate::protocol) fn model_ready(plan: &Plan, version: Option<&str>) -> Result<Reply> {
+    match version {
+        Some(text) => pinned(plan, text).map(|_| ())?,
+        None if plan.champion.is_none() => return Err(no_champion(plan)),
+        None => {}
+    }
+    Ok(json(&Ready { name: Some(plan.model.as_str()), ready: true }))
+}
+
+/// A version that is ready, by its name in the path.
+fn pinned(plan: &Plan, text: &str) -> Result<VersionId> {
+    let version: VersionId = text.parse()?;
+    if plan.ready.contains_key(&version) {
+        return Ok(version);
+    }
+    let ready: Vec<_> = plan.ready.keys().map(ToString::to_string).collect();
+    let ready = if ready.is_empty() { "none".to_owned() } else { ready.join(", ") };
+    let message = format!("model {} has no ready version {version}; ready: {ready}", plan.model);
+    Err(Error::new(ErrorCode::NotFound, message))
+}
+
+fn no_champion(plan: &Plan) -> Error {
+    let message = format!("model {} has no champion that is ready", plan.model);
+    Error::new(ErrorCode::Unavailable, message)
+}
+
+fn tensors(specs: &[TensorSpec]) -> Vec<Tensor<'_>> {
+    let mut tensors = Vec::with_capacity(specs.len());
+    for spec in specs {
+        let TensorSpec { name, datatype, .. } = spec;
+        tensors.push(Tensor { name, datatype: datatype.as_str(), shape: spec.wire_shape() });
+    }
+    tensors
+}
+
+fn json(value: &impl Serialize) -> Reply {
+    reply::json(serde_json::to_vec(value).expect("strings and numbers always serialise"))
+}
