@@ -9,7 +9,7 @@ use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto};
 
 use super::load::unsupported;
-use super::signature;
+use super::{attributes, signature};
 use crate::engine::{EngineError, onnx_ml};
 use crate::types::{Dim, element_count};
 
@@ -153,6 +153,7 @@ fn at(place: String, error: &EngineError) -> EngineError {
 }
 
 fn check_node(node: &NodeProto) -> Result<(), EngineError> {
+    attributes::check(node)?;
     for attribute in &node.attribute {
         if !attribute.ref_attr_name.is_empty() {
             return Err(unsupported("an attribute of a function, outside of one"));
@@ -303,6 +304,12 @@ fn check_reshape(graph: &GraphProto, node: &NodeProto) -> Result<(), EngineError
     let Some(shape) = node.input.get(1).and_then(|name| constant(graph, name)) else {
         return Ok(());
     };
+    if shape.dims.len() != 1 {
+        return Err(unsupported(format!(
+            "Reshape (node {:?}): expected a list of sizes, got a tensor of shape {:?}",
+            node.name, shape.dims
+        )));
+    }
     let shape = int64s(shape);
     let rests = shape.iter().filter(|&&dim| dim == -1).count();
     if rests > 1 || shape.iter().any(|&dim| dim < -1) {

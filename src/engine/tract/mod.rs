@@ -12,6 +12,7 @@
 //! reached; runs use no thread but the caller's, and take no global lock; the
 //! signature comes from the file and not from tract's graph.
 
+mod attributes;
 mod cast;
 mod check;
 mod convert;

@@ -141,6 +141,7 @@ fn graphs_lie_within_graphs_to_a_depth() {
         let mut proto = unary("", "If", vec![]);
         first(&mut proto).attribute = vec![tract_onnx::pb::AttributeProto {
             name: "then_branch".into(),
+            r#type: tract_onnx::pb::attribute_proto::AttributeType::Graph as i32,
             g: Some(inner),
             ..Default::default()
         }];
@@ -149,6 +150,18 @@ fn graphs_lie_within_graphs_to_a_depth() {
     let mut proto = unary("", "Relu", vec![]);
     proto.graph = Some(inner);
     assert!(refusal(&proto).contains("graphs within graphs beyond 8 levels"));
+}
+
+#[test]
+fn attributes_must_be_the_operators() {
+    let unknown = refusal(&unary("", "Relu", vec![int("to", 1)]));
+    assert_eq!(unknown, "Relu (node \"Relu0\"): it has no attribute \"to\"");
+
+    assert!(load_proto(&unary("", "Softmax", vec![int("axis", 1)])).is_ok());
+    let mut wrong = int("axis", 1);
+    wrong.r#type = floats("", &[]).r#type;
+    let wrong = refusal(&unary("", "Softmax", vec![wrong]));
+    assert!(wrong.ends_with("attribute \"axis\": its value is not of its kind, FLOATS"), "{wrong}");
 }
 
 #[test]
