@@ -194,7 +194,7 @@ fn number_key(word: &str) -> Cow<'_, str> {
     }
     match word.parse::<f64>() {
         // `-0` is 0.
-        Ok(value) if value == 0.0 => Cow::Borrowed("0"),
+        Ok(0.0) => Cow::Borrowed("0"),
         Ok(value) if word.contains(['.', 'e', 'E']) => Cow::Owned(value.to_string()),
         _ => Cow::Borrowed(word),
     }

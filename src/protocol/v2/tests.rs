@@ -79,6 +79,7 @@ async fn readiness_is_told() {
     let bench = Bench::new();
     let ready = || bench.send("GET", "/v2/health/ready", &[], "");
     assert_eq!(ready().await.error(), (503, "not ready: starting".to_owned()));
+    assert_eq!(ready().await.header("retry-after"), "1");
     bench.readiness.set_ready();
     let got = ready().await;
     assert_eq!((got.status.as_u16(), got.text().as_str()), (200, r#"{"ready":true}"#));
