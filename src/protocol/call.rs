@@ -9,7 +9,8 @@ use http::{HeaderMap, HeaderValue};
 
 use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::Service;
-use crate::protocol::json::{Token, Tokens, Unwritable, unescape};
+use crate::protocol::json::{Token, Tokens, unescape};
+use crate::protocol::message::short;
 use crate::protocol::reply::{self, PREDICTION_ID, Reply};
 use crate::protocol::route::NoRoute;
 use crate::routing::{Assignment, Plan};
@@ -161,8 +162,7 @@ pub(super) fn header_role(headers: &HeaderMap) -> Result<Option<Role>> {
 pub(super) fn role(name: &str) -> Result<Role> {
     let all = [Role::Champion, Role::Canary, Role::Shadow];
     all.into_iter().find(|role| role.as_str() == name).ok_or_else(|| {
-        let shown: String = name.chars().take(40).collect();
-        Error::invalid(format!("role {shown:?}: expected champion, canary or shadow"))
+        Error::invalid(format!("role {:?}: expected champion, canary or shadow", short(name)))
     })
 }
 
@@ -211,19 +211,6 @@ pub(super) fn nth_key<'a>(mut tokens: Tokens<'a>, n: usize) -> Result<Option<Cow
             scalar if left == 0 => return scalar_key(scalar),
             _ => left -= 1,
         }
-    }
-}
-
-/// The error for an output that cannot stand in JSON.
-pub(super) fn unwritable(name: &str, why: &Unwritable) -> Error {
-    match why {
-        Unwritable::NonFinite(at, number) => Error::internal(format!(
-            "output {name:?}: element {at} is {number}, which JSON does not have; ask for binary \
-             tensors (/v2), or set nonfinite_as_null in model.toml"
-        )),
-        Unwritable::NotText(at) => Error::internal(format!(
-            "output {name:?}: element {at} is not UTF-8; ask for binary tensors (/v2)"
-        )),
     }
 }
 

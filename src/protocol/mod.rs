@@ -14,6 +14,7 @@ mod body;
 mod call;
 mod ids;
 mod json;
+mod message;
 mod predict;
 mod reply;
 mod route;
@@ -100,8 +101,9 @@ impl Service {
         B: Body<Data = Bytes>,
         B::Error: std::fmt::Display,
     {
-        let path = parts.uri.path().to_owned();
-        match route(&parts.method, &path)? {
+        // A clone shares the bytes; the parts move on with the body.
+        let uri = parts.uri.clone();
+        match route(&parts.method, uri.path())? {
             Route::Predict { model } => {
                 let body = body::read(body, &self.limits).await?;
                 self.predict(&Arrived { parts, body, at }, model).await

@@ -201,6 +201,31 @@ async fn wrong_requests_get_their_status_and_a_reason() {
     golden("not_found.json", &lost.text());
 }
 
+/// A body that panics when it is read.
+struct Trap;
+
+impl hyper::body::Body for Trap {
+    type Data = bytes::Bytes;
+    type Error = std::convert::Infallible;
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<hyper::body::Frame<bytes::Bytes>, Self::Error>>> {
+        panic!("sprung")
+    }
+}
+
+#[tokio::test]
+async fn a_panic_is_a_reply() {
+    let bench = sums_bench();
+    let request = http::Request::post("/predict/sums").body(Trap).unwrap();
+    let reply = bench.service.handle(request).await;
+    assert_eq!(reply.status(), 500);
+    assert!(bench.metrics().contains("foreshadow_rejected_total{reason=\"internal\"} 1"));
+    // And the service goes on.
+    assert_eq!(bench.post("/predict/sums", r#"{"instances":[[1,2]]}"#).await.status, 200);
+}
+
 #[tokio::test]
 async fn a_body_over_the_limit_is_refused() {
     let limits = BodyLimits { bytes_max: 10, ..BodyLimits::default() };

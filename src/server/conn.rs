@@ -21,6 +21,7 @@ const HEADERS_ON_STACK: usize = 100;
 pub(super) fn builder(limits: &ServerLimits) -> Builder {
     let mut builder = Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout);
+    builder.max_header_size(limits.header_bytes_max);
     if limits.headers_max != HEADERS_ON_STACK {
         builder.max_headers(limits.headers_max);
     }

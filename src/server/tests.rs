@@ -128,7 +128,7 @@ async fn what_is_over_the_limit_of_connections_is_closed_and_counted() {
 
 #[tokio::test]
 async fn too_many_headers_are_refused() {
-    let limits = ServerLimits { headers_max: 3, ..ServerLimits::default() };
+    let limits = ServerLimits { headers_max: 3, header_bytes_max: 1000, ..ServerLimits::default() };
     let running = start(limits, BodyLimits::default(), sums).await;
     let with = |n: usize| {
         let more: String = (0..n).map(|i| format!("X-{i}: 1\r\n")).collect();
@@ -137,6 +137,9 @@ async fn too_many_headers_are_refused() {
     let got = ask(&mut running.connect().await, &with(2)).await;
     assert!(got.starts_with("HTTP/1.1 200"), "{got}");
     let got = ask(&mut running.connect().await, &with(3)).await;
+    assert!(got.starts_with("HTTP/1.1 431"), "{got}");
+    let long = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(1000));
+    let got = ask(&mut running.connect().await, &long).await;
     assert!(got.starts_with("HTTP/1.1 431"), "{got}");
 }
 
@@ -160,14 +163,15 @@ async fn a_body_over_the_limit_is_refused_in_both_forms() {
 
 #[tokio::test]
 async fn slow_clients_time_out() {
-    let timeout = Duration::from_millis(20);
-    let limits = ServerLimits { header_timeout: timeout, ..ServerLimits::default() };
-    let body = BodyLimits { timeout, ..BodyLimits::default() };
-    let running = start(limits, body, sums).await;
+    let body = BodyLimits { timeout: Duration::from_millis(20), ..BodyLimits::default() };
+    let running = start(ServerLimits::default(), body, sums).await;
     let half = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{";
     let got = ask(&mut running.connect().await, half).await;
     assert!(got.starts_with("HTTP/1.1 408"), "{got}");
     assert!(got.ends_with("{\"error\":\"the body did not arrive within 20ms\"}"), "{got}");
+    let header_timeout = Duration::from_millis(300);
+    let limits = ServerLimits { header_timeout, ..ServerLimits::default() };
+    let running = start(limits, BodyLimits::default(), sums).await;
     // Half of the headers, and none at all.
     for start in ["POST /predict HTTP/1.1\r\n", ""] {
         let mut stream = running.connect().await;

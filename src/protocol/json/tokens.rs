@@ -9,6 +9,11 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
+/// Bytes of an element's text, about.
+const BYTES_PER_ELEMENT: usize = 8;
+/// The most elements to make room for at once.
+const ROOM_MAX: usize = 1 << 16;
+
 /// One token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::protocol) enum Token<'a> {
@@ -75,9 +80,10 @@ impl<'a> Tokens<'a> {
         self.last
     }
 
-    /// Bytes that are left.
-    pub(in crate::protocol) const fn left(&self) -> usize {
-        self.end - self.at
+    /// Elements to make room for before they are read; a guess, and bounded,
+    /// since only what is really there may cost memory.
+    pub(in crate::protocol) fn room(&self) -> usize {
+        ((self.end - self.at) / BYTES_PER_ELEMENT).min(ROOM_MAX)
     }
 
     /// The next token, without moving on.
