@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use crate::protocol::BodyLimits;
 use crate::protocol::testing::{
-    Bench, echo, echo_signature, golden, spec, sums, sums_signature, version,
+    Bench, Got, echo, echo_signature, golden, spec, sums, sums_signature, version,
 };
 use crate::types::{Datatype, ModelSettings};
 
@@ -234,6 +234,61 @@ async fn a_body_over_the_limit_is_refused() {
     assert_eq!(got.error(), (413, "the body is over the limit of 10 bytes".to_owned()));
 }
 
+/// Requests that are right, for bodies that are nearly so.
+const SEEDS: [(&str, &str); 6] = [
+    (
+        "/predict/one",
+        r#"{"instances":[1,2.5e3,-0.25],"version":1,"parameters":{"timeout":9000000}}"#,
+    ),
+    ("/predict/rows", r#"{"instances":[{"a":1,"b":2},{"b":3,"a":4}],"model":"rows"}"#),
+    ("/predict/two", r#"{"instances":[{"n":[1,2],"s":["x","\u00e9"]}]}"#),
+    ("/predict/two", r#"{"inputs":{"n":[[1,2]],"s":[["x","y"]]}}"#),
+    (
+        "/v2/models/two/infer",
+        r#"{"id":"1","inputs":[{"name":"n","shape":[1,2],"datatype":"INT64","data":[1,2]},{"name":"s","shape":[1,2],"datatype":"BYTES","data":[["a","b"]]}],"outputs":[{"name":"s_out"}]}"#,
+    ),
+    (
+        "/v2/models/one/infer",
+        r#"{"parameters":{"binary_data_output":true},"inputs":[{"name":"x","shape":[1],"datatype":"FP32","parameters":{"binary_data_size":4}}]}abcd"#,
+    ),
+];
+
+/// Models that take the seeds.
+fn seed_bench() -> Bench {
+    let bench = Bench::new();
+    let model = |name, inputs: &[_]| version(name, 1, echo_signature(inputs), echo);
+    let one = model("one", &[spec("x", Datatype::Fp32, &[-1])]);
+    let rows = model("rows", &[spec("x", Datatype::Fp32, &[-1, 2])]);
+    let two = [spec("n", Datatype::Int64, &[-1, 2]), spec("s", Datatype::Bytes, &[-1, -1])];
+    bench.add(&ModelSettings::default(), &[one], None);
+    let features = vec!["a".to_owned(), "b".to_owned()];
+    bench.add(&ModelSettings { features, ..ModelSettings::default() }, &[rows], None);
+    bench.add(&ModelSettings::default(), &[model("two", &two)], None);
+    bench
+}
+
+/// Sends a seed whose body may have been changed.
+async fn send_seed(bench: &Bench, path: &str, json_length: usize, body: Vec<u8>) -> Got {
+    let length = json_length.to_string();
+    let headers = [("inference-header-content-length", length.as_str())];
+    let headers = if path.starts_with("/v2") { &headers[..] } else { &[] };
+    bench.send("POST", path, headers, body).await
+}
+
+/// The length of a seed's JSON part.
+fn json_length(seed: &str) -> usize {
+    seed.rfind('}').unwrap() + 1
+}
+
+#[tokio::test]
+async fn the_seeds_are_right() {
+    let bench = seed_bench();
+    for (path, seed) in SEEDS {
+        let got = send_seed(&bench, path, json_length(seed), seed.into()).await;
+        assert_eq!(got.status, 200, "{path}: {}", String::from_utf8_lossy(&got.body));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     /// Every datatype at once, so that each decoder meets the bytes.
@@ -273,5 +328,35 @@ proptest! {
                 }
             }
         });
+    }
+
+    /// Right requests with a few bytes changed, cut out or put in.
+    #[test]
+    fn no_damage_makes_a_panic(
+        at in 0..SEEDS.len(),
+        damage in proptest::collection::vec((any::<proptest::sample::Index>(), 0..3, any::<u8>()), 1..4),
+        json_shift in -2_isize..=2,
+    ) {
+        let (path, seed) = SEEDS[at];
+        let mut body = seed.as_bytes().to_vec();
+        for (index, kind, byte) in damage {
+            // Mostly bytes that JSON is made of, to get past the grammar.
+            let byte = *b"[]{}\",:-+.eE0123456789ntf\\".get(usize::from(byte) % 40).unwrap_or(&byte);
+            let i = index.index(body.len());
+            match kind {
+                0 => body[i] = byte,
+                1 => body.insert(i, byte),
+                _ => drop(body.remove(i)),
+            }
+        }
+        let length = json_length(seed).saturating_add_signed(json_shift);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let got = runtime.block_on(async { send_seed(&seed_bench(), path, length, body).await });
+        // A panic would be a 500; a damaged name is a 404, a damaged parameter a 501 or 504.
+        let status = got.status.as_u16();
+        prop_assert!(
+            matches!(status, 200 | 400 | 404 | 501 | 504),
+            "{}", String::from_utf8_lossy(&got.body)
+        );
     }
 }
