@@ -36,21 +36,38 @@ pub(super) struct Ask<'a> {
 pub(super) struct Failed {
     /// What failed.
     pub(super) error: Error,
-    /// The version that had been chosen; the failure is counted on it.
-    pub(super) assignment: Option<Box<Assignment>>,
+    /// Where it is counted.
+    pub(super) counted: Counted,
     /// Methods that the path has, if the method was wrong.
     pub(super) allow: Option<&'static str>,
 }
 
+/// Where a failure is counted.
+pub(super) enum Counted {
+    /// Not yet: no version had been chosen.
+    Rejected,
+    /// On this version, already.
+    OnVersion(Box<Assignment>),
+    /// Nowhere: a probe was told no, which is an answer.
+    Nowhere,
+}
+
+impl Failed {
+    /// A probe's no.
+    pub(super) const fn probe(error: Error) -> Self {
+        Self { error, counted: Counted::Nowhere, allow: None }
+    }
+}
+
 impl From<Error> for Failed {
     fn from(error: Error) -> Self {
-        Self { error, assignment: None, allow: None }
+        Self { error, counted: Counted::Rejected, allow: None }
     }
 }
 
 impl From<NoRoute> for Failed {
     fn from(NoRoute { error, allow }: NoRoute) -> Self {
-        Self { error, assignment: None, allow }
+        Self { error, counted: Counted::Rejected, allow }
     }
 }
 
@@ -104,7 +121,8 @@ impl Service {
             }
             Err(error) => {
                 stats.finished(Some(error.code()), ask.at.elapsed());
-                Err(Failed { error, assignment: Some(Box::new(assignment)), allow: None })
+                let counted = Counted::OnVersion(Box::new(assignment));
+                Err(Failed { error, counted, allow: None })
             }
         }
     }

@@ -185,6 +185,24 @@ async fn slow_clients_time_out() {
     closed(&mut idle).await;
 }
 
+#[tokio::test]
+#[cfg(target_os = "linux")]
+async fn a_client_that_does_not_read_is_cut_off() {
+    let limits =
+        ServerLimits { write_timeout: Duration::from_millis(100), ..ServerLimits::default() };
+    let running = start(limits, BodyLimits::default(), sums).await;
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stream = socket.connect(running.address).await.unwrap();
+    // Replies of some 8 MB: more than the kernel keeps for us.
+    let rows = "[1,2],".repeat(2_000_000);
+    let request = request(rows.trim_end_matches(','));
+    stream.write_all(request.as_bytes()).await.unwrap();
+    while running.bench.service.metrics().connections().get() > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// Whether rows that start with 5 may be answered.
 static OPEN: AtomicBool = AtomicBool::new(false);
 /// Whether one of them has arrived.

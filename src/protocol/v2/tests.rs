@@ -85,6 +85,8 @@ async fn readiness_is_told() {
     assert_eq!((got.status.as_u16(), got.text().as_str()), (200, r#"{"ready":true}"#));
     bench.readiness.set_draining();
     assert_eq!(ready().await.error(), (503, "not ready: draining".to_owned()));
+    // A probe that is told no was not refused.
+    assert!(!bench.metrics().contains("foreshadow_rejected_total"));
 }
 
 #[tokio::test]
