@@ -63,7 +63,8 @@ fn tensor(body: &str, tokens: &mut Tokens<'_>, spec: &TensorSpec) -> Result<Tens
     // A flat list will do where each row holds one value.
     let column = matches!(sizes[..], [_, Size::Fixed(1)]) && is_flat(tokens);
     let read = if column { &mut sizes[..1] } else { &mut sizes[..] };
-    fill(tokens, &mut data, read).map_err(|found| fault(body, &spec.name, &spec.wire_shape(), &found))?;
+    fill(tokens, &mut data, read)
+        .map_err(|found| fault(body, &spec.name, &spec.wire_shape(), &found))?;
     if data.is_empty() {
         return Err(Error::invalid(format!(
             "input {:?}: expected shape {:?}, got no values",

@@ -46,7 +46,9 @@ pub(super) fn decode(
 ) -> Result<(Vec<Tensor>, usize)> {
     if tokens.peek() != Token::ArrayOpen {
         let kind = tokens.peek().kind();
-        return Err(Error::invalid(format!("\"instances\": expected an array of rows, got {kind}")));
+        return Err(Error::invalid(format!(
+            "\"instances\": expected an array of rows, got {kind}"
+        )));
     }
     tokens.next();
     let room = (tokens.left() / 8).min(ROOM_MAX);

@@ -62,10 +62,8 @@ impl Service {
             Ok((request.decode(signature)?, chosen))
         };
         let settings = &plan.settings;
-        self.call(ask, decode, |answered, chosen| {
-            encode(answered, request.id(), &chosen, settings)
-        })
-        .await
+        self.call(ask, decode, |answered, chosen| encode(answered, request.id(), &chosen, settings))
+            .await
     }
 }
 
@@ -119,8 +117,7 @@ impl<'a> Request<'a> {
             return call::scalar_key(Tokens::new(headed.text, value).next());
         }
         let at = plan.settings.features.iter().position(|feature| feature == field);
-        let ([input], [payload], Some(n)) =
-            (&headed.request.inputs[..], &headed.payloads[..], at)
+        let ([input], [payload], Some(n)) = (&headed.request.inputs[..], &headed.payloads[..], at)
         else {
             return Ok(None);
         };
@@ -189,9 +186,8 @@ fn json_length(value: &HeaderValue, body: usize) -> Result<usize> {
     let text = value.to_str().unwrap_or_default();
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let length: Option<usize> = digits.then(|| text.parse().ok()).flatten();
-    let length = length.ok_or_else(|| {
-        wrong(format!("expected a whole number from 0, got {:?}", short(text)))
-    })?;
+    let length = length
+        .ok_or_else(|| wrong(format!("expected a whole number from 0, got {:?}", short(text))))?;
     if length > body {
         return Err(wrong(format!("{length} bytes of JSON, but the body has only {body}")));
     }
