@@ -18,7 +18,9 @@ mod predict;
 mod reply;
 mod route;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod v2;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

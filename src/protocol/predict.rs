@@ -237,3 +237,6 @@ fn micros(value: &RawValue) -> Result<u64> {
 pub(super) fn short(text: &str) -> String {
     text.chars().take(64).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -64,7 +64,7 @@ fn tensor(tensor: Tensor) -> TensorView {
         Data::Int64(v) => Value::from(v[i]),
         Data::Uint64(v) => Value::from(v[i]),
         Data::Fp32(v) => float(v[i]),
-        other => other.as_f64(i).map_or(Value::Null, |x| Value::from(x)),
+        other => other.as_f64(i).map_or(Value::Null, Value::from),
     };
     let values = (0..data.len()).map(element).collect();
     TensorView { name, datatype, shape, data: values }

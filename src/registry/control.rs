@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::error::{Error, ErrorCode, Result};
 use crate::registry::compare::{compare, disagreements};
@@ -80,6 +80,7 @@ pub struct Control {
     commands: mpsc::Sender<Command>,
     catalog: Arc<Catalog>,
     store: Arc<dyn Store>,
+    steps: Arc<watch::Sender<u64>>,
 }
 
 impl Control {
@@ -91,7 +92,36 @@ impl Control {
     ) -> (Self, Board, mpsc::Receiver<Command>) {
         let board = Board::default();
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
-        (Self { board: Arc::clone(&board), commands, catalog, store }, board, receiver)
+        let steps = Arc::new(watch::Sender::new(0));
+        (Self { board: Arc::clone(&board), commands, catalog, store, steps }, board, receiver)
+    }
+
+    /// What the manager counts its steps on.
+    pub(super) fn steps(&self) -> Arc<watch::Sender<u64>> {
+        Arc::clone(&self.steps)
+    }
+
+    /// Tells of each step of the manager: its number, after the board shows
+    /// what it did. For those who wait for a state.
+    #[must_use]
+    pub fn changed(&self) -> watch::Receiver<u64> {
+        self.steps.subscribe()
+    }
+
+    /// Waits until `look` finds what it looks for, asking it now and after
+    /// each step of the manager.
+    pub async fn wait_for<T>(&self, mut look: impl FnMut(&Self) -> Option<T>) -> T {
+        let mut steps = self.changed();
+        loop {
+            steps.mark_unchanged();
+            if let Some(found) = look(self) {
+                return found;
+            }
+            if steps.changed().await.is_err() {
+                // Cannot be: we hold a sender ourselves.
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// All models, by name.

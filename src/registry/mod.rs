@@ -6,13 +6,29 @@
 //! every publish has an audit entry, written before it; a version is freed by
 //! a control thread, and only when no request holds it.
 
+mod blobs;
 mod compare;
 mod control;
 mod lineage;
+mod loader;
+mod manager;
+pub mod preflight;
+mod push;
+mod reaper;
+mod scan;
+mod settings;
+mod settle;
+mod start;
+#[cfg(test)]
+mod testing;
 mod view;
+mod wanted;
+mod watch;
 
 pub use control::{Board, Change, Command, Control, Provenance};
 pub use lineage::Lineage;
+pub use push::push;
+pub use start::{Registry, RegistrySettings};
 pub use view::{
     ArmView, CanaryView, Comparison, ComparisonArm, ComparisonShadow, DisagreementView, ModelView,
     PlanView, ShadowView, State, TensorSpecView, TensorView, VersionView,

@@ -1,0 +1,216 @@
+//! The content-addressed store: `<state_dir>/blobs/sha256/<hex>`.
+//!
+//! A version's bytes are copied here while they are hashed, and only these
+//! bytes are checked and loaded: a file that is overwritten in the watched
+//! folder while it is mapped would kill the process.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::registry::scan::Stamp;
+use crate::types::Digest;
+
+/// Bytes read at a time.
+const CHUNK: usize = 1 << 20;
+
+/// A file that was copied into the store.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Pinned {
+    pub(super) digest: Digest,
+    pub(super) path: PathBuf,
+}
+
+/// Why a file was not pinned.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum PinError {
+    /// It changed while it was read, or is gone: look again later.
+    Moving(String),
+    /// It cannot be taken as it is.
+    Refused(String),
+}
+
+/// The store's folder.
+#[derive(Clone, Debug)]
+pub(super) struct Blobs {
+    folder: PathBuf,
+}
+
+impl Blobs {
+    /// Opens the store below `state_dir`, creating it if needed, and removes
+    /// what an interrupted copy left.
+    pub(super) fn open(state_dir: &Path) -> io::Result<Self> {
+        let folder = state_dir.join("blobs").join("sha256");
+        fs::create_dir_all(&folder)?;
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with('.') {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(Self { folder })
+    }
+
+    /// Copies `source` into the store.
+    pub(super) fn pin(&self, source: &Path, bytes_max: u64) -> Result<Pinned, PinError> {
+        let input = open(source, bytes_max)?;
+        let own = |error: io::Error| {
+            let folder = self.folder.display();
+            PinError::Refused(format!("could not be copied into {folder}: {error}"))
+        };
+        let mut output =
+            tempfile::Builder::new().prefix(".").tempfile_in(&self.folder).map_err(own)?;
+        let digest = hash(input, source, bytes_max, |chunk| output.write_all(chunk).map_err(own))?;
+        output.as_file().sync_all().map_err(own)?;
+        let hex = digest.to_string().replace("sha256:", "");
+        let path = self.folder.join(hex);
+        // Replaces a former copy of the same content: what the store holds
+        // was hashed in the life of this process.
+        output.persist(&path).map_err(|error| own(error.error))?;
+        File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(own)?;
+        Ok(Pinned { digest, path })
+    }
+}
+
+/// The digest of a file, without a copy.
+pub(super) fn digest(source: &Path, bytes_max: u64) -> Result<Digest, PinError> {
+    hash(open(source, bytes_max)?, source, bytes_max, |_| Ok(()))
+}
+
+/// Reads a small text file whole; `None` if it is not there.
+pub(super) fn read_text(source: &Path, bytes_max: u64) -> Result<Option<String>, PinError> {
+    if !source.exists() {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    hash(open(source, bytes_max)?, source, bytes_max, |chunk| {
+        bytes.extend_from_slice(chunk);
+        Ok(())
+    })?;
+    let text = String::from_utf8(bytes)
+        .map_err(|error| PinError::Refused(format!("{}: {error}", name(source))))?;
+    Ok(Some(text))
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+}
+
+fn moving(source: &Path, error: &io::Error) -> PinError {
+    PinError::Moving(format!("{} cannot be read: {error}", name(source)))
+}
+
+fn open(source: &Path, bytes_max: u64) -> Result<File, PinError> {
+    // Without waiting, so that a named pipe cannot hold us.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(source);
+    let file = file.map_err(|error| moving(source, &error))?;
+    let metadata = file.metadata().map_err(|error| moving(source, &error))?;
+    if !metadata.is_file() {
+        return Err(PinError::Refused(format!("{} is no regular file", name(source))));
+    }
+    if metadata.len() > bytes_max {
+        return Err(too_large(source, bytes_max));
+    }
+    Ok(file)
+}
+
+fn too_large(source: &Path, bytes_max: u64) -> PinError {
+    PinError::Refused(format!("{} has more than {bytes_max} bytes, the limit", name(source)))
+}
+
+/// Hashes a file and hands its chunks on; fails if it changes meanwhile.
+fn hash(
+    mut file: File,
+    source: &Path,
+    bytes_max: u64,
+    mut each: impl FnMut(&[u8]) -> Result<(), PinError>,
+) -> Result<Digest, PinError> {
+    let stamp = |file: &File| file.metadata().map(|metadata| Stamp::of(&metadata));
+    let before = stamp(&file).map_err(|error| moving(source, &error))?;
+    let mut hasher = Sha256::new();
+    let mut chunk = vec![0; CHUNK.min(usize::try_from(before.size).unwrap_or(CHUNK) + 1)];
+    let mut read = 0_u64;
+    loop {
+        let n = file.read(&mut chunk).map_err(|error| moving(source, &error))?;
+        if n == 0 {
+            break;
+        }
+        read += n as u64;
+        if read > bytes_max {
+            return Err(too_large(source, bytes_max));
+        }
+        hasher.update(&chunk[..n]);
+        each(&chunk[..n])?;
+    }
+    let after = stamp(&file).map_err(|error| moving(source, &error))?;
+    if before != after || read != after.size {
+        return Err(PinError::Moving(format!("{} changed while it was read", name(source))));
+    }
+    Ok(Digest::new(hasher.finalize().into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// SHA-256 of "abc", from FIPS 180-2.
+    const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+    #[test]
+    fn bytes_are_found_under_their_digest() {
+        let state = tempfile::tempdir().unwrap();
+        let source = state.path().join("model.onnx");
+        fs::write(&source, "abc").unwrap();
+        let blobs = Blobs::open(state.path()).unwrap();
+        let pinned = blobs.pin(&source, 3).unwrap();
+        assert_eq!(pinned.digest, ABC.parse().unwrap());
+        assert_eq!(pinned.path, state.path().join("blobs/sha256").join(ABC));
+        fs::write(&source, "xyz").unwrap();
+        assert_eq!(fs::read(&pinned.path).unwrap(), b"abc");
+        fs::write(&source, "abc").unwrap();
+        assert_eq!(blobs.pin(&source, 3).unwrap(), pinned);
+        assert_eq!(digest(&source, 3).unwrap(), pinned.digest);
+    }
+
+    #[test]
+    fn a_damaged_copy_is_replaced() {
+        let state = tempfile::tempdir().unwrap();
+        let source = state.path().join("model.onnx");
+        fs::write(&source, "abc").unwrap();
+        let blobs = Blobs::open(state.path()).unwrap();
+        let path = blobs.pin(&source, 3).unwrap().path;
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "damaged").unwrap();
+        blobs.pin(&source, 3).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"abc");
+    }
+
+    #[test]
+    fn what_cannot_be_taken_is_named() {
+        let state = tempfile::tempdir().unwrap();
+        let source = state.path().join("model.onnx");
+        let blobs = Blobs::open(state.path()).unwrap();
+        assert!(
+            matches!(blobs.pin(&source, 3), Err(PinError::Moving(m)) if m.contains("model.onnx"))
+        );
+        fs::write(&source, "abcd").unwrap();
+        assert!(
+            matches!(blobs.pin(&source, 3), Err(PinError::Refused(m)) if m.contains("3 bytes"))
+        );
+        let refused = blobs.pin(state.path(), 3);
+        assert!(matches!(refused, Err(PinError::Refused(m)) if m.contains("regular")));
+    }
+
+    #[test]
+    fn what_an_interrupted_copy_left_is_removed() {
+        let state = tempfile::tempdir().unwrap();
+        Blobs::open(state.path()).unwrap();
+        let left = state.path().join("blobs/sha256/.abc");
+        fs::write(&left, "half").unwrap();
+        Blobs::open(state.path()).unwrap();
+        assert!(!left.exists());
+    }
+}

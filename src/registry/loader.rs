@@ -1,0 +1,262 @@
+//! Brings versions from their folders into memory, on control's own threads.
+//!
+//! Pin, try in a child, load, warm up. The last two cannot be killed, which is
+//! why the child goes first. Bounded: a job waits only when the manager hands
+//! out more than there are threads, which it does not.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use tokio::sync::mpsc;
+
+use crate::engine::EngineSet;
+use crate::registry::Lineage;
+use crate::registry::blobs::{Blobs, PinError, Pinned, digest, read_text};
+use crate::registry::preflight::{Candidate, Preflight};
+use crate::registry::scan::{ARTIFACT, GOLDEN_FILE, Stamp, VERSION_FILE};
+use crate::registry::settings::{TOML_BYTES_MAX, located};
+use crate::registry::settle::Place;
+use crate::serving::LoadedVersion;
+use crate::types::Digest;
+use crate::types::thread::{Class, enter};
+
+/// The largest `golden.json`, in bytes.
+const GOLDEN_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// The digests that a version is pinned to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Digests {
+    pub(super) artifact: Digest,
+    pub(super) golden: Option<Digest>,
+}
+
+/// One thing to do for one version.
+pub(super) struct Job {
+    pub(super) place: Place,
+    /// Which life of this place it belongs to: outcomes of a former one are
+    /// dropped.
+    pub(super) ticket: u64,
+    pub(super) folder: PathBuf,
+    pub(super) task: Task,
+}
+
+/// What to do.
+pub(super) enum Task {
+    /// Load it with this engine.
+    Load { engine: String },
+    /// Its files were touched: are they still these?
+    Verify(Digests),
+}
+
+/// News of a job.
+pub(super) struct News {
+    pub(super) place: Place,
+    pub(super) ticket: u64,
+    pub(super) step: Step,
+}
+
+/// How far a job is.
+pub(super) enum Step {
+    /// Its bytes are pinned; the child tries them now.
+    Pinned(Digests, Box<Lineage>),
+    /// The child was content; it is loaded now.
+    Loading,
+    /// It runs zeros now.
+    WarmingUp(&'static str),
+    /// The end: what came of it.
+    Done(Outcome),
+}
+
+/// What came of a job.
+pub(super) enum Outcome {
+    /// It may serve.
+    Ready(Arc<LoadedVersion>),
+    /// It may not; why.
+    Failed(String),
+    /// Its folder is not whole after all; what is missing.
+    NotYet(String),
+    /// Whether its files have another content than the one that is pinned.
+    Verified { changed: bool },
+}
+
+/// What the loading threads need.
+pub(super) struct Tools {
+    pub(super) blobs: Blobs,
+    pub(super) engines: EngineSet,
+    pub(super) preflight: Arc<dyn Preflight>,
+    pub(super) artifact_bytes_max: u64,
+}
+
+/// Hands jobs to the threads; dropping it ends them after their present job.
+pub(super) struct Loader {
+    jobs: SyncSender<Job>,
+    threads: usize,
+}
+
+impl Loader {
+    /// Starts the threads. `alive` is dropped by each when it ends.
+    pub(super) fn spawn(
+        threads: usize,
+        tools: Tools,
+        news: &mpsc::Sender<News>,
+        alive: &mpsc::Sender<()>,
+    ) -> std::io::Result<Self> {
+        let threads = threads.max(1);
+        let (jobs, receiver) = sync_channel(threads);
+        let (receiver, tools) = (Arc::new(Mutex::new(receiver)), Arc::new(tools));
+        for i in 0..threads {
+            let (receiver, tools) = (Arc::clone(&receiver), Arc::clone(&tools));
+            let (news, alive) = (news.clone(), alive.clone());
+            thread::Builder::new().name(format!("loader-{i}")).spawn(move || {
+                enter(Class::Background);
+                while let Some(job) = next(&receiver) {
+                    if tools.handle(job, &news).is_err() {
+                        break;
+                    }
+                }
+                drop(alive);
+            })?;
+        }
+        Ok(Self { jobs, threads })
+    }
+
+    /// Jobs that may run at once.
+    pub(super) const fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// Hands a job out; `false` if all threads are busy.
+    pub(super) fn submit(&self, job: Job) -> bool {
+        self.jobs.try_send(job).is_ok()
+    }
+}
+
+fn next(jobs: &Mutex<Receiver<Job>>) -> Option<Job> {
+    jobs.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
+}
+
+/// The manager is gone.
+struct Gone;
+
+impl Tools {
+    fn handle(&self, job: Job, news: &mpsc::Sender<News>) -> Result<(), Gone> {
+        let (place, ticket) = (job.place.clone(), job.ticket);
+        let tell = |step| {
+            let news_item = News { place: place.clone(), ticket, step };
+            news.blocking_send(news_item).map_err(|_| Gone)
+        };
+        let work = || match &job.task {
+            Task::Load { engine } => self.load(&job, engine, &tell),
+            Task::Verify(digests) => Ok(self.verify(&job, *digests)),
+        };
+        // What `work` touched is dropped with the panic.
+        let outcome = catch_unwind(AssertUnwindSafe(work))
+            .unwrap_or_else(|_| Ok(Outcome::Failed("the loader panicked on it".to_owned())))?;
+        tell(Step::Done(outcome))
+    }
+
+    fn load(
+        &self,
+        job: &Job,
+        engine: &str,
+        tell: &impl Fn(Step) -> Result<(), Gone>,
+    ) -> Result<Outcome, Gone> {
+        let (candidate, lineage) = match self.pin(job, engine) {
+            Ok(pinned) => pinned,
+            Err(PinError::Moving(why)) => return Ok(Outcome::NotYet(why)),
+            Err(PinError::Refused(why)) => return Ok(Outcome::Failed(why)),
+        };
+        let golden = candidate.golden.as_ref().map(|(_, digest)| *digest);
+        let digests = Digests { artifact: candidate.digest, golden };
+        tell(Step::Pinned(digests, Box::new(lineage)))?;
+        match self.preflight.try_candidate(&candidate) {
+            Ok(report) => tracing::info!(
+                model = %candidate.model, version = %candidate.version,
+                signature = %report.signature, cost_seconds = report.cost_seconds,
+                golden_cases = report.golden_cases, "preflight passed"
+            ),
+            Err(why) => return Ok(Outcome::Failed(format!("preflight: {why}"))),
+        }
+        tell(Step::Loading)?;
+        let engine = match self.engines.require(&candidate.engine) {
+            Ok(engine) => engine,
+            Err(error) => return Ok(Outcome::Failed(error.to_string())),
+        };
+        let graph = match engine.load(&candidate.artifact) {
+            Ok(graph) => graph,
+            Err(error) => return Ok(Outcome::Failed(error.to_string())),
+        };
+        let (model, id) = (candidate.model, candidate.version);
+        let version = LoadedVersion::new(model, id, candidate.digest, engine.name(), graph);
+        tell(Step::WarmingUp(engine.name()))?;
+        Ok(match version.warm_up() {
+            Ok(_) => Outcome::Ready(Arc::new(version)),
+            Err(error) => Outcome::Failed(format!("warm-up: {error}")),
+        })
+    }
+
+    /// Takes the folder's bytes, and checks them against what it says itself.
+    fn pin(&self, job: &Job, engine: &str) -> Result<(Candidate, Lineage), PinError> {
+        let text = read_text(&job.folder.join(VERSION_FILE), TOML_BYTES_MAX)?.unwrap_or_default();
+        let lineage = Lineage::parse(&text).map_err(PinError::Refused)?;
+        let stated = lineage.artifact_digest.as_deref().map(str::parse::<Digest>).transpose();
+        let stated = stated.map_err(|error| {
+            PinError::Refused(format!("{VERSION_FILE}: artifact_digest: {error}"))
+        })?;
+        let artifact = self.blobs.pin(&job.folder.join(ARTIFACT), self.artifact_bytes_max)?;
+        if let Some(stated) = stated
+            && stated != artifact.digest
+        {
+            return Err(PinError::Moving(format!(
+                "waits until {ARTIFACT} has the digest that {VERSION_FILE} states: {stated}; now it is {}",
+                artifact.digest
+            )));
+        }
+        let golden = job.folder.join(GOLDEN_FILE);
+        let golden =
+            golden.exists().then(|| self.blobs.pin(&golden, GOLDEN_BYTES_MAX)).transpose()?;
+        let candidate = Candidate {
+            model: job.place.0.clone(),
+            version: job.place.1,
+            artifact: artifact.path,
+            digest: artifact.digest,
+            golden: golden.map(|Pinned { digest, path }| (path, digest)),
+            engine: engine.to_owned(),
+        };
+        Ok((candidate, lineage))
+    }
+
+    fn verify(&self, job: &Job, pinned: Digests) -> Outcome {
+        let artifact = digest(&job.folder.join(ARTIFACT), self.artifact_bytes_max);
+        let golden = job.folder.join(GOLDEN_FILE);
+        let golden = golden.exists().then(|| digest(&golden, GOLDEN_BYTES_MAX)).transpose();
+        match (artifact, golden) {
+            (Err(PinError::Moving(why)), _) | (_, Err(PinError::Moving(why))) => {
+                Outcome::NotYet(why)
+            }
+            (Ok(artifact), Ok(golden)) => {
+                Outcome::Verified { changed: Digests { artifact, golden } != pinned }
+            }
+            (Err(PinError::Refused(_)), _) | (_, Err(PinError::Refused(_))) => {
+                Outcome::Verified { changed: true }
+            }
+        }
+    }
+}
+
+impl Lineage {
+    /// Parses the text of a `version.toml`; the error says where and what.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        toml::from_str(text).map_err(|error| located(VERSION_FILE, text, &error))
+    }
+}
+
+/// The files of a version that its content consists of: a new lineage is no
+/// new content.
+pub(super) fn content(stamps: &BTreeMap<String, Stamp>) -> (Option<Stamp>, Option<Stamp>) {
+    (stamps.get(ARTIFACT).copied(), stamps.get(GOLDEN_FILE).copied())
+}

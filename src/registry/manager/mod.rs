@@ -1,0 +1,343 @@
+//! The one task that owns what control knows, and the sole publisher.
+//!
+//! It takes looks at the repository, news of loads, and operators' commands,
+//! one after the other; nothing in here waits for a load or a disk other than
+//! the store's. Whatever changes a plan is recorded before it is published.
+
+mod found;
+mod model;
+mod steps;
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+
+use crate::error::{Error, ErrorCode, Result};
+use crate::registry::control::{Board, Change, Command};
+use crate::registry::loader::{Job, Loader, News, Outcome, Step as LoadStep, Task};
+use crate::registry::manager::model::{CHANGED, Model, Queued, now};
+use crate::registry::manager::steps::{Builder, Step, fresh_salt};
+use crate::registry::reaper::{Freed, Leaving, Reaper};
+use crate::registry::settle::Place;
+use crate::registry::wanted::{self, Trial};
+use crate::registry::watch::Snapshot;
+use crate::registry::{ModelView, State};
+use crate::routing::Catalog;
+use crate::store::Store;
+use crate::telemetry::Metrics;
+use crate::types::{ModelName, Readiness, VersionId};
+
+/// Everything that control knows.
+pub(super) struct Manager {
+    models_dir: PathBuf,
+    models: BTreeMap<ModelName, Model>,
+    views: BTreeMap<ModelName, Arc<ModelView>>,
+    board: Board,
+    steps: Arc<watch::Sender<u64>>,
+    store: Arc<dyn Store>,
+    catalog: Arc<Catalog>,
+    metrics: Arc<Metrics>,
+    builder: Builder,
+    readiness: Readiness,
+    loader: Loader,
+    reaper: Reaper,
+    /// Jobs that loader threads have.
+    in_flight: usize,
+    tickets: u64,
+    /// The versions of the first look that hold readiness back.
+    waited_for: Option<HashSet<Place>>,
+}
+
+/// What reaches the manager.
+pub(super) struct Inbox {
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) snapshots: mpsc::Receiver<Snapshot>,
+    pub(super) news: mpsc::Receiver<News>,
+    pub(super) freed: mpsc::Receiver<Freed>,
+    pub(super) stop: watch::Receiver<bool>,
+}
+
+/// What the manager works with.
+pub(super) struct Parts {
+    pub(super) models_dir: PathBuf,
+    pub(super) board: Board,
+    pub(super) steps: Arc<watch::Sender<u64>>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) readiness: Readiness,
+    pub(super) loader: Loader,
+    pub(super) reaper: Reaper,
+}
+
+impl Manager {
+    pub(super) fn new(parts: Parts) -> Self {
+        Self {
+            models_dir: parts.models_dir,
+            models: BTreeMap::new(),
+            views: BTreeMap::new(),
+            board: parts.board,
+            steps: parts.steps,
+            store: parts.store,
+            catalog: parts.catalog,
+            builder: Builder { metrics: Arc::clone(&parts.metrics) },
+            metrics: parts.metrics,
+            readiness: parts.readiness,
+            loader: parts.loader,
+            reaper: parts.reaper,
+            in_flight: 0,
+            tickets: 0,
+            waited_for: None,
+        }
+    }
+
+    /// Works until it is told to stop, or nobody is left to talk to.
+    pub(super) async fn run(mut self, mut inbox: Inbox) {
+        loop {
+            tokio::select! {
+                biased;
+                // An error means that the registry is gone: the same.
+                _ = inbox.stop.changed() => return,
+                Some(command) = inbox.commands.recv() => self.command(command).await,
+                Some(news) = inbox.news.recv() => self.news(news).await,
+                Some(freed) = inbox.freed.recv() => self.freed(freed).await,
+                Some(snapshot) = inbox.snapshots.recv() => self.found(snapshot).await,
+                else => return,
+            }
+            self.dispatch();
+            self.tell_readiness();
+            self.steps.send_modify(|step| *step += 1);
+        }
+    }
+
+    async fn command(&mut self, command: Command) {
+        let outcome = self.change(&command).await;
+        // They may have left meanwhile.
+        let _ = command.reply.send(outcome);
+    }
+
+    async fn change(&mut self, command: &Command) -> Result<Arc<ModelView>> {
+        let name = &command.model;
+        let Some(model) = self.models.get_mut(name) else {
+            let names: Vec<_> = self.models.keys().map(ToString::to_string).collect();
+            let message =
+                format!("unknown model {:?}; models: {}", name.as_str(), names.join(", "));
+            return Err(Error::new(ErrorCode::NotFound, message));
+        };
+        must_exist(model, &command.change)?;
+        let salt = fresh_salt()?;
+        let before = model.wanted.clone().unwrap_or_else(|| wanted::nobody(salt));
+        let trials = model.trials();
+        let next = wanted::apply(&before, &command.change, &wanted::ready(&trials), salt)
+            .map_err(|error| error.context(format!("model {name}")))?;
+        // The operator has taken over: nothing of `[start]` that is not on
+        // its way happens by itself any more.
+        if let Some(start) = &mut model.start {
+            let coming = |v: VersionId| trials.get(&v) == Some(&Trial::Pending);
+            start.canary = start.canary.filter(|(version, _)| coming(*version));
+            start.shadows.retain(|(version, _)| coming(*version));
+        }
+        let step = Step {
+            by: command.by.clone(),
+            action: wanted::describe(&command.change),
+            reduces_risk: wanted::reduces_risk(&before, &command.change),
+            wanted: next,
+        };
+        self.commit(name, step).await?;
+        self.advance(name).await;
+        self.views.get(name).cloned().ok_or_else(|| Error::internal("the model is gone"))
+    }
+
+    async fn news(&mut self, news: News) {
+        let (name, version) = &news.place;
+        let done = matches!(news.step, LoadStep::Done(_));
+        self.in_flight -= usize::from(done);
+        let entry = self.models.get_mut(name).and_then(|model| model.entries.get_mut(version));
+        let Some(entry) = entry.filter(|entry| entry.ticket == news.ticket) else {
+            self.drop_late(news);
+            return;
+        };
+        entry.busy &= !done;
+        match news.step {
+            LoadStep::Pinned(digests, lineage) => {
+                entry.digests = Some(digests);
+                entry.lineage = *lineage;
+                self.set_state(name, *version, State::Checking);
+            }
+            LoadStep::Loading => self.set_state(name, *version, State::Loading),
+            LoadStep::WarmingUp(engine) => {
+                entry.engine = Some(engine);
+                self.set_state(name, *version, State::WarmingUp);
+            }
+            LoadStep::Done(outcome) => {
+                self.outcome(name, *version, outcome);
+                self.advance(name).await;
+            }
+        }
+        self.show(name);
+    }
+
+    fn outcome(&mut self, name: &ModelName, version: VersionId, outcome: Outcome) {
+        let Some(model) = self.models.get_mut(name) else { return };
+        let Some(entry) = model.entries.get_mut(&version) else { return };
+        match outcome {
+            Outcome::Ready(loaded) => {
+                entry.loaded = Some(loaded);
+                model.causes.push(format!("version {version} ready"));
+                self.metrics.loaded(entry.whole_since.elapsed());
+                self.set_state(name, version, State::Ready);
+                tracing::info!(model = %name, %version, "version ready");
+            }
+            Outcome::Failed(why) => {
+                tracing::warn!(model = %name, %version, reason = %why, "version failed");
+                entry.reason = Some(why);
+                self.set_state(name, version, State::Failed);
+            }
+            Outcome::NotYet(why) => {
+                tracing::info!(model = %name, %version, reason = %why, "version is not whole yet");
+                if entry.state == State::Discovered {
+                    entry.reason = Some(why);
+                }
+            }
+            Outcome::Verified { changed } => {
+                entry.changed = changed;
+                let reason = entry.reason.take().filter(|reason| !reason.contains(CHANGED));
+                entry.reason = match (reason, changed) {
+                    (reason, false) => reason,
+                    (None, true) => Some(CHANGED.to_owned()),
+                    (Some(reason), true) => Some(format!("{reason}; {CHANGED}")),
+                };
+                if changed {
+                    tracing::warn!(model = %name, %version, "{CHANGED}");
+                }
+            }
+        }
+    }
+
+    /// A version whose folder left while it was loaded.
+    fn drop_late(&self, news: News) {
+        if let LoadStep::Done(Outcome::Ready(version)) = news.step {
+            // Freeing a model takes time: not on this task.
+            self.reaper.take(Leaving { place: news.place, ticket: news.ticket, version });
+        }
+    }
+
+    async fn freed(&mut self, freed: Freed) {
+        let (name, version) = &freed.place;
+        let Some(model) = self.models.get_mut(name) else { return };
+        let entry = model.entries.get(version);
+        if !entry.is_some_and(|e| e.ticket == freed.ticket && e.state == State::Retiring) {
+            return;
+        }
+        let Some(entry) = model.entries.remove(version) else { return };
+        let mut view = entry.view(*version);
+        (view.state, view.since) = (State::Retired, now());
+        model.remember_retired(view);
+        self.metrics.retire(name, *version);
+        tracing::info!(model = %name, %version, "version retired");
+        if entry.present {
+            // Its number is taken again already.
+            self.tickets += 1;
+            let again = model::Entry::new(self.tickets, entry.files, entry.wholeness, true);
+            model.entries.insert(*version, again);
+            self.metrics.set_state(name, *version, None, "discovered");
+        }
+        self.advance(name).await;
+        self.forget_if_gone(name);
+        self.show(name);
+    }
+
+    /// Hands queued work to free loader threads, the most urgent first.
+    fn dispatch(&mut self) {
+        while self.in_flight < self.loader.threads() {
+            let Some((name, version)) = self.most_urgent() else { return };
+            let Some(model) = self.models.get_mut(&name) else { return };
+            let engine = model.file.as_ref().map(|file| file.engine.clone()).unwrap_or_default();
+            let Some(entry) = model.entries.get_mut(&version) else { return };
+            let task = match (entry.queued.take(), entry.digests) {
+                (Some(Queued::Verify), Some(digests)) => Task::Verify(digests),
+                (Some(Queued::Verify), None) => {
+                    // It failed before anything was pinned; any change counts.
+                    entry.tried = Some(entry.files.clone());
+                    self.outcome(&name, version, Outcome::Verified { changed: true });
+                    self.show(&name);
+                    continue;
+                }
+                _ => Task::Load { engine },
+            };
+            let folder = self.models_dir.join(name.as_str()).join(version.to_string());
+            entry.tried = Some(entry.files.clone());
+            entry.busy = true;
+            let ticket = entry.ticket;
+            let job = Job { place: (name.clone(), version), ticket, folder, task };
+            if !self.loader.submit(job) {
+                tracing::error!(model = %name, %version, "no loader thread takes the version");
+                return;
+            }
+            self.in_flight += 1;
+        }
+    }
+
+    fn most_urgent(&self) -> Option<Place> {
+        let queued = self.models.iter().flat_map(|(name, model)| {
+            let waiting = model.entries.iter().filter(|(_, entry)| entry.queued.is_some());
+            waiting.map(move |(version, entry)| {
+                let verify = entry.queued == Some(Queued::Verify);
+                ((verify, model.urgency(*version), Reverse(*version)), (name, *version))
+            })
+        });
+        queued.min_by_key(|(key, _)| *key).map(|(_, (name, version))| (name.clone(), version))
+    }
+
+    /// Ready is when every version of the first look was tried.
+    fn tell_readiness(&mut self) {
+        let Some(waited_for) = &mut self.waited_for else { return };
+        waited_for.retain(|(name, version)| {
+            let trials = self.models.get(name).map(Model::trials);
+            trials.is_some_and(|trials| trials.get(version) == Some(&Trial::Pending))
+        });
+        if waited_for.is_empty() {
+            self.readiness.set_ready();
+        }
+    }
+
+    fn set_state(&mut self, name: &ModelName, version: VersionId, state: State) {
+        let entry = self.models.get_mut(name).and_then(|model| model.entries.get_mut(&version));
+        let Some(entry) = entry else { return };
+        self.metrics.set_state(name, version, Some(entry.state.as_str()), state.as_str());
+        entry.state = state;
+        entry.since = now();
+    }
+
+    /// Puts a model on the board as it stands.
+    fn show(&mut self, name: &ModelName) {
+        match self.models.get(name) {
+            Some(model) => self.views.insert(name.clone(), Arc::new(model.view())),
+            None => self.views.remove(name),
+        };
+        self.board.store(Arc::new(self.views.clone()));
+    }
+}
+
+/// A version that the change names must have a folder.
+fn must_exist(model: &Model, change: &Change) -> Result<()> {
+    let version = match change {
+        Change::SetCanary { version, .. }
+        | Change::SetShadow { version, .. }
+        | Change::RemoveShadow { version }
+        | Change::Promote { version } => *version,
+        Change::RemoveCanary | Change::Rollback => return Ok(()),
+    };
+    if model.entries.contains_key(&version) {
+        return Ok(());
+    }
+    let versions: Vec<_> = model.entries.keys().map(ToString::to_string).collect();
+    let message =
+        format!("model {} has no version {version}; versions: {}", model.name, versions.join(", "));
+    Err(Error::new(ErrorCode::NotFound, message))
+}

@@ -1,0 +1,387 @@
+//! From what is known to what is published: the only place that publishes.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::error::Result;
+use crate::registry::manager::Manager;
+use crate::registry::manager::model::{Basis, Model};
+use crate::registry::reaper::Leaving;
+use crate::registry::settings::{OnNewVersion, Start};
+use crate::registry::wanted::{self, First, Resolved, Trial};
+use crate::registry::{Change, Provenance, State};
+use crate::routing::{Arm, Canary, Judge, Plan, Salt, Shadow, Slot};
+use crate::store::{NewEntry, Wanted};
+use crate::telemetry::ArmRole;
+use crate::types::{ModelName, Role, Share, VersionId};
+
+/// Changes that could not be recorded and are remembered; older ones are
+/// only in the log.
+const UNRECORDED_MAX: usize = 256;
+
+/// A new wanted state, and what to write about it.
+pub(super) struct Step {
+    pub(super) by: Provenance,
+    pub(super) action: String,
+    pub(super) wanted: Wanted,
+    /// It only takes risk away: carried out even if it cannot be recorded.
+    pub(super) reduces_risk: bool,
+}
+
+/// The gateway's own hand.
+fn ourselves(reason: Option<&str>) -> Provenance {
+    Provenance { actor: "foreshadow".to_owned(), reason: reason.map(str::to_owned) }
+}
+
+/// 16 bytes for a split's secret.
+pub(super) fn fresh_salt() -> Result<[u8; 16]> {
+    let mut salt = [0; 16];
+    getrandom::fill(&mut salt).map_err(|error| {
+        crate::error::Error::internal("no random numbers from the system").with_detail(error)
+    })?;
+    Ok(salt)
+}
+
+impl Manager {
+    /// Brings one model as far as it can get now, and shows it.
+    pub(super) async fn advance(&mut self, name: &ModelName) {
+        self.consider(name);
+        if let Err(error) = self.settle_roles(name).await {
+            tracing::error!(model = %name, %error, detail = error.detail(),
+                "a step could not be taken; it is tried again with the next change");
+        }
+        self.retire(name).await;
+        self.show(name);
+    }
+
+    /// Queues what the folders ask for. A model whose `model.toml` was never
+    /// good loads nothing.
+    fn consider(&mut self, name: &ModelName) {
+        let Some(model) = self.models.get_mut(name) else { return };
+        for entry in model.entries.values_mut() {
+            if model.file.is_some() {
+                entry.consider();
+            } else if entry.state == State::Discovered {
+                entry.reason = Some("waits for a good model.toml".to_owned());
+            }
+        }
+    }
+
+    /// First champion, start, arrivals; then whatever else changed the plan.
+    async fn settle_roles(&mut self, name: &ModelName) -> Result<()> {
+        self.crown_first(name).await?;
+        self.start(name).await?;
+        self.arrivals(name).await?;
+        let Some(model) = self.models.get_mut(name) else { return Ok(()) };
+        let Some(wanted) = model.wanted.clone() else { return Ok(()) };
+        if basis(model, &wanted) == model.basis || !may_publish(model, &wanted) {
+            return Ok(());
+        }
+        let action = if model.causes.is_empty() { "versions changed" } else { "" }.to_owned();
+        let step = Step { by: ourselves(None), action, wanted, reduces_risk: false };
+        self.commit(name, step).await
+    }
+
+    /// Finds the first champion of a model that has none.
+    async fn crown_first(&mut self, name: &ModelName) -> Result<()> {
+        let Some(model) = self.models.get_mut(name) else { return Ok(()) };
+        if model.wanted.is_some() || model.file.is_none() {
+            return Ok(());
+        }
+        let start = model.start.as_ref().map(|start| start.champion);
+        let First::Champion(version) = wanted::first_champion(start, &model.trials()) else {
+            return Ok(());
+        };
+        let wanted = Wanted { champion: Some(version), ..wanted::nobody(fresh_salt()?) };
+        let reason = if start.is_some() { "[start] in model.toml" } else { "the highest version" };
+        let action = format!("first champion {version}");
+        let step = Step { by: ourselves(Some(reason)), action, wanted, reduces_risk: false };
+        self.commit(name, step).await
+    }
+
+    /// Gives the roles of `[start]` to the versions that are ready by now.
+    async fn start(&mut self, name: &ModelName) -> Result<()> {
+        let Some(model) = self.models.get_mut(name) else { return Ok(()) };
+        if model.wanted.is_none() {
+            return Ok(());
+        }
+        let Some(mut start) = model.start.take() else { return Ok(()) };
+        let trials = model.trials();
+        let due = take_due(&mut start, |version| trials.get(&version) == Some(&Trial::Ready));
+        let rest = start.canary.is_some() || !start.shadows.is_empty();
+        model.start = rest.then_some(start);
+        for change in due {
+            self.own_change(name, &change, "[start] in model.toml").await?;
+        }
+        Ok(())
+    }
+
+    /// What the policy gives to versions that became ready since.
+    async fn arrivals(&mut self, name: &ModelName) -> Result<()> {
+        let Some(model) = self.models.get_mut(name) else { return Ok(()) };
+        let Some(wanted) = model.wanted.clone() else { return Ok(()) };
+        let policy = model.file.as_ref().map_or(OnNewVersion::Hold, |file| file.on_new_version);
+        let mut changes = Vec::new();
+        for (version, entry) in &mut model.entries {
+            if entry.arrived && entry.state == State::Ready {
+                entry.arrived = false;
+                changes.extend(wanted::arrive(&wanted, *version, policy));
+            }
+        }
+        for change in changes {
+            self.own_change(name, &change, "on_new_version in model.toml").await?;
+        }
+        Ok(())
+    }
+
+    /// A change by our own hand; one that does not fit is left out.
+    async fn own_change(&mut self, name: &ModelName, change: &Change, why: &str) -> Result<()> {
+        let Some(model) = self.models.get(name) else { return Ok(()) };
+        let Some(wanted) = &model.wanted else { return Ok(()) };
+        let ready = wanted::ready(&model.trials());
+        match wanted::apply(wanted, change, &ready, fresh_salt()?) {
+            Ok(wanted) => {
+                let action = wanted::describe(change);
+                let step = Step { by: ourselves(Some(why)), action, wanted, reduces_risk: false };
+                self.commit(name, step).await
+            }
+            Err(error) => {
+                tracing::warn!(model = %name, change = wanted::describe(change), %error, why,
+                    "left out");
+                Ok(())
+            }
+        }
+    }
+
+    /// Records, then publishes.
+    pub(super) async fn commit(&mut self, name: &ModelName, step: Step) -> Result<()> {
+        let Some(model) = self.models.get_mut(name) else { return Ok(()) };
+        let next = basis(model, &step.wanted);
+        let action = Some(step.action).filter(|action| !action.is_empty());
+        let entry = NewEntry {
+            actor: step.by.actor,
+            action: model.causes.iter().cloned().chain(action).collect::<Vec<_>>().join("; "),
+            reason: step.by.reason,
+            from: model.basis.resolved.to_string(),
+            to: next.resolved.to_string(),
+        };
+        self.store_entry(name, entry, &step.wanted, step.reduces_risk).await?;
+        let Some(model) = self.models.get_mut(name) else { return Ok(()) };
+        model.causes.clear();
+        let publish = may_publish(model, &step.wanted);
+        model.wanted = Some(step.wanted);
+        if publish {
+            self.publish(name, next);
+        }
+        Ok(())
+    }
+
+    /// Writes an entry, and before it those that could not be written then.
+    async fn store_entry(
+        &mut self,
+        name: &ModelName,
+        entry: NewEntry,
+        wanted: &Wanted,
+        reduces_risk: bool,
+    ) -> Result<()> {
+        let Some(model) = self.models.get_mut(name) else { return Ok(()) };
+        model.unrecorded.push_back(entry);
+        while let Some(oldest) = model.unrecorded.front().cloned() {
+            let Err(error) = self.store.record(name, oldest, wanted).await else {
+                model.unrecorded.pop_front();
+                continue;
+            };
+            tracing::error!(model = %name, %error, detail = error.detail(), carried_out = reduces_risk,
+                "a change cannot be recorded");
+            if !reduces_risk {
+                model.unrecorded.pop_back();
+                return Err(error.context("the change cannot be recorded, so nothing was changed"));
+            }
+            if model.unrecorded.len() > UNRECORDED_MAX {
+                model.unrecorded.pop_front();
+            }
+            return Ok(());
+        }
+        Ok(())
+    }
+
+    /// Builds the plan and swaps it in.
+    fn publish(&mut self, name: &ModelName, basis: Basis) {
+        let started = Instant::now();
+        let Some(model) = self.models.get_mut(name) else { return };
+        let Some(wanted) = &model.wanted else { return };
+        let salt = Salt::new(wanted.salt);
+        model.generation += 1;
+        let plan = Arc::new(self.builder.plan(model, &basis, salt));
+        let former = match &model.slot {
+            Some(slot) => Some(slot.publish(plan)),
+            None => {
+                let slot = Arc::new(Slot::new(plan));
+                self.catalog.insert(name, &slot);
+                model.slot = Some(slot);
+                None
+            }
+        };
+        self.metrics.set_weights(name, &shares(&basis.resolved));
+        let from = std::mem::replace(&mut model.basis, basis);
+        self.metrics.published(started.elapsed());
+        tracing::info!(model = %name, generation = model.generation,
+            from = %from.resolved, to = %model.basis.resolved, "published");
+        // Its versions are held by our entries still: this frees no model.
+        drop(former);
+    }
+
+    /// Lets go of versions whose folder is gone and that have no role.
+    async fn retire(&mut self, name: &ModelName) {
+        let Some(model) = self.models.get_mut(name) else { return };
+        let absent = model.entries.iter().filter(|(_, entry)| !entry.present);
+        let absent: Vec<_> = absent.map(|(version, _)| *version).collect();
+        let mut leaving = Vec::new();
+        for version in absent {
+            let serves = model.serves(version);
+            let Some(entry) = model.entries.get_mut(&version) else { continue };
+            match entry.state {
+                State::Ready if serves => {
+                    entry.reason =
+                        Some("its folder is gone; it retires when it leaves the plan".to_owned());
+                }
+                State::Ready => {
+                    entry.reason = Some("its folder is gone".to_owned());
+                    model.causes.push(format!("version {version} removed"));
+                    leaving.push(version);
+                }
+                State::Retiring | State::Retired => {}
+                _ => {
+                    // Nothing of it is loaded; what a loader brings later has
+                    // a ticket that nobody knows.
+                    model.entries.remove(&version);
+                    self.metrics.retire(name, version);
+                    tracing::info!(model = %name, %version, "version removed before it was ready");
+                }
+            }
+        }
+        for version in &leaving {
+            self.set_state(name, *version, State::Retiring);
+        }
+        if !leaving.is_empty()
+            && let Err(error) = self.settle_roles(name).await
+        {
+            tracing::error!(model = %name, %error, "a retirement cannot be recorded");
+        }
+        for version in leaving {
+            self.hand_to_reaper(name, version);
+        }
+        self.forget_if_gone(name);
+    }
+
+    fn hand_to_reaper(&mut self, name: &ModelName, version: VersionId) {
+        let entry = self.models.get_mut(name).and_then(|model| model.entries.get_mut(&version));
+        if let Some((ticket, loaded)) = entry.and_then(|e| Some((e.ticket, e.loaded.take()?))) {
+            self.reaper.take(Leaving { place: (name.clone(), version), ticket, version: loaded });
+        }
+    }
+
+    /// Removes a model of which nothing is left.
+    pub(super) fn forget_if_gone(&mut self, name: &ModelName) {
+        let nothing = |model: &Model| model.gone && model.entries.is_empty();
+        if self.models.get(name).is_some_and(nothing) {
+            self.models.remove(name);
+            self.catalog.remove(name);
+            self.metrics.set_weights(name, &[]);
+            tracing::info!(model = %name, "model removed");
+        }
+    }
+}
+
+/// What a plan for `wanted` would be made from now.
+fn basis(model: &Model, wanted: &Wanted) -> Basis {
+    let trials = model.trials();
+    Basis {
+        resolved: wanted::resolve(wanted, &trials),
+        ready: wanted::ready(&trials).into_iter().collect(),
+        settings: model.file.as_ref().map(|file| Arc::clone(&file.settings)).unwrap_or_default(),
+    }
+}
+
+/// The first plan waits for the champion: a pinned request may come before
+/// it, but not an answer by the wrong version.
+fn may_publish(model: &Model, wanted: &Wanted) -> bool {
+    let pending = |version| model.trials().get(&version) == Some(&Trial::Pending);
+    model.slot.is_some() || !wanted.champion.is_some_and(pending)
+}
+
+/// The changes of `[start]` whose versions are ready; they are taken out.
+fn take_due(start: &mut Start, is_ready: impl Fn(VersionId) -> bool) -> Vec<Change> {
+    let mut due = Vec::new();
+    if let Some((version, weight)) = start.canary.take_if(|(version, _)| is_ready(*version)) {
+        due.push(Change::SetCanary { version, weight });
+    }
+    for (version, sample) in start.shadows.extract_if(.., |(version, _)| is_ready(*version)) {
+        due.push(Change::SetShadow { version, sample });
+    }
+    due
+}
+
+/// The shares of a plan, for the metrics.
+fn shares(resolved: &Resolved) -> Vec<(VersionId, Role, Share)> {
+    let weight = resolved.canary.map_or(Share::ZERO, |(_, weight)| weight);
+    let rest = Share::ALL.basis_points() - weight.basis_points();
+    let rest = Share::from_basis_points(rest).unwrap_or(Share::ZERO);
+    let champion = resolved.champion.map(|version| (version, Role::Champion, rest));
+    let canary = resolved.canary.map(|(version, weight)| (version, Role::Canary, weight));
+    let shadows = resolved.shadows.iter().map(|(v, sample)| (*v, Role::Shadow, *sample));
+    champion.into_iter().chain(canary).chain(shadows).collect()
+}
+
+/// Makes plans; handles of metrics are resolved here, once per publish.
+pub(super) struct Builder {
+    pub(super) metrics: Arc<crate::telemetry::Metrics>,
+}
+
+impl Builder {
+    fn plan(&self, model: &mut Model, basis: &Basis, salt: Salt) -> Plan {
+        let champion = basis.resolved.champion.and_then(|v| self.arm(model, v, ArmRole::Champion));
+        let canary = basis.resolved.canary.and_then(|(version, weight)| {
+            Some(Canary { arm: self.arm(model, version, ArmRole::Canary)?, weight })
+        });
+        let ready = basis.ready.iter();
+        let ready = ready.filter_map(|v| Some((*v, self.arm(model, *v, ArmRole::Pinned)?)));
+        let ready = ready.collect();
+        Plan {
+            model: model.name.clone(),
+            settings: Arc::clone(&basis.settings),
+            generation: model.generation,
+            salt,
+            counter: Arc::clone(&model.counter),
+            shadows: self.shadows(model, basis, champion.as_ref()),
+            champion,
+            canary,
+            ready,
+        }
+    }
+
+    fn arm(&self, model: &Model, version: VersionId, role: ArmRole) -> Option<Arm> {
+        let loaded = model.entries.get(&version)?.loaded.as_ref()?;
+        let stats = self.metrics.arm(&model.name, version, role);
+        Some(Arm { version: Arc::clone(loaded), stats })
+    }
+
+    fn shadows(&self, model: &mut Model, basis: &Basis, champion: Option<&Arm>) -> Vec<Shadow> {
+        let Some(champion) = champion else { return Vec::new() };
+        let judge = Arc::new(Judge::new(champion.version.signature(), &basis.settings));
+        let id = champion.version.id();
+        let is_shadow = |version| basis.resolved.shadows.iter().any(|(v, _)| *v == version);
+        model.worsts.retain(|(against, shadow), _| *against == id && is_shadow(*shadow));
+        let shadow = |&(version, sample): &(VersionId, Share)| {
+            let loaded = model.entries.get(&version)?.loaded.as_ref()?;
+            Some(Shadow {
+                version: Arc::clone(loaded),
+                sample,
+                stats: self.metrics.shadow(&model.name, version),
+                worst: Arc::clone(model.worsts.entry((id, version)).or_default()),
+                judge: Arc::clone(&judge),
+            })
+        };
+        basis.resolved.shadows.iter().filter_map(shadow).collect()
+    }
+}

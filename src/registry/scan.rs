@@ -1,0 +1,299 @@
+//! What a listing of the models folder means. Reading it and interpreting it
+//! are apart, so that the second is pure.
+//!
+//! A folder below the root is a model if it has a `model.toml` or a folder in
+//! it; a folder below that whose name is a number is a version. Hidden and
+//! temporary names are ignored in silence (that is how an upload hides until
+//! its rename); other folders are reported.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use crate::types::{ModelName, VersionId};
+
+/// The artifact's name in a version's folder.
+pub(super) const ARTIFACT: &str = "model.onnx";
+/// Lineage, in a version's folder.
+pub(super) const VERSION_FILE: &str = "version.toml";
+/// Requests with expected answers, in a version's folder.
+pub(super) const GOLDEN_FILE: &str = "golden.json";
+/// Settings, in a model's folder.
+pub(super) const MODEL_FILE: &str = "model.toml";
+
+/// The files of a version that matter.
+const FILES: [&str; 3] = [ARTIFACT, VERSION_FILE, GOLDEN_FILE];
+
+/// Entries of one folder that are looked at; more are an error of that folder.
+const ENTRIES_MAX: usize = 10_000;
+
+/// What a file looks like from outside; it changes when its content does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    pub(super) size: u64,
+    pub(super) modified_nanos: i128,
+    pub(super) inode: u64,
+}
+
+impl Stamp {
+    pub(super) fn of(metadata: &fs::Metadata) -> Self {
+        let nanos =
+            i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
+        Self { size: metadata.len(), modified_nanos: nanos, inode: metadata.ino() }
+    }
+}
+
+/// An entry of a folder, as read.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Node {
+    pub(super) name: String,
+    /// When the kernel last saw it change; cannot be set by a copying tool.
+    pub(super) changed: SystemTime,
+    pub(super) kind: Kind,
+}
+
+/// What an entry is.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Kind {
+    File(Stamp),
+    Folder(Vec<Node>),
+    /// Below the depth that matters, or neither file nor folder.
+    Other,
+    /// It is there, but cannot be read; why.
+    Unreadable(String),
+}
+
+/// The files of one version.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Files {
+    /// Those of [`FILES`] that are there.
+    pub(super) stamps: BTreeMap<String, Stamp>,
+    /// The latest change of the folder and of these files.
+    pub(super) changed: SystemTime,
+}
+
+/// One model's folder.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct FoundModel {
+    pub(super) model_file: Option<Stamp>,
+    pub(super) versions: BTreeMap<VersionId, Files>,
+    pub(super) problems: Vec<String>,
+    /// Something could not be read: what is missing may still be there.
+    pub(super) partial: bool,
+}
+
+/// What the models folder holds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Found {
+    pub(super) models: BTreeMap<ModelName, FoundModel>,
+    /// Folders that cannot be models, and why.
+    pub(super) problems: Vec<String>,
+}
+
+/// Reads the models folder: three levels, no file's content.
+pub(super) fn read(models_dir: &Path) -> io::Result<Vec<Node>> {
+    list(models_dir, 3)
+}
+
+fn list(folder: &Path, depth: usize) -> io::Result<Vec<Node>> {
+    let mut nodes = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if is_ignored(&name) {
+            continue;
+        }
+        if nodes.len() >= ENTRIES_MAX {
+            return Err(io::Error::other(format!("more than {ENTRIES_MAX} entries")));
+        }
+        // Follows links: a mounted configuration is often a link to a folder.
+        match fs::metadata(entry.path()) {
+            Ok(metadata) => nodes.push(node(&entry.path(), name, &metadata, depth)),
+            // Removed meanwhile, or a link to nothing.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => nodes.push(Node {
+                name,
+                changed: SystemTime::UNIX_EPOCH,
+                kind: Kind::Unreadable(error.to_string()),
+            }),
+        }
+    }
+    nodes.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(nodes)
+}
+
+fn node(path: &Path, name: String, metadata: &fs::Metadata, depth: usize) -> Node {
+    let seconds = Duration::from_secs(u64::try_from(metadata.ctime()).unwrap_or(0));
+    let nanos = Duration::from_nanos(u64::try_from(metadata.ctime_nsec()).unwrap_or(0));
+    let kind = if metadata.is_file() {
+        Kind::File(Stamp::of(metadata))
+    } else if metadata.is_dir() && depth > 1 {
+        match list(path, depth - 1) {
+            Ok(nodes) => Kind::Folder(nodes),
+            Err(error) => Kind::Unreadable(error.to_string()),
+        }
+    } else {
+        Kind::Other
+    };
+    Node { name, changed: SystemTime::UNIX_EPOCH + seconds + nanos, kind }
+}
+
+/// Hidden and temporary names.
+fn is_ignored(name: &str) -> bool {
+    let temporary = [".tmp", ".temp", ".part", ".partial", ".swp", ".crdownload", "~"];
+    name.starts_with('.')
+        || name == "__pycache__"
+        || name == "lost+found"
+        || temporary.iter().any(|end| name.ends_with(end))
+}
+
+/// What the entries of the models folder mean.
+pub(super) fn interpret(nodes: &[Node]) -> Found {
+    let mut found = Found::default();
+    for node in nodes {
+        let model = match &node.kind {
+            Kind::Folder(entries) if is_model(entries) => model(entries),
+            Kind::Unreadable(why) => FoundModel {
+                partial: true,
+                problems: vec![format!("the model's folder cannot be read: {why}")],
+                ..FoundModel::default()
+            },
+            Kind::Folder(_) | Kind::File(_) | Kind::Other => continue,
+        };
+        match ModelName::new(&node.name) {
+            Ok(name) => {
+                found.models.insert(name, model);
+            }
+            Err(error) => found.problems.push(error.message().to_owned()),
+        }
+    }
+    found
+}
+
+fn is_model(entries: &[Node]) -> bool {
+    entries.iter().any(|entry| match entry.kind {
+        Kind::Folder(_) | Kind::Unreadable(_) => true,
+        Kind::File(_) => entry.name == MODEL_FILE,
+        Kind::Other => false,
+    })
+}
+
+fn model(entries: &[Node]) -> FoundModel {
+    let mut model = FoundModel::default();
+    for entry in entries {
+        let number = entry.name.parse::<VersionId>();
+        match (&entry.kind, number) {
+            (Kind::File(stamp), _) if entry.name == MODEL_FILE => model.model_file = Some(*stamp),
+            (Kind::Folder(inner), Ok(version)) => {
+                model.versions.insert(version, files(entry.changed, inner));
+            }
+            (Kind::Folder(_), Err(error)) => {
+                model.problems.push(format!("folder ignored: {error}"));
+            }
+            (Kind::File(_), Ok(version)) => model
+                .problems
+                .push(format!("{version} is a file; expected a folder with a {ARTIFACT} in it")),
+            (Kind::Unreadable(why), _) => {
+                model.partial = true;
+                model.problems.push(format!("{:?} cannot be read: {why}", entry.name));
+            }
+            (Kind::File(_) | Kind::Other, _) => {}
+        }
+    }
+    model
+}
+
+fn files(folder_changed: SystemTime, entries: &[Node]) -> Files {
+    let mut files = Files { stamps: BTreeMap::new(), changed: folder_changed };
+    for entry in entries {
+        if let Kind::File(stamp) = entry.kind
+            && FILES.contains(&entry.name.as_str())
+        {
+            files.stamps.insert(entry.name.clone(), stamp);
+            files.changed = files.changed.max(entry.changed);
+        }
+    }
+    files
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(name: &str) -> Node {
+        let stamp = Stamp { size: 1, modified_nanos: 1, inode: 1 };
+        let changed = SystemTime::UNIX_EPOCH;
+        Node { name: name.into(), changed, kind: Kind::File(stamp) }
+    }
+
+    fn folder(name: &str, nodes: Vec<Node>) -> Node {
+        let changed = SystemTime::UNIX_EPOCH;
+        Node { name: name.into(), changed, kind: Kind::Folder(nodes) }
+    }
+
+    #[test]
+    fn a_repository_is_read_as_it_is_meant() {
+        let version = |n: &str| folder(n, vec![file(ARTIFACT), file("notes.txt")]);
+        let found = interpret(&[
+            file("train.py"),
+            folder("data", vec![file("x.csv")]),
+            folder("bad name", vec![version("1")]),
+            folder(
+                "churn",
+                vec![
+                    file(MODEL_FILE),
+                    version("1"),
+                    version("12"),
+                    folder("v3", vec![]),
+                    file("7"),
+                ],
+            ),
+            folder("bare", vec![version("1")]),
+            folder("new", vec![file(MODEL_FILE)]),
+        ]);
+        let names: Vec<_> = found.models.keys().map(ModelName::as_str).collect();
+        assert_eq!(names, ["bare", "churn", "new"]);
+        assert_eq!(found.problems.len(), 1);
+        assert!(found.problems[0].contains("bad name"), "{:?}", found.problems);
+        let churn = &found.models["churn"];
+        assert_eq!(churn.versions.keys().map(|v| v.get()).collect::<Vec<_>>(), [1, 12]);
+        let stamps = &churn.versions.values().next().unwrap().stamps;
+        assert_eq!(stamps.keys().collect::<Vec<_>>(), [ARTIFACT]);
+        assert_eq!(churn.problems.len(), 2, "{:?}", churn.problems);
+        assert!(churn.problems[0].contains("\"v3\"") && churn.problems[1].contains("7 is a file"));
+        assert!(churn.model_file.is_some() && found.models["bare"].model_file.is_none());
+        assert!(!churn.partial);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_taken_for_removed() {
+        let unreadable = |name: &str| Node {
+            name: name.into(),
+            changed: SystemTime::UNIX_EPOCH,
+            kind: Kind::Unreadable("denied".into()),
+        };
+        let found = interpret(&[unreadable("a"), folder("b", vec![unreadable("1")])]);
+        assert!(found.models["a"].partial && found.models["b"].partial);
+        assert!(found.models["b"].problems[0].contains("denied"));
+    }
+
+    #[test]
+    fn the_disk_is_read_without_hidden_and_temporary_names() {
+        let root = tempfile::tempdir().unwrap();
+        for path in ["m/1", "m/.push-1", "m/2.tmp", ".git/x"] {
+            fs::create_dir_all(root.path().join(path)).unwrap();
+        }
+        fs::write(root.path().join("m/1").join(ARTIFACT), b"abc").unwrap();
+        std::os::unix::fs::symlink("nowhere", root.path().join("m/5")).unwrap();
+        let found = interpret(&read(root.path()).unwrap());
+        let model = &found.models["m"];
+        assert_eq!(model.versions.keys().map(|v| v.get()).collect::<Vec<_>>(), [1]);
+        assert!(model.problems.is_empty() && found.problems.is_empty());
+        let files = model.versions.values().next().unwrap();
+        assert_eq!(files.stamps[ARTIFACT].size, 3);
+        assert!(files.changed > SystemTime::UNIX_EPOCH);
+    }
+}

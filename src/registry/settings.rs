@@ -1,0 +1,281 @@
+//! `model.toml`: parsed raw (unknown keys refused), then checked. Pure.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use crate::types::{ModelSettings, Share, Task, VersionId};
+
+/// The largest `model.toml` or `version.toml` that is read, in bytes.
+pub(super) const TOML_BYTES_MAX: u64 = 1024 * 1024;
+
+/// The engine of a model that names none.
+const ENGINE: &str = "tract";
+
+/// What becomes of a version that appears while the model serves already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum OnNewVersion {
+    /// It waits until somebody gives it a role.
+    #[default]
+    Hold,
+    /// It becomes a shadow of the whole traffic.
+    Shadow,
+    /// It becomes champion, if its number is above the champion's.
+    Promote,
+}
+
+/// Who has which role when the model is seen for the first time.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Start {
+    pub(super) champion: VersionId,
+    pub(super) canary: Option<(VersionId, Share)>,
+    pub(super) shadows: Vec<(VersionId, Share)>,
+}
+
+/// A checked `model.toml`.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct ModelFile {
+    pub(super) owner: Option<String>,
+    pub(super) description: Option<String>,
+    pub(super) settings: Arc<ModelSettings>,
+    pub(super) on_new_version: OnNewVersion,
+    pub(super) engine: String,
+    pub(super) start: Option<Start>,
+}
+
+impl Default for ModelFile {
+    /// A model without a `model.toml`.
+    fn default() -> Self {
+        Self {
+            owner: None,
+            description: None,
+            settings: Arc::default(),
+            on_new_version: OnNewVersion::Hold,
+            engine: ENGINE.to_owned(),
+            start: None,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    owner: Option<String>,
+    description: Option<String>,
+    #[serde(default)]
+    features: Vec<String>,
+    routing_key: Option<String>,
+    task: Option<Task>,
+    tolerance: Option<f64>,
+    #[serde(default)]
+    allow_forced_role: bool,
+    #[serde(default)]
+    nonfinite: Nonfinite,
+    #[serde(default)]
+    on_new_version: OnNewVersion,
+    engine: Option<String>,
+    start: Option<RawStart>,
+}
+
+#[derive(Default, PartialEq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Nonfinite {
+    #[default]
+    Error,
+    Null,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawStart {
+    champion: u64,
+    canary: Option<RawCanary>,
+    #[serde(default)]
+    shadows: Vec<RawShadow>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawCanary {
+    version: u64,
+    weight: Share,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawShadow {
+    version: u64,
+    #[serde(default = "everything")]
+    sample: Share,
+}
+
+const fn everything() -> Share {
+    Share::ALL
+}
+
+impl ModelFile {
+    /// Parses and checks the text of a `model.toml`. `engines` are the names
+    /// that this process knows. The error says where and what.
+    pub(super) fn parse(text: &str, engines: &[&str]) -> Result<Self, String> {
+        let raw: Raw = toml::from_str(text).map_err(|e| located("model.toml", text, &e))?;
+        check(raw, engines).map_err(|problem| format!("model.toml: {problem}"))
+    }
+}
+
+/// A TOML error with its place: `model.toml, line 3, column 1: unknown field …`.
+pub(super) fn located(file: &str, text: &str, error: &toml::de::Error) -> String {
+    let message = error.message().trim();
+    let Some(span) = error.span() else { return format!("{file}: {message}") };
+    let before = text.get(..span.start).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().map_or(0, |l| l.chars().count()) + 1;
+    format!("{file}, line {line}, column {column}: {message}")
+}
+
+fn check(raw: Raw, engines: &[&str]) -> Result<ModelFile, String> {
+    let engine = raw.engine.unwrap_or_else(|| ENGINE.to_owned());
+    if !engines.contains(&engine.as_str()) {
+        let known = engines.join(", ");
+        return Err(format!("engine: {engine:?} is unknown; this gateway has {known}"));
+    }
+    check_features(&raw.features)?;
+    if let Some(tolerance) = raw.tolerance
+        && !(tolerance.is_finite() && tolerance >= 0.0)
+    {
+        return Err(format!("tolerance: expected a number from 0, got {tolerance}"));
+    }
+    if raw.routing_key.as_deref() == Some("") {
+        return Err("routing_key: expected the name of a request field, got \"\"".to_owned());
+    }
+    let settings = ModelSettings {
+        features: raw.features,
+        routing_key: raw.routing_key,
+        task: raw.task,
+        tolerance: raw.tolerance,
+        allow_forced_role: raw.allow_forced_role,
+        nonfinite_as_null: raw.nonfinite == Nonfinite::Null,
+    };
+    Ok(ModelFile {
+        owner: raw.owner,
+        description: raw.description,
+        settings: Arc::new(settings),
+        on_new_version: raw.on_new_version,
+        engine,
+        start: raw.start.map(check_start).transpose()?,
+    })
+}
+
+fn check_features(features: &[String]) -> Result<(), String> {
+    let mut seen = std::collections::HashSet::new();
+    for (i, feature) in features.iter().enumerate() {
+        if feature.is_empty() {
+            return Err(format!("features[{i}]: expected a name, got \"\""));
+        }
+        if !seen.insert(feature) {
+            return Err(format!("features[{i}]: {feature:?} is named twice"));
+        }
+    }
+    Ok(())
+}
+
+fn check_start(raw: RawStart) -> Result<Start, String> {
+    let id = |key: &str, number: u64| {
+        VersionId::new(number).ok_or_else(|| format!("{key}: expected a version from 1, got 0"))
+    };
+    let champion = id("start.champion", raw.champion)?;
+    let canary = match raw.canary {
+        Some(canary) => Some((id("start.canary.version", canary.version)?, canary.weight)),
+        None => None,
+    };
+    let mut shadows = Vec::with_capacity(raw.shadows.len());
+    for (i, shadow) in raw.shadows.into_iter().enumerate() {
+        shadows.push((id(&format!("start.shadows[{i}].version"), shadow.version)?, shadow.sample));
+    }
+    let mut roles: Vec<_> = std::iter::once(champion)
+        .chain(canary.map(|(version, _)| version))
+        .chain(shadows.iter().map(|(version, _)| *version))
+        .collect();
+    roles.sort_unstable();
+    if let Some(twice) = roles.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(format!("start: version {} has two roles; expected one each", twice[0]));
+    }
+    if shadows.len() > crate::routing::SHADOWS_MAX {
+        let max = crate::routing::SHADOWS_MAX;
+        return Err(format!("start.shadows: expected at most {max}, got {}", shadows.len()));
+    }
+    Ok(Start { champion, canary, shadows })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<ModelFile, String> {
+        ModelFile::parse(text, &["tract", "other"])
+    }
+
+    #[test]
+    fn everything_has_a_default() {
+        assert_eq!(parse("").unwrap(), ModelFile::default());
+    }
+
+    #[test]
+    fn every_key_arrives() {
+        let file = parse(
+            r#"
+            owner = "growth"
+            description = "who leaves"
+            features = ["age", "plan"]
+            routing_key = "customer"
+            task = "regression"
+            tolerance = 0.5
+            allow_forced_role = true
+            nonfinite = "null"
+            on_new_version = "shadow"
+            engine = "other"
+            [start]
+            champion = 1
+            canary = { version = 2, weight = "10%" }
+            shadows = [{ version = 3, sample = "50%" }, { version = 4 }]
+            "#,
+        )
+        .unwrap();
+        let id = |n| VersionId::new(n).unwrap();
+        let share = |text: &str| text.parse::<Share>().unwrap();
+        assert_eq!(file.owner.as_deref(), Some("growth"));
+        assert_eq!(file.settings.features, ["age", "plan"]);
+        assert_eq!(file.settings.task, Some(Task::Regression));
+        assert!(file.settings.allow_forced_role && file.settings.nonfinite_as_null);
+        assert_eq!(file.on_new_version, OnNewVersion::Shadow);
+        assert_eq!(file.engine, "other");
+        let start = file.start.unwrap();
+        assert_eq!(start.champion, id(1));
+        assert_eq!(start.canary, Some((id(2), share("10%"))));
+        assert_eq!(start.shadows, [(id(3), share("50%")), (id(4), Share::ALL)]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_place() {
+        let cases: [(&str, &[&str]); 12] = [
+            ("owner = \"a\"\nownr = \"b\"", &["model.toml, line 2, column 1", "`ownr`"]),
+            ("features = 3", &["line 1, column 12", "sequence"]),
+            ("task = \"ranking\"", &["line 1, column 8", "ranking"]),
+            ("on_new_version = \"rollout\"", &["line 1", "rollout", "hold"]),
+            ("owner = ", &["line 1"]),
+            ("features = [\"a\", \"a\"]", &["features[1]", "twice"]),
+            ("tolerance = nan", &["tolerance", "NaN"]),
+            ("engine = \"magic\"", &["engine", "magic", "tract, other"]),
+            ("[start]\nchampion = 0", &["start.champion", "0"]),
+            ("[start]\nchampion = 1\ncanary = { version = 1, weight = \"5%\" }", &["two roles"]),
+            ("[start]\nchampion = 1\ncanary = { version = 2, weight = \"500%\" }", &["500"]),
+            ("[start]\nchampion = 1\nextra = 2", &["line 3", "extra"]),
+        ];
+        for (text, expected) in cases {
+            let problem = parse(text).unwrap_err();
+            for word in expected {
+                assert!(problem.contains(word), "{text:?}: {problem:?} lacks {word:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! What this component's tests share: an engine whose artifacts are words,
+//! and a preflight that believes everything.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::engine::{Engine, EngineError, EngineErrorKind, Model, Session};
+use crate::registry::preflight::{Candidate, Preflight, Report};
+use crate::serving::LoadedVersion;
+use crate::types::{
+    Data, Datatype, Digest, Dim, ModelName, Signature, Tensor, TensorSpec, VersionId,
+};
+
+/// Loads any file as a model that doubles its input `x` into `y`; a file that
+/// begins with `broken` does not load.
+pub(super) struct FakeEngine;
+
+struct Doubler(Signature);
+
+struct DoublerSession;
+
+impl Engine for FakeEngine {
+    /// That of the engine that models have by default.
+    fn name(&self) -> &'static str {
+        "tract"
+    }
+
+    fn load(&self, artifact: &Path) -> Result<Arc<dyn Model>, EngineError> {
+        let text = std::fs::read_to_string(artifact).unwrap();
+        if text.starts_with("broken") {
+            return Err(EngineError::new(EngineErrorKind::Unsupported, text));
+        }
+        Ok(doubler())
+    }
+}
+
+fn doubler() -> Arc<dyn Model> {
+    let spec = |name: &str| TensorSpec {
+        name: name.into(),
+        datatype: Datatype::Fp32,
+        shape: vec![Dim::Symbol("N".into()), Dim::Fixed(1)],
+    };
+    Arc::new(Doubler(Signature { inputs: vec![spec("x")], outputs: vec![spec("y")] }))
+}
+
+impl Model for Doubler {
+    fn signature(&self) -> &Signature {
+        &self.0
+    }
+
+    fn session(&self) -> Result<Box<dyn Session>, EngineError> {
+        Ok(Box::new(DoublerSession))
+    }
+}
+
+impl Session for DoublerSession {
+    /// Panics on 13.
+    fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, EngineError> {
+        let Data::Fp32(x) = inputs[0].data() else { unreachable!("checked") };
+        assert!(!x.contains(&13.0), "thirteen");
+        let data = Data::Fp32(x.iter().map(|v| v * 2.0).collect());
+        Ok(vec![Tensor::new("y", inputs[0].shape().to_vec(), data).unwrap()])
+    }
+}
+
+/// A version that doubles.
+pub(super) fn version() -> LoadedVersion {
+    let (name, id) = (ModelName::new("doubler").unwrap(), VersionId::new(1).unwrap());
+    LoadedVersion::new(name, id, Digest::new([0; 32]), "fake", doubler())
+}
+
+/// Passes everything but artifacts that begin with `hostile`.
+pub(super) struct FakePreflight;
+
+impl Preflight for FakePreflight {
+    fn try_candidate(&self, candidate: &Candidate) -> Result<Report, String> {
+        let text = std::fs::read_to_string(&candidate.artifact).unwrap();
+        if text.starts_with("hostile") { Err(text) } else { Ok(Report::default()) }
+    }
+}

@@ -1,0 +1,293 @@
+//! Looks at the models folder whenever it changes, and every now and then.
+//!
+//! The kernel's notices can fail (none on network file systems, watches run
+//! out, queues overflow), so they only say *when* to look; what is there is
+//! always read anew. Runs on a thread of its own.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
+use notify::{EventKind, RecursiveMode, Watcher as _};
+use tokio::sync::mpsc;
+
+use crate::registry::blobs::{PinError, read_text};
+use crate::registry::scan::{self, Files, Found, MODEL_FILE, Stamp};
+use crate::registry::settings::{ModelFile, TOML_BYTES_MAX};
+use crate::registry::settle::{Place, Settle, Wholeness};
+use crate::types::ModelName;
+
+/// Changes come in bursts: a look waits until none came for this long …
+const QUIET: Duration = Duration::from_millis(20);
+/// … but not longer than this.
+const QUIET_MAX: Duration = Duration::from_millis(200);
+/// Renames that are remembered between two looks; those beyond settle.
+const RENAMED_MAX: usize = 4096;
+
+/// One look at the repository.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Snapshot {
+    pub(super) models: BTreeMap<ModelName, ModelSnapshot>,
+}
+
+/// One model, as the repository has it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct ModelSnapshot {
+    /// `model.toml`, or what is wrong with it.
+    pub(super) file: Result<Arc<ModelFile>, String>,
+    pub(super) versions: BTreeMap<crate::types::VersionId, VersionSnapshot>,
+    pub(super) problems: Vec<String>,
+    /// Something could not be read: what is missing may still be there.
+    pub(super) partial: bool,
+}
+
+/// One version, as the repository has it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct VersionSnapshot {
+    pub(super) files: Files,
+    pub(super) wholeness: Wholeness,
+}
+
+/// Wakes the watching thread.
+#[derive(Clone)]
+pub(super) struct Waker(SyncSender<()>);
+
+impl Waker {
+    pub(super) fn wake(&self) {
+        // Full means that it is awake already.
+        let _ = self.0.try_send(());
+    }
+}
+
+/// What the watching thread needs.
+pub(super) struct Watch {
+    models_dir: PathBuf,
+    rescan: Duration,
+    engines: Vec<&'static str>,
+    settle: Settle,
+    files: HashMap<ModelName, (Stamp, Result<Arc<ModelFile>, String>)>,
+    renamed: Arc<Mutex<HashSet<PathBuf>>>,
+    wakes: Receiver<()>,
+    last: Option<Snapshot>,
+}
+
+impl Watch {
+    /// A watch over `models_dir`, and what wakes (and, once `run`'s receiver
+    /// is gone, ends) it.
+    pub(super) fn new(
+        models_dir: PathBuf,
+        rescan: Duration,
+        settle: Duration,
+        engines: Vec<&'static str>,
+    ) -> (Self, Waker) {
+        let (wake, wakes) = sync_channel(1);
+        let watch = Self {
+            models_dir,
+            rescan,
+            engines,
+            settle: Settle::new(settle),
+            files: HashMap::new(),
+            renamed: Arc::default(),
+            wakes,
+            last: None,
+        };
+        (watch, Waker(wake))
+    }
+
+    /// Looks until nobody takes the snapshots any more. Blocks.
+    pub(super) fn run(mut self, waker: &Waker, snapshots: &mpsc::Sender<Snapshot>) {
+        let _notices = self.subscribe(waker);
+        while !snapshots.is_closed() {
+            let next = match self.look() {
+                Ok((snapshot, next)) => {
+                    if self.last.as_ref() != Some(&snapshot) {
+                        self.last = Some(snapshot.clone());
+                        if snapshots.blocking_send(snapshot).is_err() {
+                            return;
+                        }
+                    }
+                    next
+                }
+                Err(error) => {
+                    // Not taken for an empty folder: everything keeps serving.
+                    tracing::error!(models_dir = %self.models_dir.display(), %error,
+                        "the models folder cannot be read; what is loaded keeps serving");
+                    None
+                }
+            };
+            self.wait(next.map_or(self.rescan, |next| next.min(self.rescan)));
+        }
+    }
+
+    /// Asks the kernel for notices. Without them the rescan still works.
+    fn subscribe(&self, waker: &Waker) -> Option<notify::RecommendedWatcher> {
+        let (waker, renamed) = (waker.clone(), Arc::clone(&self.renamed));
+        let notice = move |event: notify::Result<notify::Event>| {
+            match &event {
+                Ok(event) if !matters(event) => return,
+                Ok(event) => remember_renames(event, &renamed),
+                Err(error) => tracing::warn!(%error, "a change notice was lost; looking again"),
+            }
+            waker.wake();
+        };
+        let watcher = notify::recommended_watcher(notice).and_then(|mut watcher| {
+            watcher.watch(&self.models_dir, RecursiveMode::Recursive).map(|()| watcher)
+        });
+        watcher
+            .inspect_err(|error| {
+                tracing::warn!(%error, rescan = ?self.rescan,
+                    "no change notices for the models folder; polling only");
+            })
+            .ok()
+    }
+
+    /// Waits for a notice and the end of its burst, or for `time`.
+    fn wait(&self, time: Duration) {
+        if self.wakes.recv_timeout(time).is_err() {
+            return;
+        }
+        let started = Instant::now();
+        while started.elapsed() < QUIET_MAX {
+            if self.wakes.recv_timeout(QUIET) == Err(RecvTimeoutError::Timeout) {
+                return;
+            }
+        }
+    }
+
+    /// One look, and when to look again at the latest.
+    fn look(&mut self) -> std::io::Result<(Snapshot, Option<Duration>)> {
+        // Taken before reading: a rename that comes later is for the next look.
+        let renamed =
+            std::mem::take(&mut *self.renamed.lock().unwrap_or_else(PoisonError::into_inner));
+        let found = scan::interpret(&scan::read(&self.models_dir)?);
+        for problem in &found.problems {
+            tracing::debug!(%problem, "a folder is no model");
+        }
+        let renamed = places(&self.models_dir, &renamed, &found);
+        let wholeness = self.settle.observe(&found, &renamed, Instant::now(), SystemTime::now());
+        let next = self.settle.next(&wholeness);
+        self.files.retain(|name, _| found.models.contains_key(name));
+        let models = found.models.into_iter().map(|(name, model)| {
+            let file = self.model_file(&name, model.model_file);
+            let version = |(version, files): (_, Files)| {
+                let wholeness = wholeness[&(name.clone(), version)];
+                (version, VersionSnapshot { files, wholeness })
+            };
+            let versions = model.versions.into_iter().map(version).collect();
+            let (problems, partial) = (model.problems, model.partial);
+            (name.clone(), ModelSnapshot { file, versions, problems, partial })
+        });
+        Ok((Snapshot { models: models.collect() }, next))
+    }
+
+    /// Reads `model.toml` if it changed since the last look.
+    fn model_file(
+        &mut self,
+        name: &ModelName,
+        stamp: Option<Stamp>,
+    ) -> Result<Arc<ModelFile>, String> {
+        let Some(stamp) = stamp else { return Ok(Arc::default()) };
+        if let Some((known, file)) = self.files.get(name)
+            && *known == stamp
+        {
+            return file.clone();
+        }
+        let path = self.models_dir.join(name.as_str()).join(MODEL_FILE);
+        let file = match read_text(&path, TOML_BYTES_MAX) {
+            Ok(text) => ModelFile::parse(&text.unwrap_or_default(), &self.engines).map(Arc::new),
+            Err(PinError::Moving(why) | PinError::Refused(why)) => Err(why),
+        };
+        self.files.insert(name.clone(), (stamp, file.clone()));
+        file
+    }
+}
+
+/// Reading causes notices as well; they would make us look for ever.
+fn matters(event: &notify::Event) -> bool {
+    match event.kind {
+        EventKind::Access(kind) => kind == AccessKind::Close(AccessMode::Write),
+        _ => true,
+    }
+}
+
+fn remember_renames(event: &notify::Event, renamed: &Mutex<HashSet<PathBuf>>) {
+    let target = match event.kind {
+        EventKind::Modify(ModifyKind::Name(RenameMode::To)) => event.paths.first(),
+        EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => event.paths.get(1),
+        _ => None,
+    };
+    if let Some(target) = target {
+        let mut renamed = renamed.lock().unwrap_or_else(PoisonError::into_inner);
+        if renamed.len() < RENAMED_MAX {
+            renamed.insert(target.clone());
+        }
+    }
+}
+
+/// The versions whose folder, or whose model's folder, came by a rename.
+fn places(models_dir: &Path, renamed: &HashSet<PathBuf>, found: &Found) -> HashSet<Place> {
+    let mut places = HashSet::new();
+    for path in renamed {
+        let Ok(inner) = path.strip_prefix(models_dir) else { continue };
+        let parts: Vec<_> = inner.iter().map(|part| part.to_string_lossy()).collect();
+        let Some((name, model)) = parts.first().and_then(|m| found.models.get_key_value(&**m))
+        else {
+            continue;
+        };
+        match &parts[1..] {
+            [] => places.extend(model.versions.keys().map(|v| (name.clone(), *v))),
+            [version] => places.extend(version.parse().ok().map(|v| (name.clone(), v))),
+            _ => {}
+        }
+    }
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::VersionId;
+
+    fn place(model: &str, version: u64) -> Place {
+        (ModelName::new(model).unwrap(), VersionId::new(version).unwrap())
+    }
+
+    #[test]
+    fn a_rename_counts_for_the_folder_or_all_versions_of_the_model() {
+        let root = tempfile::tempdir().unwrap();
+        for path in ["a/1", "a/2", "b/1", "b/2"] {
+            std::fs::create_dir_all(root.path().join(path)).unwrap();
+        }
+        let found = scan::interpret(&scan::read(root.path()).unwrap());
+        let renamed = ["a/2", "b", "a/1/model.onnx", "unknown", "../x"];
+        let renamed = renamed.iter().map(|p| root.path().join(p)).collect();
+        let got = places(root.path(), &renamed, &found);
+        assert_eq!(got, HashSet::from([place("a", 2), place("b", 1), place("b", 2)]));
+    }
+
+    #[test]
+    fn reading_is_no_change() {
+        let event = |kind| notify::Event::new(kind);
+        assert!(!matters(&event(EventKind::Access(AccessKind::Open(AccessMode::Any)))));
+        assert!(matters(&event(EventKind::Access(AccessKind::Close(AccessMode::Write)))));
+        assert!(matters(&event(EventKind::Other)), "a rescan flag comes with it");
+    }
+
+    #[test]
+    fn a_bad_model_file_is_read_once_and_again_when_it_changed() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("m");
+        std::fs::create_dir_all(folder.join("1")).unwrap();
+        let hour = Duration::from_secs(3600);
+        let (mut watch, _waker) = Watch::new(root.path().into(), hour, hour, vec!["tract"]);
+        let mut file = || watch.look().unwrap().0.models["m"].file.clone();
+        assert_eq!(file(), Ok(Arc::default()));
+        std::fs::write(folder.join(MODEL_FILE), "ownr = 1").unwrap();
+        assert!(file().unwrap_err().contains("ownr"));
+        std::fs::write(folder.join(MODEL_FILE), "owner = \"growth\"").unwrap();
+        assert_eq!(file().unwrap().owner.as_deref(), Some("growth"));
+    }
+}
