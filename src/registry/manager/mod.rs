@@ -4,6 +4,7 @@
 //! one after the other; nothing in here waits for a load or a disk other than
 //! the store's. Whatever changes a plan is recorded before it is published.
 
+mod build;
 mod found;
 mod model;
 mod steps;
@@ -21,8 +22,9 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::registry::blobs::Blobs;
 use crate::registry::control::{Board, Change, Command};
 use crate::registry::loader::{Digests, Job, Loader, News, Outcome, Step as LoadStep, Task};
+use crate::registry::manager::build::Builder;
 use crate::registry::manager::model::{CHANGED, Model, Queued, now};
-use crate::registry::manager::steps::{Builder, Step, fresh_salt};
+use crate::registry::manager::steps::{Step, fresh_salt};
 use crate::registry::reaper::{Freed, Leaving, Reaper};
 use crate::registry::settle::Place;
 use crate::registry::wanted::{self, Trial};
