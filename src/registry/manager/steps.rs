@@ -47,7 +47,8 @@ impl Manager {
     /// Brings one model as far as it can get now, and shows it.
     pub(super) async fn advance(&mut self, name: &ModelName) {
         self.consider(name);
-        if let Err(error) = self.settle_roles(name).await {
+        let caught_up = self.catch_up(name).await;
+        if let Err(error) = caught_up.and(self.settle_roles(name).await) {
             tracing::error!(model = %name, %error, detail = error.detail(),
                 "a step could not be taken; it is tried again with the next change");
         }
@@ -167,7 +168,7 @@ impl Manager {
             to: next.resolved.to_string(),
         };
         let action = entry.action.clone();
-        self.store_entry(name, entry, &step.wanted, step.reduces_risk).await?;
+        self.record(name, entry, &step.wanted, step.reduces_risk).await?;
         let Some(model) = self.models.get_mut(name) else { return Ok(()) };
         model.causes.clear();
         let publish = may_publish(model, &step.wanted);
@@ -178,31 +179,41 @@ impl Manager {
         Ok(())
     }
 
-    /// Writes an entry, and before it those that could not be written then.
-    async fn store_entry(
+    /// Writes an entry, after those that could not be written when they were
+    /// due. What reduces risk goes on without.
+    async fn record(
         &mut self,
         name: &ModelName,
         entry: NewEntry,
         wanted: &Wanted,
         reduces_risk: bool,
     ) -> Result<()> {
-        let Some(model) = self.models.get_mut(name) else { return Ok(()) };
-        model.unrecorded.push_back(entry);
-        while let Some(oldest) = model.unrecorded.front().cloned() {
-            let Err(error) = self.store.record(name, oldest, wanted).await else {
-                model.unrecorded.pop_front();
-                continue;
-            };
-            tracing::error!(model = %name, %error, detail = error.detail(), carried_out = reduces_risk,
-                "a change cannot be recorded");
-            if !reduces_risk {
-                model.unrecorded.pop_back();
-                return Err(error.context("the change cannot be recorded, so nothing was changed"));
-            }
+        let written = match self.catch_up(name).await {
+            Ok(()) => self.store.record(name, entry.clone(), wanted).await.map(drop),
+            Err(error) => Err(error),
+        };
+        let Err(error) = written else { return Ok(()) };
+        tracing::error!(model = %name, %error, detail = error.detail(), carried_out = reduces_risk,
+            action = entry.action, "a change cannot be recorded");
+        if !reduces_risk {
+            return Err(error.context("the change cannot be recorded, so nothing was changed"));
+        }
+        if let Some(model) = self.models.get_mut(name) {
+            model.unrecorded.push_back(entry);
             if model.unrecorded.len() > UNRECORDED_MAX {
                 model.unrecorded.pop_front();
             }
-            return Ok(());
+        }
+        Ok(())
+    }
+
+    /// Writes what was carried out and could not be recorded then.
+    async fn catch_up(&mut self, name: &ModelName) -> Result<()> {
+        let Some(model) = self.models.get_mut(name) else { return Ok(()) };
+        let Some(wanted) = model.wanted.clone() else { return Ok(()) };
+        while let Some(entry) = model.unrecorded.front().cloned() {
+            self.store.record(name, entry, &wanted).await?;
+            model.unrecorded.pop_front();
         }
         Ok(())
     }

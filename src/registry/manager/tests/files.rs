@@ -101,9 +101,7 @@ async fn a_removed_folder_retires_its_version_unless_it_serves() {
     assert!(error.message().contains("no previous champion"), "{error}");
     // Its number is free again.
     add(&gateway.root, 3, &[("model.onnx", "d")]);
-    gateway
-        .until(|view| view.versions.iter().any(|v| v.version == id(3) && v.state == State::Ready))
-        .await;
+    gateway.until_state(3, State::Ready).await;
     let error = gateway.change(Change::Rollback).await.unwrap_err();
     assert!(error.message().contains("no previous champion"), "not with another content");
 }
@@ -157,6 +155,9 @@ async fn a_bad_model_file_stops_a_new_model_and_leaves_an_old_one_alone() {
     gateway.until(|view| view.problems.is_empty()).await;
     assert!(!gateway.plan().settings.allow_forced_role);
     assert_eq!(gateway.actions().await.last().unwrap(), "settings changed");
+    fs::write(&file, "features = [\"a\", \"b\"]").unwrap();
+    let view = gateway.until(|view| !view.problems.is_empty()).await;
+    assert!(view.problems[0].contains("names 2 columns, version 1 takes 1"), "{view:?}");
 }
 
 #[tokio::test]
