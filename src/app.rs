@@ -1,12 +1,280 @@
-//! Wiring, in the order that a request meets it.
+//! Wiring, in the order that a request meets it; and the process's life:
+//! start, ready, drain, stop.
+//!
+//! Two runtimes: `data` has the request threads, `control` everything else,
+//! so that nothing an operator or a scrape does can take a request's thread.
 
+mod banner;
+mod log;
+mod signals;
+
+use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::config::Config;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
-/// Runs the gateway until it is told to stop.
+use crate::admin::{self, Access, AdminState};
+use crate::config::{ByteSize, Config, Preflight, Token};
+use crate::engine::EngineSet;
+use crate::error::{Error, Result};
+use crate::protocol::{BodyLimits, Service};
+use crate::registry::preflight::{self, ChildPreflight};
+use crate::registry::{Control, Registry, RegistrySettings};
+use crate::routing::{Catalog, Lane, LaneSettings, Router};
+use crate::server::{self, ServerLimits};
+use crate::serving::{Executor, ExecutorSettings};
+use crate::store::{Memory, Store};
+use crate::telemetry::Metrics;
+use crate::types::Readiness;
+
+/// What may be exchanged: engines, the candidates' trial, the store.
+pub struct Parts {
+    /// The engines, by name.
+    pub engines: EngineSet,
+    /// Where candidates are tried.
+    pub preflight: Arc<dyn preflight::Preflight>,
+    /// Where the wanted state lives.
+    pub store: Arc<dyn Store>,
+}
+
+impl Parts {
+    /// tract, a child process of this binary, memory.
+    #[must_use]
+    pub fn standard(config: &Config) -> Self {
+        let Preflight { memory_max, time_max } = config.preflight;
+        let preflight = ChildPreflight::new(memory_max.get(), time_max);
+        Self {
+            engines: EngineSet::standard(),
+            preflight: Arc::new(preflight),
+            store: Arc::new(Memory::default()),
+        }
+    }
+}
+
+/// A running gateway.
+pub struct App {
+    data: Runtime,
+    control: Runtime,
+    handle: Control,
+    registry: Registry,
+    readiness: Readiness,
+    shutdown: watch::Sender<bool>,
+    serving: JoinHandle<()>,
+    administering: JoinHandle<()>,
+    inference: SocketAddr,
+    admin: SocketAddr,
+    grace: Duration,
+}
+
+impl App {
+    /// Binds both listeners, then starts to serve and to load. Returns before
+    /// the models are loaded: [`Readiness`] tells when they are.
+    pub fn start(config: &Config, parts: Parts) -> Result<Self> {
+        let threads = config.server.threads.get();
+        let data = runtime("data", threads)?;
+        let control = runtime("control", 1)?;
+        let inference = data.block_on(server::bind(config.server.listen, "--listen"))?;
+        let admin = control.block_on(server::bind(config.admin.listen, "--admin-listen"))?;
+        let (inference_address, admin_address) = (address(&inference)?, address(&admin)?);
+
+        let metrics = Arc::new(Metrics::new());
+        let readiness = Readiness::default();
+        let catalog = Arc::new(Catalog::default());
+        let (handle, registry) = {
+            let _entered = control.enter();
+            Registry::spawn(
+                registry_settings(config),
+                parts.engines,
+                parts.preflight,
+                parts.store,
+                Arc::clone(&catalog),
+                Arc::clone(&metrics),
+                readiness.clone(),
+            )?
+        };
+        let router = Arc::new(Router::new(catalog, executor(config)?, lane(config)?));
+        let service =
+            Service::new(router, Arc::clone(&metrics), readiness.clone(), body_limits(config));
+
+        let (shutdown, watcher) = watch::channel(false);
+        let limits = server_limits(config);
+        let stop = stopped(watcher.clone());
+        let serving = data.spawn(async move {
+            let summary = server::run(inference, Arc::new(service), limits, stop).await;
+            tracing::info!(?summary, "the inference listener is closed");
+        });
+        let state = AdminState {
+            control: handle.clone(),
+            metrics,
+            readiness: readiness.clone(),
+            access: access(config),
+        };
+        let administering = control.spawn(async move {
+            admin::serve(admin, admin::router(state), stopped(watcher)).await;
+        });
+        Ok(Self {
+            data,
+            control,
+            handle,
+            registry,
+            readiness,
+            shutdown,
+            serving,
+            administering,
+            inference: inference_address,
+            admin: admin_address,
+            grace: config.server.grace,
+        })
+    }
+
+    /// Where requests are answered.
+    #[must_use]
+    pub const fn inference_address(&self) -> SocketAddr {
+        self.inference
+    }
+
+    /// Where the admin API and the metrics are.
+    #[must_use]
+    pub const fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// The operators' handle.
+    #[must_use]
+    pub const fn control(&self) -> &Control {
+        &self.handle
+    }
+
+    /// Whether it wants traffic.
+    #[must_use]
+    pub const fn readiness(&self) -> &Readiness {
+        &self.readiness
+    }
+
+    /// Readiness off, then what is in flight is finished within the grace
+    /// period, then everything ends. Not to be called on one of the app's own
+    /// runtimes.
+    pub fn stop(self) {
+        self.readiness.set_draining();
+        self.shutdown.send_replace(true);
+        let limit = self.grace + Duration::from_secs(1);
+        self.data.block_on(async {
+            if tokio::time::timeout(limit, self.serving).await.is_err() {
+                tracing::warn!("some requests did not finish within the grace period");
+            }
+        });
+        self.control.block_on(async {
+            let _ = tokio::time::timeout(Duration::from_secs(1), self.administering).await;
+            self.registry.stop().await;
+        });
+        self.data.shutdown_timeout(Duration::from_secs(1));
+        self.control.shutdown_timeout(Duration::from_secs(1));
+    }
+}
+
+/// `foreshadow serve`: runs until a signal, and ends with 0 if it drained.
 #[must_use]
-pub fn serve(config: Config) -> ExitCode {
-    drop(config);
-    ExitCode::FAILURE
+pub fn serve(config: &Config) -> ExitCode {
+    log::init(&config.log);
+    let app = match App::start(config, Parts::standard(config)) {
+        Ok(app) => app,
+        Err(error) => {
+            tracing::error!(detail = error.detail(), "{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    banner::addresses(&app, config);
+    app.control.block_on(async {
+        let show = async {
+            banner::models_when_ready(&app, config).await;
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = show => {}
+            signal = signals::first() => tracing::info!(signal, "draining; a second signal ends at once"),
+        }
+    });
+    app.control.spawn(signals::second_ends_at_once());
+    app.stop();
+    tracing::info!("stopped");
+    ExitCode::SUCCESS
+}
+
+/// Done when the app is told to stop.
+async fn stopped(mut shutdown: watch::Receiver<bool>) {
+    // An error means that the app is gone, which is as good.
+    let _ = shutdown.wait_for(|stop| *stop).await;
+}
+
+fn runtime(name: &str, threads: usize) -> Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_name(name)
+        .enable_all()
+        .build()
+        .map_err(|e| Error::internal(format!("the {name} threads could not be started: {e}")))
+}
+
+fn address(listener: &TcpListener) -> Result<SocketAddr> {
+    listener.local_addr().map_err(|e| Error::internal(format!("a listener has no address: {e}")))
+}
+
+fn executor(config: &Config) -> Result<Executor> {
+    let settings = ExecutorSettings {
+        threads: config.execution.threads.get(),
+        inline_limit: config.execution.inline_max,
+        queue_count_max: config.execution.queue_max,
+    };
+    Executor::spawn(&settings)
+        .map_err(|e| Error::internal(format!("the engine threads could not be started: {e}")))
+}
+
+fn lane(config: &Config) -> Result<Lane> {
+    let settings = LaneSettings {
+        threads: config.shadow.threads,
+        queue_count_max: config.shadow.queue_max,
+        queue_bytes_max: bytes(config.shadow.queue_bytes_max),
+        timeout: config.shadow.timeout,
+    };
+    Lane::spawn(&settings)
+        .map_err(|e| Error::internal(format!("the shadow threads could not be started: {e}")))
+}
+
+fn registry_settings(config: &Config) -> RegistrySettings {
+    let repository = &config.repository;
+    RegistrySettings {
+        models_dir: repository.models.clone(),
+        state_dir: repository.state.clone(),
+        rescan: repository.rescan,
+        settle: repository.settle,
+        load_threads: repository.load_threads,
+        artifact_bytes_max: repository.artifact_max.get(),
+    }
+}
+
+fn server_limits(config: &Config) -> ServerLimits {
+    ServerLimits {
+        connections_max: config.server.connections_max,
+        headers_max: config.server.headers_max,
+        header_timeout: config.server.header_timeout,
+        grace: config.server.grace,
+    }
+}
+
+fn body_limits(config: &Config) -> BodyLimits {
+    BodyLimits { bytes_max: bytes(config.server.body_max), timeout: config.server.body_timeout }
+}
+
+fn access(config: &Config) -> Access {
+    let token = config.admin.token.as_ref().map(Token::reveal);
+    Access::new(token, config.admin.allowed_hosts.names())
+}
+
+fn bytes(size: ByteSize) -> usize {
+    usize::try_from(size.get()).unwrap_or(usize::MAX)
 }

@@ -17,6 +17,8 @@ mod pages;
 mod reply;
 mod router;
 mod serve;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::sync::Arc;
 

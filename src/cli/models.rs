@@ -4,9 +4,9 @@ use clap::Args;
 
 use crate::cli::client::ClientArgs;
 use crate::cli::failure::Failure;
-use crate::cli::output;
 use crate::cli::reply::{Model, Models};
 use crate::cli::table::Sheet;
+use crate::cli::{figures, output};
 
 /// List models with their versions, roles and states.
 #[derive(Debug, Args)]
@@ -32,6 +32,11 @@ fn render(models: &[Model]) -> String {
     }
     let mut sheet = Sheet::new(&["model", "version", "role", "state", "digest", "reason"]);
     for model in models {
+        if model.versions.is_empty() {
+            let none = || figures::NONE.to_owned();
+            let reason = "it has no version yet".to_owned();
+            sheet.row([model.name.clone(), none(), none(), none(), none(), reason]);
+        }
         for version in &model.versions {
             sheet.row([
                 model.name.clone(),
@@ -86,14 +91,22 @@ mod tests {
                 version(4, "failed", Some("unsupported operator TfIdfVectorizer in node tfidf; this engine lacks it"))
             ]
         });
-        let model: Model = serde_json::from_value(model).unwrap();
-        let text = render(&[model]);
+        let empty = json!({
+            "name": "fraud", "owner": null, "description": null, "problems": [], "versions": [],
+            "plan": {
+                "generation": 0, "champion": null, "canary": null, "shadows": [],
+                "previous_champion": null
+            }
+        });
+        let models: Vec<Model> = serde_json::from_value(json!([model, empty])).unwrap();
+        let text = render(&models);
         let words: Vec<Vec<&str>> =
             text.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(words[0], ["MODEL", "VERSION", "ROLE", "STATE", "DIGEST", "REASON"]);
         assert_eq!(words[2], ["churn", "2", "canary", "10%", "ready", "abababababab"]);
         assert_eq!(words[3], ["churn", "3", "shadow", "100%", "ready", "abababababab"]);
         assert!(text.contains("unsupported operator"), "{text}");
+        assert!(text.contains("it has no version yet"), "{text}");
         assert!(text.ends_with("churn: model.toml: unknown key"), "{text}");
         assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
     }

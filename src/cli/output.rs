@@ -1,12 +1,23 @@
 //! Where commands write. The reader of a pipe may have left (`| head`): that
 //! is no reason to panic.
 
+#![cfg_attr(test, allow(clippy::print_stdout, reason = "only the macro is captured"))]
+
 use std::io::Write as _;
 
 use crate::cli::failure::Failure;
 
 /// Writes text and a line end to stdout.
 pub(super) fn print(text: &str) {
+    // The test harness captures what the macro prints, and nothing else.
+    #[cfg(test)]
+    print!("{text}");
+    #[cfg(not(test))]
+    write(text);
+}
+
+#[cfg(not(test))]
+fn write(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{}", text.trim_end_matches('\n'));
     let _ = out.flush();

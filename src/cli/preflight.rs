@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 pub(super) fn run() -> ExitCode {
-    ExitCode::FAILURE
+    let code = crate::registry::preflight::child_main();
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
 }

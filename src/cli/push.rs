@@ -6,6 +6,7 @@ use clap::Args;
 
 use crate::cli::failure::Failure;
 use crate::cli::output;
+use crate::registry;
 use crate::types::{ModelName, VersionId};
 
 /// Put a new version into the repository, whole or not at all, under the next number.
@@ -44,6 +45,35 @@ pub(super) fn run(args: &PushArgs) -> Result<(), Failure> {
 
 /// The one place that calls the repository.
 fn deliver(args: &PushArgs) -> Result<VersionId, Failure> {
-    let _ = args;
-    Err(Failure::failed("the repository is not wired yet"))
+    let version_file = args.version_file.as_deref();
+    registry::push(&args.models, &args.model, &args.file, version_file)
+        .map_err(|error| Failure::failed(error.message()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pushed_file_becomes_the_next_version() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("model.onnx");
+        std::fs::write(&file, b"bytes").unwrap();
+        let models = folder.path().join("models");
+        std::fs::create_dir(&models).unwrap();
+        let mut args = PushArgs {
+            model: "churn".parse().unwrap(),
+            file,
+            version_file: None,
+            models: models.clone(),
+        };
+        for number in ["1", "2"] {
+            run(&args).unwrap();
+            let pushed = models.join("churn").join(number).join("model.onnx");
+            assert_eq!(std::fs::read(pushed).unwrap(), b"bytes");
+        }
+        args.models = folder.path().join("elsewhere");
+        let failure = run(&args).unwrap_err().to_string();
+        assert!(failure.contains("elsewhere does not exist"), "{failure}");
+    }
 }

@@ -79,7 +79,7 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
         ));
         return ExitCode::from(2);
     }
-    crate::app::serve(config)
+    crate::app::serve(&config)
 }
 
 #[cfg(test)]

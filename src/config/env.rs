@@ -28,7 +28,9 @@ pub(super) fn read(
             continue;
         }
         let Some(key) = KEYS.iter().find(|key| key.variable() == name) else {
-            problems.push(unknown(name));
+            if !is_service_link(name) {
+                problems.push(unknown(name));
+            }
             continue;
         };
         match value.to_str() {
@@ -47,6 +49,21 @@ pub(super) fn config_file(environment: &[(OsString, OsString)]) -> Option<OsStri
     found.map(|(_, value)| value.clone()).filter(|value| !value.is_empty())
 }
 
+/// Whether Kubernetes put it there: in the namespace of a Service named
+/// `foreshadow` every container gets `FORESHADOW_SERVICE_HOST`,
+/// `FORESHADOW_PORT_8000_TCP` and the like.
+fn is_service_link(name: &str) -> bool {
+    let numbered = name.split_once("_PORT_").is_some_and(|(_, rest)| {
+        let protocol = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+        let known = ["_TCP", "_UDP", "_SCTP"].iter().any(|known| protocol.starts_with(known));
+        protocol.len() < rest.len() && known
+    });
+    numbered
+        || name.ends_with("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
+        || name.ends_with("_PORT")
+}
+
 fn unknown(name: &str) -> String {
     let section = KEYS.iter().map(|key| key.section).find(|section| {
         let start = format!("{PREFIX}{}_", section.to_uppercase());
@@ -62,4 +79,29 @@ fn unknown(name: &str) -> String {
         }
     };
     format!("{name}: unknown variable; known: {}, {CONFIG_VARIABLE}", names.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Key;
+
+    #[test]
+    fn kubernetes_service_links_are_nobodys_typing_errors() {
+        for theirs in [
+            "FORESHADOW_SERVICE_HOST",
+            "FORESHADOW_SERVICE_PORT",
+            "FORESHADOW_SERVICE_PORT_HTTP",
+            "FORESHADOW_PORT",
+            "FORESHADOW_PORT_8000_TCP",
+            "FORESHADOW_PORT_8000_TCP_ADDR",
+            "FORESHADOW_ADMIN_PORT_8002_TCP_PROTO",
+        ] {
+            assert!(is_service_link(theirs), "{theirs}");
+        }
+        let misspelt = ["FORESHADOW_SERVER_LISEN", "FORESHADOW_PORT_X", "FORESHADOW_PORT_80"];
+        for ours in misspelt.into_iter().map(str::to_owned).chain(KEYS.iter().map(Key::variable)) {
+            assert!(!is_service_link(&ours), "{ours}");
+        }
+    }
 }

@@ -272,3 +272,46 @@ words! {
         Json = "json",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain(text: &str) -> Value {
+        Value::Plain(text.to_owned())
+    }
+
+    #[test]
+    fn each_kind_is_bounded() {
+        assert!(Duration::parse(&plain("30days")).is_ok());
+        assert!(Duration::parse(&plain("31days")).is_err());
+        assert_eq!(usize::parse(&plain("1000000")), Ok(1_000_000));
+        assert!(usize::parse(&plain("1000001")).is_err());
+        assert!(usize::parse(&Value::Integer(-1)).is_err());
+        assert!(Threads::parse(&plain("1025")).is_err());
+        assert!(Threads::parse(&plain("0")).unwrap().get() >= 1);
+        assert_eq!(Threads::parse(&plain("3")).unwrap().get(), 3);
+    }
+
+    #[test]
+    fn the_file_has_types_and_the_environment_has_text() {
+        let text = |text: &str| Value::Text(text.to_owned());
+        assert_eq!(usize::parse(&Value::Integer(7)), Ok(7));
+        assert!(usize::parse(&text("7")).is_err());
+        assert!(Duration::parse(&Value::Integer(30)).is_err());
+        assert_eq!(Option::<PathBuf>::parse(&plain("")), Ok(None));
+        assert!(PathBuf::parse(&text("")).is_err());
+    }
+
+    #[test]
+    fn hosts_are_names_without_ports() {
+        let list = Value::List(vec!["A.example".into()]);
+        assert_eq!(Hosts::parse(&list).unwrap().names(), ["a.example"]);
+        assert_eq!(Hosts::parse(&plain("")).unwrap().names(), [""; 0]);
+        let bad =
+            [plain("a:80"), plain("http://a"), Value::Integer(1), Value::List(vec!["".into()])];
+        for bad in bad {
+            assert!(Hosts::parse(&bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,8 +1,7 @@
 //! The whole API over a manager that takes notes.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
@@ -13,95 +12,11 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::admin::Access;
+use crate::admin::testing::{catalog, churn, gateway, history, version, view};
 use crate::golden;
-use crate::registry::{Change, Control, ModelView, PlanView, Provenance};
-use crate::routing::{Catalog, Plan, Salt, Slot};
-use crate::store::{Memory, NewEntry, Store as _, Wanted};
+use crate::registry::{Change, Control, Provenance};
 use crate::telemetry::Metrics;
-use crate::types::{ModelName, ModelSettings, Readiness, Share, VersionId};
-
-type Noted = Arc<Mutex<Vec<(Change, Provenance)>>>;
-
-fn version(number: u64) -> VersionId {
-    VersionId::new(number).unwrap()
-}
-
-fn churn() -> ModelName {
-    ModelName::new("churn").unwrap()
-}
-
-fn view() -> ModelView {
-    ModelView {
-        name: "churn".into(),
-        owner: None,
-        description: None,
-        features: vec![],
-        routing_key: None,
-        problems: vec![],
-        plan: PlanView::default(),
-        versions: vec![],
-    }
-}
-
-/// A catalog whose only model has a plan without versions.
-fn catalog() -> Arc<Catalog> {
-    let catalog = Catalog::default();
-    let plan = Plan {
-        model: churn(),
-        settings: Arc::new(ModelSettings::default()),
-        generation: 1,
-        salt: Salt::new([0; 16]),
-        counter: Arc::new(AtomicU64::new(0)),
-        champion: None,
-        canary: None,
-        shadows: vec![],
-        ready: BTreeMap::new(),
-    };
-    catalog.insert(&churn(), &Arc::new(Slot::new(Arc::new(plan))));
-    Arc::new(catalog)
-}
-
-async fn history() -> Arc<Memory> {
-    let store = Memory::default();
-    let wanted =
-        Wanted { champion: None, previous: vec![], canary: None, shadows: vec![], salt: [0; 16] };
-    for action in ["promote 1", "promote 2"] {
-        let entry = NewEntry {
-            actor: "eve".into(),
-            action: action.into(),
-            reason: None,
-            from: String::new(),
-            to: String::new(),
-        };
-        store.record(&churn(), entry, &wanted).await.unwrap();
-    }
-    Arc::new(store)
-}
-
-/// The router, and what its manager was asked for. The manager refuses to
-/// promote version 9.
-async fn gateway(token: Option<&str>) -> (Router, Noted) {
-    let (control, board, mut commands) = Control::channel(catalog(), history().await);
-    board.store(Arc::new(BTreeMap::from([(churn(), Arc::new(view()))])));
-    let noted = Noted::default();
-    let notes = Arc::clone(&noted);
-    tokio::spawn(async move {
-        while let Some(command) = commands.recv().await {
-            let refused = command.change == Change::Promote { version: version(9) };
-            let error = Error::new(ErrorCode::Conflict, "version 9 is not ready");
-            notes.lock().unwrap().push((command.change, command.by));
-            let reply = if refused { Err(error) } else { Ok(Arc::new(view())) };
-            let _ = command.reply.send(reply);
-        }
-    });
-    let state = AdminState {
-        control,
-        metrics: Arc::new(Metrics::new()),
-        readiness: Readiness::default(),
-        access: Access::new(token, &[]),
-    };
-    (router(state), noted)
-}
+use crate::types::{Readiness, Share};
 
 fn request(method: &str, path: &str, body: &str) -> Request<Body> {
     let request = Request::builder().method(method).uri(path).header(header::HOST, "127.0.0.1:1");
@@ -231,6 +146,14 @@ async fn what_is_wrong_is_told_as_json_and_reaches_nobody() {
         assert!(error.contains(expected), "{method} {path}: {expected:?} is not in {error:?}");
     }
     assert_eq!(noted.lock().unwrap().len(), 0);
+}
+
+#[tokio::test]
+async fn a_wrong_method_is_told_the_right_ones() {
+    let (router, _) = gateway(None).await;
+    let response = send(&router, request("POST", "/v1/models/churn/canary", "")).await;
+    assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(response.headers()[header::ALLOW], "PUT,DELETE");
 }
 
 #[tokio::test]

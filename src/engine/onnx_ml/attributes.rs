@@ -8,11 +8,11 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::*;
 
 /// A node's attributes, all of whose names are known.
-pub(super) struct Attributes<'a>(&'a [AttributeProto]);
+pub(in crate::engine) struct Attributes<'a>(&'a [AttributeProto]);
 
 impl<'a> Attributes<'a> {
     /// Refuses names that are not in `known`, and names given twice.
-    pub(super) fn new(node: &'a NodeProto, known: &[&str]) -> TractResult<Self> {
+    pub(in crate::engine) fn new(node: &'a NodeProto, known: &[&str]) -> TractResult<Self> {
         for (i, attribute) in node.attribute.iter().enumerate() {
             let name = &*attribute.name;
             ensure!(known.contains(&name), "attribute {name:?} is not supported");
@@ -36,33 +36,33 @@ impl<'a> Attributes<'a> {
     }
 
     /// Floats; empty when absent.
-    pub(super) fn floats(&self, name: &str) -> TractResult<&'a [f32]> {
+    pub(in crate::engine) fn floats(&self, name: &str) -> TractResult<&'a [f32]> {
         Ok(self.find(name, AttributeType::Floats)?.map_or(&[], |a| &a.floats))
     }
 
     /// Integers; empty when absent.
-    pub(super) fn ints(&self, name: &str) -> TractResult<&'a [i64]> {
+    pub(in crate::engine) fn ints(&self, name: &str) -> TractResult<&'a [i64]> {
         Ok(self.find(name, AttributeType::Ints)?.map_or(&[], |a| &a.ints))
     }
 
     /// Texts; empty when absent.
-    pub(super) fn strings(&self, name: &str) -> TractResult<Vec<&'a str>> {
+    pub(in crate::engine) fn strings(&self, name: &str) -> TractResult<Vec<&'a str>> {
         let found = self.find(name, AttributeType::Strings)?.map_or(&[][..], |a| &a.strings);
         found.iter().map(|bytes| text(name, bytes)).collect()
     }
 
     /// A text; `default` when absent.
-    pub(super) fn string(&self, name: &str, default: &'a str) -> TractResult<&'a str> {
+    pub(in crate::engine) fn string(&self, name: &str, default: &'a str) -> TractResult<&'a str> {
         self.find(name, AttributeType::String)?.map_or(Ok(default), |a| text(name, &a.s))
     }
 
     /// An integer; `default` when absent.
-    pub(super) fn int(&self, name: &str, default: i64) -> TractResult<i64> {
+    pub(in crate::engine) fn int(&self, name: &str, default: i64) -> TractResult<i64> {
         Ok(self.find(name, AttributeType::Int)?.map_or(default, |a| a.i))
     }
 
     /// A float; `default` when absent.
-    pub(super) fn float(&self, name: &str, default: f32) -> TractResult<f32> {
+    pub(in crate::engine) fn float(&self, name: &str, default: f32) -> TractResult<f32> {
         Ok(self.find(name, AttributeType::Float)?.map_or(default, |a| a.f))
     }
 }

@@ -178,6 +178,8 @@ impl Kernel for LinearRegressor {
     }
 
     fn facts(&self, inputs: &[Fact]) -> TractResult<TVec<Fact>> {
+        let datatype = inputs[0].datatype;
+        ensure!(datatype == DatumType::F32, "expected FP32, got {datatype:?}");
         let rows = self.linear.rows(&inputs[0])?;
         Ok(tvec![Fact::new(DatumType::F32, [rows, self.linear.targets().to_dim()])])
     }

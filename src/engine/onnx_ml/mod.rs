@@ -25,6 +25,7 @@ mod tree;
 
 use tract_onnx::model::OnnxOpRegister;
 
+pub(super) use attributes::Attributes;
 pub(super) use kernel::Built;
 
 /// The domain of these operators.

@@ -11,7 +11,7 @@ use tract_onnx::tract_hir::ops::expandable::{Expansion, expand};
 
 use super::convert::datum_type;
 use super::signature::from_onnx;
-use crate::engine::onnx_ml::Built;
+use crate::engine::onnx_ml::{Attributes, Built};
 
 /// Replaces tract's.
 pub(super) fn register(register: &mut OnnxOpRegister) {
@@ -19,8 +19,11 @@ pub(super) fn register(register: &mut OnnxOpRegister) {
 }
 
 fn build(_: &ParsingContext, node: &NodeProto) -> Built {
-    let to = node.attribute.iter().find(|attribute| attribute.name == "to");
-    let code = to.context("attribute \"to\" is missing")?.i;
+    let attributes = Attributes::new(node, &["round_mode", "saturate", "to"])?;
+    // These two speak of 8-bit floats, which are no datatypes here.
+    attributes.string("round_mode", "up")?;
+    attributes.int("saturate", 1)?;
+    let code = attributes.int("to", 0)?;
     let datatype = i32::try_from(code).ok().and_then(from_onnx);
     let to = datum_type(datatype.with_context(|| format!("cannot cast to element type {code}"))?);
     Ok((expand(Cast { to }), vec![]))

@@ -2,14 +2,15 @@
 //! broken references, sizes that do not fit the bytes, data kept elsewhere.
 
 use std::collections::HashSet;
+use std::ops::RangeInclusive;
 
 use tract_onnx::Onnx;
 use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto};
 
 use super::load::unsupported;
-use super::signature;
-use crate::engine::EngineError;
+use super::{attributes, signature};
+use crate::engine::{EngineError, onnx_ml};
 use crate::types::{Dim, element_count};
 
 /// How deep graphs may lie within graphs (bodies of If, Scan, …).
@@ -18,8 +19,15 @@ const GRAPH_DEPTH_MAX: usize = 8;
 /// The largest tensor that a file may ask for without bringing its bytes.
 pub(super) const DECLARED_BYTES_MAX: usize = 1 << 30;
 
-/// IR versions that exist and that tract reads.
-const IR_VERSIONS: std::ops::RangeInclusive<i64> = 3..=13;
+/// IR versions that exist (as of onnxruntime 1.32).
+const IR_VERSIONS: RangeInclusive<i64> = 3..=14;
+
+/// Versions of the default operator set: before 7, operators broadcast by
+/// attributes.
+const OPSETS: RangeInclusive<i64> = 7..=28;
+
+/// Versions of the `ai.onnx.ml` operator set.
+const ML_OPSETS: RangeInclusive<i64> = 1..=5;
 
 /// Checks the whole file.
 pub(super) fn check(proto: &ModelProto) -> Result<(), EngineError> {
@@ -89,11 +97,21 @@ fn check_domains(proto: &ModelProto, graph: &GraphProto) -> Result<(), EngineErr
     let plain = |domain: &str| if domain == "ai.onnx" { String::new() } else { domain.to_owned() };
     let imported =
         proto.opset_import.iter().map(|import| plain(&import.domain)).collect::<HashSet<_>>();
-    if let Some(bad) = proto.opset_import.iter().find(|import| import.version < 1) {
-        return Err(unsupported(format!(
-            "the operator set {:?} has the version {}, expected one from 1",
-            bad.domain, bad.version
-        )));
+    for import in &proto.opset_import {
+        let versions = match &*import.domain {
+            "" | "ai.onnx" => OPSETS,
+            onnx_ml::DOMAIN => ML_OPSETS,
+            _ => continue,
+        };
+        if !versions.contains(&import.version) {
+            return Err(unsupported(format!(
+                "the operator set {:?} has the version {}, expected {} to {}",
+                import.domain,
+                import.version,
+                versions.start(),
+                versions.end()
+            )));
+        }
     }
     for node in &graph.node {
         if !imported.contains(&plain(&node.domain)) {
@@ -135,6 +153,7 @@ fn at(place: String, error: &EngineError) -> EngineError {
 }
 
 fn check_node(node: &NodeProto) -> Result<(), EngineError> {
+    attributes::check(node)?;
     for attribute in &node.attribute {
         if !attribute.ref_attr_name.is_empty() {
             return Err(unsupported("an attribute of a function, outside of one"));
@@ -231,6 +250,12 @@ fn check_values(graph: &GraphProto) -> Result<(), EngineError> {
             }
         }
     }
+    let mut names = HashSet::new();
+    for node in graph.node.iter().filter(|node| !node.name.is_empty()) {
+        if !names.insert(&*node.name) {
+            return Err(unsupported(format!("two nodes are called {:?}", node.name)));
+        }
+    }
     let mut outputs = HashSet::new();
     for value in &graph.output {
         if !known.contains(&*value.name) {
@@ -279,6 +304,12 @@ fn check_reshape(graph: &GraphProto, node: &NodeProto) -> Result<(), EngineError
     let Some(shape) = node.input.get(1).and_then(|name| constant(graph, name)) else {
         return Ok(());
     };
+    if shape.dims.len() != 1 {
+        return Err(unsupported(format!(
+            "Reshape (node {:?}): expected a list of sizes, got a tensor of shape {:?}",
+            node.name, shape.dims
+        )));
+    }
     let shape = int64s(shape);
     let rests = shape.iter().filter(|&&dim| dim == -1).count();
     if rests > 1 || shape.iter().any(|&dim| dim < -1) {

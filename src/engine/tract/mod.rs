@@ -12,6 +12,7 @@
 //! reached; runs use no thread but the caller's, and take no global lock; the
 //! signature comes from the file and not from tract's graph.
 
+mod attributes;
 mod cast;
 mod check;
 mod convert;
@@ -33,6 +34,31 @@ use crate::engine::{Engine, EngineError, Model, Session};
 use crate::types::Signature;
 use plan::Plans;
 
+/// What tract enters under short names although the default domain has no such
+/// operators: its own ML operators, and those of other domains.
+const FOREIGN: [&str; 20] = [
+    "ArrayFeatureExtractor",
+    "BiasGelu",
+    "CategoryMapper",
+    "ConstantLike",
+    "FastGelu",
+    "GatherBlockQuantized",
+    "GroupQueryAttention",
+    "LinearClassifier",
+    "LinearRegressor",
+    "MatMulNBits",
+    "MultiHeadAttention",
+    "Normalizer",
+    "ParametricSoftplus",
+    "QuickGelu",
+    "Rsqrt",
+    "ScaledTanh",
+    "SimplifiedLayerNormalization",
+    "SkipLayerNormalization",
+    "SkipSimplifiedLayerNormalization",
+    "TreeEnsembleClassifier",
+];
+
 /// The engine. Cheap to clone and to share.
 #[derive(Clone)]
 pub struct Tract {
@@ -44,6 +70,9 @@ impl Tract {
     #[must_use]
     pub fn new() -> Self {
         let mut onnx = tract_onnx::onnx().with_ignore_value_info(true);
+        for op_type in FOREIGN {
+            onnx.op_register.0.remove(op_type);
+        }
         super::onnx_ml::register(&mut onnx.op_register);
         cast::register(&mut onnx.op_register);
         Self { onnx: Arc::new(onnx) }

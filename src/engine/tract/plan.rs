@@ -130,7 +130,9 @@ impl Plans {
     fn holds(&self, model: &InferenceModel, signature: &Signature) -> bool {
         let run = |rows| -> Result<(), EngineError> {
             let concrete = with_shapes(model, &probe_shapes(signature, rows))?;
-            guarded(EngineErrorKind::Unsupported, "typing the graph", || concrete.into_typed())?;
+            guarded(EngineErrorKind::Unsupported, "typing the graph", || {
+                check_shapes(&concrete.into_typed()?)
+            })?;
             run_once(signature, self, &probe(signature, rows)?).map(drop)
         };
         [1, 3].into_iter().all(|rows| {
@@ -190,7 +192,7 @@ fn with_shapes(model: &InferenceModel, shapes: &Shapes) -> Result<InferenceModel
 fn optimise(model: InferenceModel, outputs: &[DatumType]) -> Result<Plan, EngineError> {
     guarded(EngineErrorKind::Unsupported, "optimising the graph", || {
         let mut model = model.into_typed()?;
-        check_sizes(&model)?;
+        check_shapes(&model)?;
         fix_outputs(&mut model, outputs)?;
         let model = model.into_optimized()?;
         // Single-threaded in the caller's thread, and without asking tract's
@@ -201,10 +203,15 @@ fn optimise(model: InferenceModel, outputs: &[DatumType]) -> Result<Plan, Engine
     })
 }
 
-/// Refuses intermediate tensors of known size that could not be meant.
-fn check_sizes(model: &TypedModel) -> TractResult<()> {
+/// Refuses shapes that cannot be: sizes that do not fit together stay behind
+/// as expressions without a symbol. Refuses sizes that could not be meant.
+fn check_shapes(model: &TypedModel) -> TractResult<()> {
     for node in model.nodes().iter().filter(|node| !node.op_is::<Const>()) {
         for output in &node.outputs {
+            for dim in output.fact.shape.iter() {
+                let fits = dim.to_i64().map_or_else(|_| !dim.symbols().is_empty(), |n| n >= 0);
+                ensure!(fits, "the shapes at node {:?} do not fit together: {dim}", node.name);
+            }
             let Some(shape) = output.fact.shape.as_concrete() else { continue };
             let size = output.fact.datum_type.size_of();
             let bytes = shape.iter().try_fold(size, |bytes, &dim| bytes.checked_mul(dim));

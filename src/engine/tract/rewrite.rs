@@ -18,6 +18,7 @@ pub(super) fn rewrite(proto: &mut ModelProto) -> Result<(), EngineError> {
         return Err(unsupported("the file holds no graph"));
     };
     rewrite_graph(graph);
+    separate_outputs(graph);
     name_dimensions(graph);
     Ok(())
 }
@@ -31,8 +32,30 @@ pub(super) fn zip_map<'a>(graph: &'a GraphProto, output: &str) -> Option<&'a Nod
     })
 }
 
+/// Puts a node between an output and the input or initialiser that it is:
+/// tract would forget the input's type.
+fn separate_outputs(graph: &mut GraphProto) {
+    let GraphProto { node, input, initializer, output, .. } = graph;
+    for output in output {
+        let is_input = input.iter().any(|value| value.name == output.name);
+        if is_input || initializer.iter().any(|tensor| tensor.name == output.name) {
+            let name = format!("{}#output", output.name);
+            node.push(NodeProto {
+                op_type: "Identity".into(),
+                input: vec![std::mem::replace(&mut output.name, name.clone())],
+                output: vec![name.clone()],
+                name,
+                ..NodeProto::default()
+            });
+        }
+    }
+}
+
 fn rewrite_graph(graph: &mut GraphProto) {
-    let mut names = HashSet::new();
+    // tract makes nodes of inputs and initialisers as well.
+    let inputs = graph.input.iter().map(|value| value.name.clone());
+    let mut names: HashSet<String> =
+        inputs.chain(graph.initializer.iter().map(|tensor| tensor.name.clone())).collect();
     for (i, node) in graph.node.iter_mut().enumerate() {
         unique_name(node, i, &mut names);
         qualify(node);

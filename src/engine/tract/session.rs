@@ -105,7 +105,14 @@ impl States {
         if let Some(at) = self.0.iter().position(|(known, _)| *known == shapes) {
             return Ok(at);
         }
-        let plan = plans.get(&shapes)?;
+        let plan = plans.get(&shapes).map_err(|error| match error.kind {
+            // The file has proven itself; it is these shapes that do not fit.
+            EngineErrorKind::Unsupported => EngineError::new(
+                EngineErrorKind::BadInput,
+                format!("inputs of shapes {shapes:?}: {error}"),
+            ),
+            _ => error,
+        })?;
         self.add(shapes, &plan)
     }
 

@@ -117,7 +117,10 @@ mod tests {
                 "9223372036854775808 is out of range for INT64 (-9223372036854775808 to 9223372036854775807)",
             ),
             (error::<f32>("1e39"), "1e39 is out of range for FP32 (up to 3.4028235e38)"),
-            (error::<f64>("-1e999"), "-1e999 is out of range for FP64 (up to 1.7976931348623157e308)"),
+            (
+                error::<f64>("-1e999"),
+                "-1e999 is out of range for FP64 (up to 1.7976931348623157e308)",
+            ),
             (error::<f32>("null"), "expected a number, got null"),
             (error::<f32>("true"), "expected a number, got a boolean"),
             (error::<bool>("1"), "expected true or false, got a number"),

@@ -120,18 +120,12 @@ mod tests {
             (b"{\"a\":\n [-Infinity]}", "JSON has no -Infinity; line 2 column 3"),
             (br#"{"a":Infinity}"#, "JSON has no Infinity; line 1 column 6"),
             (br#"{"a":[1,]}"#, "malformed JSON at line 1 column 9: expected value"),
-            (
-                br#"{"a":[1 2]}"#,
-                "malformed JSON at line 1 column 9: expected `,` or `]`",
-            ),
+            (br#"{"a":[1 2]}"#, "malformed JSON at line 1 column 9: expected `,` or `]`"),
             (br#"{"a":1"#, "malformed JSON at line 1 column 6: EOF while parsing an object"),
             (br#"{"a":01}"#, "malformed JSON at line 1 column 7: invalid number"),
             (br#"{"a":1}x"#, "malformed JSON at line 1 column 8: trailing characters"),
             (b"{\"a\":\"\xff\"}", "malformed JSON: not UTF-8 at line 1 column 7"),
-            (
-                b"[1]",
-                "wrong JSON at line 1 column 1: invalid type: sequence, expected an object",
-            ),
+            (b"[1]", "wrong JSON at line 1 column 1: invalid type: sequence, expected an object"),
         ];
         for (body, expected) in cases {
             let error = utf8(body).and_then(parse::<Object<'_>>).unwrap_err();

@@ -14,7 +14,8 @@ pub(super) fn decode(
     bytes: &[u8],
 ) -> Result<Data> {
     let wrong = |why: String| Error::invalid(format!("input {name:?}: {why}"));
-    let count = element_count(shape).ok_or_else(|| wrong(format!("shape {shape:?} is too large")))?;
+    let count =
+        element_count(shape).ok_or_else(|| wrong(format!("shape {shape:?} is too large")))?;
     if let Some(size) = datatype.size()
         && count.checked_mul(size) != Some(bytes.len())
     {
@@ -256,7 +257,10 @@ mod tests {
         assert!(whole_body(&huge, &[0; 8]).unwrap_err().message().contains("too large"));
         let text = TensorSpec { datatype: Datatype::Bytes, ..spec(vec![Dim::Any, Dim::Fixed(1)]) };
         let tensor = whole_body(&text, b"abc").unwrap();
-        assert_eq!((tensor.shape(), tensor.data()), (&[1, 1][..], &Data::Bytes(vec![b"abc".to_vec()])));
+        assert_eq!(
+            (tensor.shape(), tensor.data()),
+            (&[1, 1][..], &Data::Bytes(vec![b"abc".to_vec()]))
+        );
     }
 
     #[test]

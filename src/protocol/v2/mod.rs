@@ -5,3 +5,6 @@ mod binary;
 mod json;
 pub(super) mod metadata;
 mod rest;
+
+#[cfg(test)]
+mod tests;

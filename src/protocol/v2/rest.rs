@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue};
 use crate::error::{Error, Result};
 use crate::protocol::call::{self, Answered, Ask, Failed};
 use crate::protocol::json::{self, Tokens};
-use crate::protocol::predict::short;
+use crate::protocol::message::{names, short};
 use crate::protocol::reply::{self, JSON_LENGTH, Reply};
 use crate::protocol::v2::binary;
 use crate::protocol::v2::json::{Chosen, InferRequest, Parameters, Payload, answer, choose};
@@ -62,10 +62,8 @@ impl Service {
             Ok((request.decode(signature)?, chosen))
         };
         let settings = &plan.settings;
-        self.call(ask, decode, |answered, chosen| {
-            encode(answered, request.id(), &chosen, settings)
-        })
-        .await
+        self.call(ask, decode, |answered, chosen| encode(answered, request.id(), &chosen, settings))
+            .await
     }
 }
 
@@ -119,8 +117,7 @@ impl<'a> Request<'a> {
             return call::scalar_key(Tokens::new(headed.text, value).next());
         }
         let at = plan.settings.features.iter().position(|feature| feature == field);
-        let ([input], [payload], Some(n)) =
-            (&headed.request.inputs[..], &headed.payloads[..], at)
+        let ([input], [payload], Some(n)) = (&headed.request.inputs[..], &headed.payloads[..], at)
         else {
             return Ok(None);
         };
@@ -165,12 +162,10 @@ impl Headed<'_> {
         let mut tensors: Vec<Tensor> = Vec::with_capacity(signature.inputs.len());
         for (input, payload) in self.request.inputs.iter().zip(&self.payloads) {
             let Some(spec) = signature.input(&input.name) else {
-                let known: Vec<_> =
-                    signature.inputs.iter().map(|spec| format!("{:?}", spec.name)).collect();
                 return Err(Error::invalid(format!(
                     "input {:?} is unknown; this model takes {}",
                     short(&input.name),
-                    known.join(", ")
+                    names(&signature.inputs)
                 )));
             };
             if tensors.iter().any(|tensor| tensor.name() == input.name) {
@@ -189,9 +184,8 @@ fn json_length(value: &HeaderValue, body: usize) -> Result<usize> {
     let text = value.to_str().unwrap_or_default();
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let length: Option<usize> = digits.then(|| text.parse().ok()).flatten();
-    let length = length.ok_or_else(|| {
-        wrong(format!("expected a whole number from 0, got {:?}", short(text)))
-    })?;
+    let length = length
+        .ok_or_else(|| wrong(format!("expected a whole number from 0, got {:?}", short(text))))?;
     if length > body {
         return Err(wrong(format!("{length} bytes of JSON, but the body has only {body}")));
     }

@@ -26,7 +26,8 @@ struct TreeEnsembleClassifier {
     all_positive: bool,
 }
 
-pub(in super::super) fn build(_: &ParsingContext, node: &NodeProto) -> Built {
+pub(in super::super) fn build(context: &ParsingContext, node: &NodeProto) -> Built {
+    super::check_version(context)?;
     let own = [
         "base_values",
         "class_ids",

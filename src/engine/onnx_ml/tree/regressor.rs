@@ -32,7 +32,8 @@ struct TreeEnsembleRegressor {
 /// More targets than this are a broken file.
 const TARGETS_MAX: usize = 1 << 20;
 
-pub(in super::super) fn build(_: &ParsingContext, node: &NodeProto) -> Built {
+pub(in super::super) fn build(context: &ParsingContext, node: &NodeProto) -> Built {
+    super::check_version(context)?;
     let own = [
         "aggregate_function",
         "base_values",
@@ -124,6 +125,11 @@ impl Kernel for TreeEnsembleRegressor {
     }
 
     fn facts(&self, inputs: &[Fact]) -> TractResult<TVec<Fact>> {
+        let datatype = inputs[0].datatype;
+        ensure!(
+            matches!(datatype, DatumType::F32 | DatumType::F64),
+            "expected FP32 or FP64, got {datatype:?}"
+        );
         let rows = super::check_rows(&self.forest, &inputs[0])?;
         Ok(tvec![Fact::new(DatumType::F32, [rows, self.targets.to_dim()])])
     }

@@ -48,6 +48,10 @@ fn every_unsupported_operator_is_named() {
 fn an_operator_of_another_domain_is_not_taken_for_a_known_one() {
     let mut proto = unary("com.example", "Relu", vec![]);
     assert!(refusal(&proto).contains("\"com.example\", which the file does not import"));
+    // The other way about: tract has a short name for an operator of ai.onnx.ml.
+    let short = unary("", "Normalizer", vec![]);
+    assert!(refusal(&short).starts_with("unsupported operators: Normalizer (node"));
+
     let opset = tract_onnx::pb::OperatorSetIdProto { domain: "com.example".into(), version: 1 };
     proto.opset_import.push(opset);
     assert!(refusal(&proto).starts_with("unsupported operators: com.example.Relu"));
@@ -137,6 +141,7 @@ fn graphs_lie_within_graphs_to_a_depth() {
         let mut proto = unary("", "If", vec![]);
         first(&mut proto).attribute = vec![tract_onnx::pb::AttributeProto {
             name: "then_branch".into(),
+            r#type: tract_onnx::pb::attribute_proto::AttributeType::Graph as i32,
             g: Some(inner),
             ..Default::default()
         }];
@@ -145,6 +150,45 @@ fn graphs_lie_within_graphs_to_a_depth() {
     let mut proto = unary("", "Relu", vec![]);
     proto.graph = Some(inner);
     assert!(refusal(&proto).contains("graphs within graphs beyond 8 levels"));
+}
+
+#[test]
+fn attributes_must_be_the_operators() {
+    let unknown = refusal(&unary("", "Relu", vec![int("to", 1)]));
+    assert_eq!(unknown, "Relu (node \"Relu0\"): it has no attribute \"to\"");
+
+    assert!(load_proto(&unary("", "Softmax", vec![int("axis", 1)])).is_ok());
+    let mut wrong = int("axis", 1);
+    wrong.r#type = floats("", &[]).r#type;
+    let wrong = refusal(&unary("", "Softmax", vec![wrong]));
+    assert!(wrong.ends_with("attribute \"axis\": its value is not of its kind, FLOATS"), "{wrong}");
+}
+
+#[test]
+fn shapes_must_fit_together() {
+    let weights = TensorProto {
+        name: "W".into(),
+        data_type: DataType::Float as i32,
+        dims: vec![1, 3],
+        float_data: vec![1.0; 3],
+        ..TensorProto::default()
+    };
+    let mut proto = unary("", "Add", vec![]);
+    first(&mut proto).input.push("W".into());
+    graph(&mut proto).initializer.push(weights);
+    assert!(refusal(&proto).contains("fit together"), "{}", refusal(&proto));
+}
+
+/// tract would forget the type of such an input.
+#[test]
+fn an_output_may_be_an_input() {
+    let mut proto = unary("", "Relu", vec![]);
+    let input = graph(&mut proto).input[0].clone();
+    graph(&mut proto).output.push(input);
+    let loaded = load_proto(&proto).unwrap();
+    let x = fp32("X", &[1, 2], &[-1.0, 1.0]);
+    let got = loaded.session().unwrap().run(std::slice::from_ref(&x)).unwrap();
+    assert_eq!(got, [fp32("Y", &[1, 2], &[0.0, 1.0]), x]);
 }
 
 /// One tree: a root and two leaves.
