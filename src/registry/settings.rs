@@ -40,6 +40,7 @@ pub(super) struct ModelFile {
     pub(super) description: Option<String>,
     pub(super) settings: Arc<ModelSettings>,
     pub(super) on_new_version: OnNewVersion,
+    /// Runs what is loaded from now on; what is loaded stays where it is.
     pub(super) engine: String,
     pub(super) start: Option<Start>,
 }

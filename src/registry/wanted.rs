@@ -325,6 +325,8 @@ mod tests {
         list.iter().map(|(n, trial)| (id(*n), *trial)).collect()
     }
 
+    type List<'a> = &'a [(u64, Trial)];
+
     /// Champion 1, canary 2 at 10 %, shadow 3, before that champions 4 and 5.
     fn usual() -> Wanted {
         Wanted {
@@ -343,7 +345,7 @@ mod tests {
     #[test]
     fn the_first_champion_is_the_highest_that_does_not_fail() {
         use Trial::{Out, Pending, Ready};
-        let cases: [(Option<u64>, &[(u64, Trial)], First); 9] = [
+        let cases: [(Option<u64>, List<'_>, First); 9] = [
             (None, &[], First::Nobody),
             (None, &[(1, Ready), (2, Ready)], First::Champion(id(2))),
             (None, &[(1, Ready), (2, Pending)], First::Wait),
@@ -484,7 +486,7 @@ mod tests {
     #[test]
     fn who_is_not_ready_does_not_serve() {
         use Trial::{Out, Pending, Ready};
-        let cases: [(&[(u64, Trial)], &str); 6] = [
+        let cases: [(List<'_>, &str); 6] = [
             (
                 &[(1, Ready), (2, Ready), (3, Ready)],
                 "champion 1, canary 2 at 10%, shadow 3 at 100%",

@@ -90,6 +90,8 @@ impl Manager {
                 && !model.start.as_ref().is_some_and(|start| names(start, version));
             let entry = model.entries.entry(version).or_insert_with(|| {
                 self.tickets += 1;
+                // The number has a new life: the former one is history.
+                model.retired.retain(|view| view.version != version);
                 self.metrics.set_state(name, version, None, "discovered");
                 tracing::info!(model = %name, %version, "version found");
                 Entry::new(self.tickets, seen.files.clone(), seen.wholeness, arrived)

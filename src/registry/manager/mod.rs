@@ -4,6 +4,7 @@
 //! one after the other; nothing in here waits for a load or a disk other than
 //! the store's. Whatever changes a plan is recorded before it is published.
 
+mod build;
 mod found;
 mod model;
 mod steps;
@@ -21,8 +22,9 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::registry::blobs::Blobs;
 use crate::registry::control::{Board, Change, Command};
 use crate::registry::loader::{Digests, Job, Loader, News, Outcome, Step as LoadStep, Task};
+use crate::registry::manager::build::Builder;
 use crate::registry::manager::model::{CHANGED, Model, Queued, now};
-use crate::registry::manager::steps::{Builder, Step, fresh_salt};
+use crate::registry::manager::steps::{Step, fresh_salt};
 use crate::registry::reaper::{Freed, Leaving, Reaper};
 use crate::registry::settle::Place;
 use crate::registry::wanted::{self, Trial};
@@ -39,6 +41,7 @@ pub(super) struct Manager {
     models: BTreeMap<ModelName, Model>,
     views: BTreeMap<ModelName, Arc<ModelView>>,
     board: Board,
+    board_is_old: bool,
     steps: Arc<watch::Sender<u64>>,
     store: Arc<dyn Store>,
     catalog: Arc<Catalog>,
@@ -89,6 +92,7 @@ impl Manager {
             models: BTreeMap::new(),
             views: BTreeMap::new(),
             board: parts.board,
+            board_is_old: false,
             steps: parts.steps,
             store: parts.store,
             catalog: parts.catalog,
@@ -121,12 +125,15 @@ impl Manager {
             self.dispatch();
             self.tell_readiness();
             self.sweep();
+            self.publish_board();
             self.steps.send_modify(|step| *step += 1);
         }
     }
 
     async fn command(&mut self, command: Command) {
         let outcome = self.change(&command).await;
+        // Who gets the reply may look at once.
+        self.publish_board();
         // They may have left meanwhile.
         let _ = command.reply.send(outcome);
     }
@@ -254,6 +261,7 @@ impl Manager {
         tracing::info!(model = %name, %version, "version retired");
         if entry.present {
             // Its number is taken again already.
+            model.retired.pop_back();
             self.tickets += 1;
             let again = model::Entry::new(self.tickets, entry.files, entry.wholeness, true);
             model.entries.insert(*version, again);
@@ -343,13 +351,19 @@ impl Manager {
         entry.since = now();
     }
 
-    /// Puts a model on the board as it stands.
+    /// Makes the view of a model as it stands.
     fn show(&mut self, name: &ModelName) {
         match self.models.get(name) {
             Some(model) => self.views.insert(name.clone(), Arc::new(model.view())),
             None => self.views.remove(name),
         };
-        self.board.store(Arc::new(self.views.clone()));
+        self.board_is_old = true;
+    }
+
+    fn publish_board(&mut self) {
+        if std::mem::take(&mut self.board_is_old) {
+            self.board.store(Arc::new(self.views.clone()));
+        }
     }
 }
 

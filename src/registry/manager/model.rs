@@ -15,7 +15,7 @@ use crate::registry::{Lineage, ModelView, PlanView, State, TensorSpecView, Versi
 use crate::routing::{Slot, Worst};
 use crate::serving::LoadedVersion;
 use crate::store::{NewEntry, Wanted};
-use crate::types::{ModelName, ModelSettings, TensorSpec, VersionId};
+use crate::types::{Dim, ModelName, ModelSettings, TensorSpec, VersionId};
 
 /// Retired versions that are still shown.
 const RETIRED_MAX: usize = 20;
@@ -295,9 +295,8 @@ impl Model {
         problems.extend(self.start_problems());
         let changed = self.entries.iter().filter(|(_, entry)| entry.changed);
         problems.extend(changed.map(|(version, _)| format!("version {version}: {CHANGED}")));
-        if let Some(problem) = self.champion_problem() {
-            problems.push(problem);
-        }
+        problems.extend(self.champion_problem());
+        problems.extend(self.features_problem());
         if !self.unrecorded.is_empty() {
             let n = self.unrecorded.len();
             problems.push(format!("{n} changes were carried out and could not be recorded yet"));
@@ -321,6 +320,20 @@ impl Model {
             Some(_) => None,
         };
         named.filter_map(problem).collect()
+    }
+
+    /// `features` does not name every column that the champion takes.
+    fn features_problem(&self) -> Option<String> {
+        let named = self.file.as_ref()?.settings.features.len();
+        let champion = self.basis.resolved.champion?;
+        let loaded = self.entries.get(&champion)?.loaded.as_ref()?;
+        let [input] = &loaded.signature().inputs[..] else { return None };
+        match input.shape.last() {
+            Some(Dim::Fixed(columns)) if named > 0 && named != *columns => Some(format!(
+                "model.toml: features names {named} columns, version {champion} takes {columns}"
+            )),
+            _ => None,
+        }
     }
 
     /// The wanted champion cannot serve.

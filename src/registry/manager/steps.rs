@@ -6,15 +6,15 @@ use std::time::Instant;
 use crate::error::Result;
 use crate::registry::loader::Digests;
 use crate::registry::manager::Manager;
+use crate::registry::manager::build::shares;
 use crate::registry::manager::model::{Basis, Model};
 use crate::registry::reaper::Leaving;
 use crate::registry::settings::{OnNewVersion, Start};
-use crate::registry::wanted::{self, First, Resolved, Trial};
+use crate::registry::wanted::{self, First, Trial};
 use crate::registry::{Change, Provenance, State};
-use crate::routing::{Arm, Canary, Judge, Plan, Salt, Shadow, Slot};
+use crate::routing::{Salt, Slot};
 use crate::store::{NewEntry, Wanted};
-use crate::telemetry::ArmRole;
-use crate::types::{ModelName, Role, Share, VersionId};
+use crate::types::{ModelName, VersionId};
 
 /// Changes that could not be recorded and are remembered; older ones are
 /// only in the log.
@@ -47,7 +47,8 @@ impl Manager {
     /// Brings one model as far as it can get now, and shows it.
     pub(super) async fn advance(&mut self, name: &ModelName) {
         self.consider(name);
-        if let Err(error) = self.settle_roles(name).await {
+        let caught_up = self.catch_up(name).await;
+        if let Err(error) = caught_up.and(self.settle_roles(name).await) {
             tracing::error!(model = %name, %error, detail = error.detail(),
                 "a step could not be taken; it is tried again with the next change");
         }
@@ -166,48 +167,59 @@ impl Manager {
             from: model.basis.resolved.to_string(),
             to: next.resolved.to_string(),
         };
-        self.store_entry(name, entry, &step.wanted, step.reduces_risk).await?;
+        let action = entry.action.clone();
+        self.record(name, entry, &step.wanted, step.reduces_risk).await?;
         let Some(model) = self.models.get_mut(name) else { return Ok(()) };
         model.causes.clear();
         let publish = may_publish(model, &step.wanted);
         model.wanted = Some(step.wanted);
         if publish {
-            self.publish(name, next);
+            self.publish(name, next, &action);
         }
         Ok(())
     }
 
-    /// Writes an entry, and before it those that could not be written then.
-    async fn store_entry(
+    /// Writes an entry, after those that could not be written when they were
+    /// due. What reduces risk goes on without.
+    async fn record(
         &mut self,
         name: &ModelName,
         entry: NewEntry,
         wanted: &Wanted,
         reduces_risk: bool,
     ) -> Result<()> {
-        let Some(model) = self.models.get_mut(name) else { return Ok(()) };
-        model.unrecorded.push_back(entry);
-        while let Some(oldest) = model.unrecorded.front().cloned() {
-            let Err(error) = self.store.record(name, oldest, wanted).await else {
-                model.unrecorded.pop_front();
-                continue;
-            };
-            tracing::error!(model = %name, %error, detail = error.detail(), carried_out = reduces_risk,
-                "a change cannot be recorded");
-            if !reduces_risk {
-                model.unrecorded.pop_back();
-                return Err(error.context("the change cannot be recorded, so nothing was changed"));
-            }
+        let written = match self.catch_up(name).await {
+            Ok(()) => self.store.record(name, entry.clone(), wanted).await.map(drop),
+            Err(error) => Err(error),
+        };
+        let Err(error) = written else { return Ok(()) };
+        tracing::error!(model = %name, %error, detail = error.detail(), carried_out = reduces_risk,
+            action = entry.action, "a change cannot be recorded");
+        if !reduces_risk {
+            return Err(error.context("the change cannot be recorded, so nothing was changed"));
+        }
+        if let Some(model) = self.models.get_mut(name) {
+            model.unrecorded.push_back(entry);
             if model.unrecorded.len() > UNRECORDED_MAX {
                 model.unrecorded.pop_front();
             }
-            return Ok(());
+        }
+        Ok(())
+    }
+
+    /// Writes what was carried out and could not be recorded then.
+    async fn catch_up(&mut self, name: &ModelName) -> Result<()> {
+        let Some(model) = self.models.get_mut(name) else { return Ok(()) };
+        let Some(wanted) = model.wanted.clone() else { return Ok(()) };
+        while let Some(entry) = model.unrecorded.front().cloned() {
+            self.store.record(name, entry, &wanted).await?;
+            model.unrecorded.pop_front();
         }
         Ok(())
     }
 
     /// Builds the plan and swaps it in.
-    fn publish(&mut self, name: &ModelName, basis: Basis) {
+    fn publish(&mut self, name: &ModelName, basis: Basis, action: &str) {
         let started = Instant::now();
         let Some(model) = self.models.get_mut(name) else { return };
         let Some(wanted) = &model.wanted else { return };
@@ -226,7 +238,7 @@ impl Manager {
         self.metrics.set_weights(name, &shares(&basis.resolved));
         let from = std::mem::replace(&mut model.basis, basis);
         self.metrics.published(started.elapsed());
-        tracing::info!(model = %name, generation = model.generation,
+        tracing::info!(model = %name, action, generation = model.generation,
             from = %from.resolved, to = %model.basis.resolved, "published");
         // Its versions are held by our entries still: this frees no model.
         drop(former);
@@ -337,68 +349,4 @@ fn take_due(start: &mut Start, is_ready: impl Fn(VersionId) -> bool) -> Vec<Chan
         due.push(Change::SetShadow { version, sample });
     }
     due
-}
-
-/// The shares of a plan, for the metrics.
-fn shares(resolved: &Resolved) -> Vec<(VersionId, Role, Share)> {
-    let weight = resolved.canary.map_or(Share::ZERO, |(_, weight)| weight);
-    let rest = Share::ALL.basis_points() - weight.basis_points();
-    let rest = Share::from_basis_points(rest).unwrap_or(Share::ZERO);
-    let champion = resolved.champion.map(|version| (version, Role::Champion, rest));
-    let canary = resolved.canary.map(|(version, weight)| (version, Role::Canary, weight));
-    let shadows = resolved.shadows.iter().map(|(v, sample)| (*v, Role::Shadow, *sample));
-    champion.into_iter().chain(canary).chain(shadows).collect()
-}
-
-/// Makes plans; handles of metrics are resolved here, once per publish.
-pub(super) struct Builder {
-    pub(super) metrics: Arc<crate::telemetry::Metrics>,
-}
-
-impl Builder {
-    fn plan(&self, model: &mut Model, basis: &Basis, salt: Salt) -> Plan {
-        let champion = basis.resolved.champion.and_then(|v| self.arm(model, v, ArmRole::Champion));
-        let canary = basis.resolved.canary.and_then(|(version, weight)| {
-            Some(Canary { arm: self.arm(model, version, ArmRole::Canary)?, weight })
-        });
-        let ready = basis.ready.iter();
-        let ready = ready.filter_map(|v| Some((*v, self.arm(model, *v, ArmRole::Pinned)?)));
-        let ready = ready.collect();
-        Plan {
-            model: model.name.clone(),
-            settings: Arc::clone(&basis.settings),
-            generation: model.generation,
-            salt,
-            counter: Arc::clone(&model.counter),
-            shadows: self.shadows(model, basis, champion.as_ref()),
-            champion,
-            canary,
-            ready,
-        }
-    }
-
-    fn arm(&self, model: &Model, version: VersionId, role: ArmRole) -> Option<Arm> {
-        let loaded = model.entries.get(&version)?.loaded.as_ref()?;
-        let stats = self.metrics.arm(&model.name, version, role);
-        Some(Arm { version: Arc::clone(loaded), stats })
-    }
-
-    fn shadows(&self, model: &mut Model, basis: &Basis, champion: Option<&Arm>) -> Vec<Shadow> {
-        let Some(champion) = champion else { return Vec::new() };
-        let judge = Arc::new(Judge::new(champion.version.signature(), &basis.settings));
-        let id = champion.version.id();
-        let is_shadow = |version| basis.resolved.shadows.iter().any(|(v, _)| *v == version);
-        model.worsts.retain(|(against, shadow), _| *against == id && is_shadow(*shadow));
-        let shadow = |&(version, sample): &(VersionId, Share)| {
-            let loaded = model.entries.get(&version)?.loaded.as_ref()?;
-            Some(Shadow {
-                version: Arc::clone(loaded),
-                sample,
-                stats: self.metrics.shadow(&model.name, version),
-                worst: Arc::clone(model.worsts.entry((id, version)).or_default()),
-                judge: Arc::clone(&judge),
-            })
-        };
-        basis.resolved.shadows.iter().filter_map(shadow).collect()
-    }
 }

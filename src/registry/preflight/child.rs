@@ -33,7 +33,7 @@ pub fn child_main() -> i32 {
             return 2;
         }
     };
-    limit(spec.memory_bytes_max);
+    limit(&spec);
     let Ok(mut report) = take_stdout() else { return 2 };
     let outcome = match attempt(&spec.candidate, &EngineSet::standard()) {
         Ok(report) => Outcome::Passed(report),
@@ -94,7 +94,7 @@ fn take_stdout() -> io::Result<File> {
 /// Binds this process: memory, no core file, first to go when memory runs
 /// out, gives way to requests, ends with its parent. What the kernel refuses
 /// is left out: the parent watches as well.
-fn limit(memory_bytes_max: u64) {
+fn limit(spec: &Spec) {
     let set = |resource, bytes: u64| {
         let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
         // SAFETY: `limit` is valid for the length of the call.
@@ -102,15 +102,15 @@ fn limit(memory_bytes_max: u64) {
             let _ = writeln!(io::stderr(), "a limit was refused: {}", io::Error::last_os_error());
         }
     };
-    set(libc::RLIMIT_DATA, memory_bytes_max.saturating_add(RESERVED_BYTES));
+    set(libc::RLIMIT_DATA, spec.memory_bytes_max.saturating_add(RESERVED_BYTES));
     set(libc::RLIMIT_CORE, 0);
     #[cfg(target_os = "linux")]
     {
         let _ = fs::write("/proc/self/oom_score_adj", OOM_SCORE_ADJ);
         // SAFETY: takes integers only.
         unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
-        // The parent may have ended before that line: then we belong to init.
-        if std::os::unix::process::parent_id() == 1 {
+        // The parent may have ended before that line: then we belong to another.
+        if std::os::unix::process::parent_id() != spec.parent {
             std::process::exit(2);
         }
     }

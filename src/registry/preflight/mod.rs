@@ -60,6 +60,8 @@ pub trait Preflight: Send + Sync {
 struct Spec {
     candidate: Candidate,
     memory_bytes_max: u64,
+    /// The gateway's process, without which the child has no purpose.
+    parent: u32,
 }
 
 /// What the child answers.

@@ -69,7 +69,8 @@ impl ChildPreflight {
         // The rest is for the gateway, which has to load it as well.
         let left = memory::left().map_or(u64::MAX, |left| left / 8 * 7);
         let memory_bytes_max = self.memory_bytes_max.min(left);
-        let spec = Spec { candidate: candidate.clone(), memory_bytes_max };
+        let parent = std::process::id();
+        let spec = Spec { candidate: candidate.clone(), memory_bytes_max, parent };
         let spec = serde_json::to_vec(&spec).map_err(|error| error.to_string())?;
         let mut child = Running::spawn(&self.exe, &spec)
             .map_err(|error| format!("the child process could not be started: {error}"))?;
