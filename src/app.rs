@@ -23,7 +23,8 @@ use crate::config::{ByteSize, Config, Preflight, Token};
 use crate::engine::EngineSet;
 use crate::error::{Error, Result};
 use crate::protocol::{BodyLimits, Service};
-use crate::registry::{self, ChildPreflight, Control, Registry, RegistrySettings};
+use crate::registry::preflight::{self, ChildPreflight};
+use crate::registry::{Control, Registry, RegistrySettings};
 use crate::routing::{Catalog, Lane, LaneSettings, Router};
 use crate::server::{self, ServerLimits};
 use crate::serving::{Executor, ExecutorSettings};
@@ -36,7 +37,7 @@ pub struct Parts {
     /// The engines, by name.
     pub engines: EngineSet,
     /// Where candidates are tried.
-    pub preflight: Arc<dyn registry::Preflight>,
+    pub preflight: Arc<dyn preflight::Preflight>,
     /// Where the wanted state lives.
     pub store: Arc<dyn Store>,
 }
@@ -97,7 +98,8 @@ impl App {
             )?
         };
         let router = Arc::new(Router::new(catalog, executor(config)?, lane(config)?));
-        let service = Service::new(router, Arc::clone(&metrics), readiness.clone(), body_limits(config));
+        let service =
+            Service::new(router, Arc::clone(&metrics), readiness.clone(), body_limits(config));
 
         let (shutdown, watcher) = watch::channel(false);
         let limits = server_limits(config);

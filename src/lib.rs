@@ -62,6 +62,7 @@ mod golden;
 pub mod protocol;
 pub mod registry;
 pub mod routing;
+pub mod server;
 pub mod serving;
 pub mod store;
 pub mod telemetry;

@@ -65,7 +65,10 @@ fn paste(inference: SocketAddr, folder: &Path, model: &ModelView) -> Option<Stri
     let row = first_row(&folder.join(&model.name).join("sample.json"))?;
     // Inside single quotes a shell takes everything but the quote itself.
     let row = row.replace('\'', "'\\''");
-    Some(format!("curl -sS http://{inference}/predict/{} -d '{{\"instances\":[{row}]}}'", model.name))
+    Some(format!(
+        "curl -sS http://{inference}/predict/{} -d '{{\"instances\":[{row}]}}'",
+        model.name
+    ))
 }
 
 /// The first of the sample's rows, as it is written there.

@@ -7,16 +7,14 @@ const ENDED_BY_SIGNAL: i32 = 130;
 
 /// Waits for SIGTERM or SIGINT; its name.
 pub(super) async fn first() -> &'static str {
-    let (mut terminate, mut interrupt) = match (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    ) {
-        (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
-        (Err(error), _) | (_, Err(error)) => {
-            tracing::error!(%error, "signals cannot be watched; stop it with SIGKILL");
-            return std::future::pending().await;
-        }
-    };
+    let (mut terminate, mut interrupt) =
+        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+            (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::error!(%error, "signals cannot be watched; stop it with SIGKILL");
+                return std::future::pending().await;
+            }
+        };
     tokio::select! {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",

@@ -9,7 +9,8 @@ use http::{HeaderMap, HeaderValue};
 
 use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::Service;
-use crate::protocol::json::{Token, Tokens, Unwritable, unescape};
+use crate::protocol::json::{Token, Tokens, unescape};
+use crate::protocol::message::short;
 use crate::protocol::reply::{self, PREDICTION_ID, Reply};
 use crate::protocol::route::NoRoute;
 use crate::routing::{Assignment, Plan};
@@ -35,21 +36,38 @@ pub(super) struct Ask<'a> {
 pub(super) struct Failed {
     /// What failed.
     pub(super) error: Error,
-    /// The version that had been chosen; the failure is counted on it.
-    pub(super) assignment: Option<Box<Assignment>>,
+    /// Where it is counted.
+    pub(super) counted: Counted,
     /// Methods that the path has, if the method was wrong.
     pub(super) allow: Option<&'static str>,
 }
 
+/// Where a failure is counted.
+pub(super) enum Counted {
+    /// Not yet: no version had been chosen.
+    Rejected,
+    /// On this version, already.
+    OnVersion(Box<Assignment>),
+    /// Nowhere: a probe was told no, which is an answer.
+    Nowhere,
+}
+
+impl Failed {
+    /// A probe's no.
+    pub(super) const fn probe(error: Error) -> Self {
+        Self { error, counted: Counted::Nowhere, allow: None }
+    }
+}
+
 impl From<Error> for Failed {
     fn from(error: Error) -> Self {
-        Self { error, assignment: None, allow: None }
+        Self { error, counted: Counted::Rejected, allow: None }
     }
 }
 
 impl From<NoRoute> for Failed {
     fn from(NoRoute { error, allow }: NoRoute) -> Self {
-        Self { error, assignment: None, allow }
+        Self { error, counted: Counted::Rejected, allow }
     }
 }
 
@@ -103,7 +121,8 @@ impl Service {
             }
             Err(error) => {
                 stats.finished(Some(error.code()), ask.at.elapsed());
-                Err(Failed { error, assignment: Some(Box::new(assignment)), allow: None })
+                let counted = Counted::OnVersion(Box::new(assignment));
+                Err(Failed { error, counted, allow: None })
             }
         }
     }
@@ -161,8 +180,7 @@ pub(super) fn header_role(headers: &HeaderMap) -> Result<Option<Role>> {
 pub(super) fn role(name: &str) -> Result<Role> {
     let all = [Role::Champion, Role::Canary, Role::Shadow];
     all.into_iter().find(|role| role.as_str() == name).ok_or_else(|| {
-        let shown: String = name.chars().take(40).collect();
-        Error::invalid(format!("role {shown:?}: expected champion, canary or shadow"))
+        Error::invalid(format!("role {:?}: expected champion, canary or shadow", short(name)))
     })
 }
 
@@ -194,7 +212,7 @@ fn number_key(word: &str) -> Cow<'_, str> {
     }
     match word.parse::<f64>() {
         // `-0` is 0.
-        Ok(value) if value == 0.0 => Cow::Borrowed("0"),
+        Ok(0.0) => Cow::Borrowed("0"),
         Ok(value) if word.contains(['.', 'e', 'E']) => Cow::Owned(value.to_string()),
         _ => Cow::Borrowed(word),
     }
@@ -211,19 +229,6 @@ pub(super) fn nth_key<'a>(mut tokens: Tokens<'a>, n: usize) -> Result<Option<Cow
             scalar if left == 0 => return scalar_key(scalar),
             _ => left -= 1,
         }
-    }
-}
-
-/// The error for an output that cannot stand in JSON.
-pub(super) fn unwritable(name: &str, why: &Unwritable) -> Error {
-    match why {
-        Unwritable::NonFinite(at, number) => Error::internal(format!(
-            "output {name:?}: element {at} is {number}, which JSON does not have; ask for binary \
-             tensors (/v2), or set nonfinite_as_null in model.toml"
-        )),
-        Unwritable::NotText(at) => Error::internal(format!(
-            "output {name:?}: element {at} is not UTF-8; ask for binary tensors (/v2)"
-        )),
     }
 }
 

@@ -14,6 +14,7 @@ mod body;
 mod call;
 mod ids;
 mod json;
+mod message;
 mod predict;
 mod reply;
 mod route;
@@ -36,7 +37,7 @@ use hyper::body::Body;
 pub use body::BodyLimits;
 
 use crate::error::{Error, Result};
-use crate::protocol::call::Failed;
+use crate::protocol::call::{Counted, Failed};
 use crate::protocol::ids::Ids;
 use crate::protocol::reply::{REQUEST_ID, Reply};
 use crate::protocol::route::{Route, Verb, route};
@@ -100,8 +101,9 @@ impl Service {
         B: Body<Data = Bytes>,
         B::Error: std::fmt::Display,
     {
-        let path = parts.uri.path().to_owned();
-        match route(&parts.method, &path)? {
+        // A clone shares the bytes; the parts move on with the body.
+        let uri = parts.uri.clone();
+        match route(&parts.method, uri.path())? {
             Route::Predict { model } => {
                 let body = body::read(body, &self.limits).await?;
                 self.predict(&Arrived { parts, body, at }, model).await
@@ -111,25 +113,26 @@ impl Service {
                 self.infer(&Arrived { parts, body, at }, model, version).await
             }
             Route::Model { model, version, verb: Verb::Metadata } => {
-                Ok(v2::metadata::model(self.router.plan(model)?.as_ref(), version)?)
+                let plan = self.router.plan(model)?;
+                Ok(v2::metadata::model(&plan, version)?)
             }
             Route::Model { model, version, verb: Verb::Ready } => {
-                Ok(v2::metadata::model_ready(self.router.plan(model)?.as_ref(), version)?)
+                let plan = self.router.plan(model)?;
+                v2::metadata::model_ready(&plan, version).map_err(Failed::probe)
             }
             Route::ServerMetadata => Ok(v2::metadata::server()),
             Route::Live => Ok(v2::metadata::live()),
-            Route::Ready => Ok(v2::metadata::ready(&self.readiness)?),
+            Route::Ready => v2::metadata::ready(&self.readiness).map_err(Failed::probe),
         }
     }
 
     /// Counts and answers a failure.
     fn refuse(&self, failed: Failed, request_id: &HeaderValue) -> Reply {
-        if failed.assignment.is_none() {
-            self.metrics.rejected(failed.error.code());
-        }
         let mut reply = reply::failure(&failed.error, request_id);
-        if let Some(assignment) = &failed.assignment {
-            reply::sign(&mut reply, assignment);
+        match &failed.counted {
+            Counted::Rejected => self.metrics.rejected(failed.error.code()),
+            Counted::OnVersion(assignment) => reply::sign(&mut reply, assignment),
+            Counted::Nowhere => {}
         }
         if let Some(methods) = failed.allow {
             reply::allow(&mut reply, methods);

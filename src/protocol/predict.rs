@@ -1,7 +1,7 @@
 //! `/predict`: Foreshadow's short form, which takes and gives what TensorFlow
 //! Serving's `:predict` does, and names model, version and prediction.
 
-pub(super) mod columns;
+mod columns;
 mod encode;
 mod rows;
 
@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use crate::error::{Error, Result};
 use crate::protocol::call::{self, Answered, Ask, Failed};
 use crate::protocol::json::{self, Object, Token, Tokens};
+use crate::protocol::message::short;
 use crate::protocol::reply::{self, Reply};
 use crate::protocol::{Arrived, Service};
 use crate::routing::{Assignment, Plan};
@@ -231,11 +232,6 @@ fn micros(value: &RawValue) -> Result<u64> {
     value.get().parse().map_err(|_| {
         Error::invalid("parameter \"timeout\": expected a whole number of microseconds")
     })
-}
-
-/// The beginning of a text that a client sent, for a message.
-pub(super) fn short(text: &str) -> String {
-    text.chars().take(64).collect()
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use crate::protocol::BodyLimits;
 use crate::protocol::testing::{
-    Bench, echo, echo_signature, golden, spec, sums, sums_signature, version,
+    Bench, Got, echo, echo_signature, golden, spec, sums, sums_signature, version,
 };
 use crate::types::{Datatype, ModelSettings};
 
@@ -149,7 +149,8 @@ async fn a_timeout_that_passed_runs_nothing() {
 #[tokio::test]
 async fn wrong_requests_get_their_status_and_a_reason() {
     let bench = sums_bench();
-    let cases: [(&str, &str, &[(&str, &str)], u16, &str); 9] = [
+    type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], u16, &'a str);
+    let cases: [Case<'_>; 9] = [
         ("GET", "/nowhere", &[], 404, "no such path: /nowhere; there are POST /predict, "),
         ("GET", "/predict/sums", &[], 405, "GET /predict/sums: this path takes POST"),
         ("POST", "/predict/nobody", &[], 404, "unknown model \"nobody\"; models: sums"),
@@ -184,11 +185,10 @@ async fn wrong_requests_get_their_status_and_a_reason() {
             "header X-Foreshadow-Role: role \"king\": expected champion, canary or shadow",
         ),
     ];
-    let row = r#"{"instances":[[1,2]],"inputs_":0}"#.replace(r#","inputs_":0"#, "");
-    let tensor =
-        r#"{"inputs":[{"name":"X","datatype":"FP32","shape":[1,2],"data":[1,2]}]}"#.to_owned();
+    let row = r#"{"instances":[[1,2]]}"#;
+    let tensor = r#"{"inputs":[{"name":"X","datatype":"FP32","shape":[1,2],"data":[1,2]}]}"#;
     for (method, path, headers, status, message) in cases {
-        let body = if path.starts_with("/v2") { tensor.clone() } else { row.clone() };
+        let body = if path.starts_with("/v2") { tensor } else { row };
         let got = bench.send(method, path, headers, body).await;
         let (got_status, got_message) = got.error();
         assert_eq!(got_status, status, "{method} {path}: {got_message}");
@@ -201,6 +201,31 @@ async fn wrong_requests_get_their_status_and_a_reason() {
     golden("not_found.json", &lost.text());
 }
 
+/// A body that panics when it is read.
+struct Trap;
+
+impl hyper::body::Body for Trap {
+    type Data = bytes::Bytes;
+    type Error = std::convert::Infallible;
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<hyper::body::Frame<bytes::Bytes>, Self::Error>>> {
+        panic!("sprung")
+    }
+}
+
+#[tokio::test]
+async fn a_panic_is_a_reply() {
+    let bench = sums_bench();
+    let request = http::Request::post("/predict/sums").body(Trap).unwrap();
+    let reply = bench.service.handle(request).await;
+    assert_eq!(reply.status(), 500);
+    assert!(bench.metrics().contains("foreshadow_rejected_total{reason=\"internal\"} 1"));
+    // And the service goes on.
+    assert_eq!(bench.post("/predict/sums", r#"{"instances":[[1,2]]}"#).await.status, 200);
+}
+
 #[tokio::test]
 async fn a_body_over_the_limit_is_refused() {
     let limits = BodyLimits { bytes_max: 10, ..BodyLimits::default() };
@@ -209,14 +234,59 @@ async fn a_body_over_the_limit_is_refused() {
     assert_eq!(got.error(), (413, "the body is over the limit of 10 bytes".to_owned()));
 }
 
-#[tokio::test]
-async fn a_model_that_has_no_champion_yet_is_unavailable() {
-    use crate::error::ErrorCode;
+/// Requests that are right, for bodies that are nearly so.
+const SEEDS: [(&str, &str); 6] = [
+    (
+        "/predict/one",
+        r#"{"instances":[1,2.5e3,-0.25],"version":1,"parameters":{"timeout":9000000}}"#,
+    ),
+    ("/predict/rows", r#"{"instances":[{"a":1,"b":2},{"b":3,"a":4}],"model":"rows"}"#),
+    ("/predict/two", r#"{"instances":[{"n":[1,2],"s":["x","\u00e9"]}]}"#),
+    ("/predict/two", r#"{"inputs":{"n":[[1,2]],"s":[["x","y"]]}}"#),
+    (
+        "/v2/models/two/infer",
+        r#"{"id":"1","inputs":[{"name":"n","shape":[1,2],"datatype":"INT64","data":[1,2]},{"name":"s","shape":[1,2],"datatype":"BYTES","data":[["a","b"]]}],"outputs":[{"name":"s_out"}]}"#,
+    ),
+    (
+        "/v2/models/one/infer",
+        r#"{"parameters":{"binary_data_output":true},"inputs":[{"name":"x","shape":[1],"datatype":"FP32","parameters":{"binary_data_size":4}}]}abcd"#,
+    ),
+];
+
+/// Models that take the seeds.
+fn seed_bench() -> Bench {
     let bench = Bench::new();
-    let got = bench.send("GET", "/v2/health/ready", &[], "").await;
-    assert_eq!(got.error(), (503, "not ready: starting".to_owned()));
-    assert_eq!(got.header("retry-after"), "1");
-    assert_eq!(ErrorCode::Unavailable.http_status(), 503);
+    let model = |name, inputs: &[_]| version(name, 1, echo_signature(inputs), echo);
+    let one = model("one", &[spec("x", Datatype::Fp32, &[-1])]);
+    let rows = model("rows", &[spec("x", Datatype::Fp32, &[-1, 2])]);
+    let two = [spec("n", Datatype::Int64, &[-1, 2]), spec("s", Datatype::Bytes, &[-1, -1])];
+    bench.add(&ModelSettings::default(), &[one], None);
+    let features = vec!["a".to_owned(), "b".to_owned()];
+    bench.add(&ModelSettings { features, ..ModelSettings::default() }, &[rows], None);
+    bench.add(&ModelSettings::default(), &[model("two", &two)], None);
+    bench
+}
+
+/// Sends a seed whose body may have been changed.
+async fn send_seed(bench: &Bench, path: &str, json_length: usize, body: Vec<u8>) -> Got {
+    let length = json_length.to_string();
+    let headers = [("inference-header-content-length", length.as_str())];
+    let headers = if path.starts_with("/v2") { &headers[..] } else { &[] };
+    bench.send("POST", path, headers, body).await
+}
+
+/// The length of a seed's JSON part.
+fn json_length(seed: &str) -> usize {
+    seed.rfind('}').unwrap() + 1
+}
+
+#[tokio::test]
+async fn the_seeds_are_right() {
+    let bench = seed_bench();
+    for (path, seed) in SEEDS {
+        let got = send_seed(&bench, path, json_length(seed), seed.into()).await;
+        assert_eq!(got.status, 200, "{path}: {}", String::from_utf8_lossy(&got.body));
+    }
 }
 
 proptest! {
@@ -258,5 +328,35 @@ proptest! {
                 }
             }
         });
+    }
+
+    /// Right requests with a few bytes changed, cut out or put in.
+    #[test]
+    fn no_damage_makes_a_panic(
+        at in 0..SEEDS.len(),
+        damage in proptest::collection::vec((any::<proptest::sample::Index>(), 0..3, any::<u8>()), 1..4),
+        json_shift in -2_isize..=2,
+    ) {
+        let (path, seed) = SEEDS[at];
+        let mut body = seed.as_bytes().to_vec();
+        for (index, kind, byte) in damage {
+            // Mostly bytes that JSON is made of, to get past the grammar.
+            let byte = *b"[]{}\",:-+.eE0123456789ntf\\".get(usize::from(byte) % 40).unwrap_or(&byte);
+            let i = index.index(body.len());
+            match kind {
+                0 => body[i] = byte,
+                1 => body.insert(i, byte),
+                _ => drop(body.remove(i)),
+            }
+        }
+        let length = json_length(seed).saturating_add_signed(json_shift);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let got = runtime.block_on(async { send_seed(&seed_bench(), path, length, body).await });
+        // A panic would be a 500; a damaged name is a 404, a damaged parameter a 501 or 504.
+        let status = got.status.as_u16();
+        prop_assert!(
+            matches!(status, 200 | 400 | 404 | 501 | 504),
+            "{}", String::from_utf8_lossy(&got.body)
+        );
     }
 }

@@ -54,6 +54,33 @@ impl Blobs {
         Ok(Self { folder })
     }
 
+    /// Everything that is stored.
+    pub(super) fn list(&self) -> io::Result<Vec<Digest>> {
+        let mut digests = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            // Other names are not ours.
+            digests
+                .extend(entry?.file_name().to_str().and_then(|name| name.parse::<Digest>().ok()));
+        }
+        Ok(digests)
+    }
+
+    /// Removes what is stored under a digest, if anything is. What is mapped
+    /// stays readable until it is unmapped.
+    pub(super) fn remove(&self, digest: Digest) {
+        let path = self.path(digest);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(path = %path.display(), %error, "a pinned file cannot be removed");
+            }
+            _ => {}
+        }
+    }
+
+    fn path(&self, digest: Digest) -> PathBuf {
+        self.folder.join(digest.to_string().replace("sha256:", ""))
+    }
+
     /// Copies `source` into the store.
     pub(super) fn pin(&self, source: &Path, bytes_max: u64) -> Result<Pinned, PinError> {
         let input = open(source, bytes_max)?;
@@ -65,8 +92,7 @@ impl Blobs {
             tempfile::Builder::new().prefix(".").tempfile_in(&self.folder).map_err(own)?;
         let digest = hash(input, source, bytes_max, |chunk| output.write_all(chunk).map_err(own))?;
         output.as_file().sync_all().map_err(own)?;
-        let hex = digest.to_string().replace("sha256:", "");
-        let path = self.folder.join(hex);
+        let path = self.path(digest);
         // Replaces a former copy of the same content: what the store holds
         // was hashed in the life of this process.
         output.persist(&path).map_err(|error| own(error.error))?;
@@ -172,6 +198,9 @@ mod tests {
         assert_eq!(fs::read(&pinned.path).unwrap(), b"abc");
         fs::write(&source, "abc").unwrap();
         assert_eq!(blobs.pin(&source, 3).unwrap(), pinned);
+        assert_eq!(blobs.list().unwrap(), [pinned.digest]);
+        blobs.remove(pinned.digest);
+        assert!(!pinned.path.exists());
         assert_eq!(digest(&source, 3).unwrap(), pinned.digest);
     }
 

@@ -34,6 +34,13 @@ pub(super) struct Digests {
     pub(super) golden: Option<Digest>,
 }
 
+impl Digests {
+    /// Both, or the one.
+    pub(super) fn each(self) -> impl Iterator<Item = Digest> {
+        std::iter::once(self.artifact).chain(self.golden)
+    }
+}
+
 /// One thing to do for one version.
 pub(super) struct Job {
     pub(super) place: Place,

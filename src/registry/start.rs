@@ -45,12 +45,12 @@ pub struct RegistrySettings {
 }
 
 impl Default for RegistrySettings {
-    /// `models` and `state` in the working directory; a look every 10 s, a
+    /// `models` and `.foreshadow` in the working directory; a look every 10 s, a
     /// settle time of 1 s, one load at a time, artifacts up to 2 GiB.
     fn default() -> Self {
         Self {
             models_dir: PathBuf::from("models"),
-            state_dir: PathBuf::from("state"),
+            state_dir: PathBuf::from(".foreshadow"),
             rescan: Duration::from_secs(10),
             settle: Duration::from_secs(1),
             load_threads: 1,
@@ -86,7 +86,8 @@ impl Registry {
         readiness: Readiness,
     ) -> Result<(Control, Self)> {
         let models_dir = models_dir(&settings)?;
-        let blobs = Blobs::open(&settings.state_dir).map_err(|error| {
+        let opened = Blobs::open(&settings.state_dir).and_then(|b| b.list().map(|list| (b, list)));
+        let (blobs, stored) = opened.map_err(|error| {
             let folder = settings.state_dir.display();
             Error::invalid(format!("state folder {folder} cannot be used: {error}"))
         })?;
@@ -99,7 +100,12 @@ impl Registry {
 
         let names = engines.names().collect();
         let artifact_bytes_max = settings.artifact_bytes_max;
-        let tools = Tools { blobs, engines, preflight: Arc::clone(&preflight), artifact_bytes_max };
+        let tools = Tools {
+            blobs: blobs.clone(),
+            engines,
+            preflight: Arc::clone(&preflight),
+            artifact_bytes_max,
+        };
         let loader = Loader::spawn(settings.load_threads, tools, &news_sender, &alive);
         let loader = loader.map_err(|error| no_thread(&error))?;
         let reaper = Reaper::spawn(freed_sender, alive.clone()).map_err(|e| no_thread(&e))?;
@@ -125,6 +131,8 @@ impl Registry {
             readiness,
             loader,
             reaper,
+            blobs,
+            stored,
         });
         let inbox = Inbox { commands, snapshots, news, freed, stop: stopped };
         let manager = tokio::spawn(manager.run(inbox));
@@ -147,18 +155,19 @@ impl Registry {
     }
 }
 
-/// The models folder, absolute, so that it stays what it is.
+/// The models folder, absolute. Links stay links: a tool that deploys by
+/// turning one to another folder is followed.
 fn models_dir(settings: &RegistrySettings) -> Result<PathBuf> {
     let folder = settings.models_dir.display();
-    let absolute = settings.models_dir.canonicalize().map_err(|error| {
-        Error::invalid(format!(
-            "models folder {folder}: {error}; expected a folder with one folder per model"
-        ))
-    })?;
-    if !absolute.is_dir() {
-        return Err(Error::invalid(format!("models folder {folder} is no folder")));
+    let wrong = |why: String| {
+        let expected = "expected a folder with one folder per model";
+        Error::invalid(format!("models folder {folder}: {why}; {expected}"))
+    };
+    let metadata = settings.models_dir.metadata().map_err(|error| wrong(error.to_string()))?;
+    if !metadata.is_dir() {
+        return Err(wrong("it is no folder".to_owned()));
     }
-    Ok(absolute)
+    std::path::absolute(&settings.models_dir).map_err(|error| wrong(error.to_string()))
 }
 
 fn no_thread(error: &std::io::Error) -> Error {

@@ -85,6 +85,20 @@ pub struct PlanView {
     pub previous_champion: Option<VersionId>,
 }
 
+impl std::fmt::Display for PlanView {
+    /// `champion 1, canary 2 at 10%, shadow 3 at 100%`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Some(champion) = &self.champion else { return f.write_str("nobody answers") };
+        write!(f, "champion {}", champion.version)?;
+        if let Some(canary) = &self.canary {
+            write!(f, ", canary {} at {}", canary.version, canary.weight)?;
+        }
+        self.shadows
+            .iter()
+            .try_for_each(|shadow| write!(f, ", shadow {} at {}", shadow.version, shadow.sample))
+    }
+}
+
 /// A version in a plan.
 #[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct ArmView {

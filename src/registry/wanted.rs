@@ -230,23 +230,40 @@ pub(super) struct Resolved {
     pub(super) shadows: Vec<(VersionId, Share)>,
 }
 
+/// What is wanted once the content of `version` is gone for good: its number
+/// may come back with another content, which nobody asked for.
+pub(super) fn forget(wanted: &Wanted, version: VersionId, serving: Option<VersionId>) -> Wanted {
+    let mut next = wanted.clone();
+    if next.champion == Some(version) {
+        next.champion = serving.filter(|serving| *serving != version);
+        if let Some(at) = next.previous.iter().rposition(|v| Some(*v) == next.champion) {
+            next.previous.truncate(at);
+        }
+    }
+    next.previous.retain(|previous| *previous != version);
+    next.canary = next.canary.filter(|(canary, _)| *canary != version);
+    next.shadows.retain(|(shadow, _)| *shadow != version);
+    next
+}
+
 /// Who of the wanted versions can serve now. A champion that failed is
-/// replaced by the newest previous one; one that is still on its way is
-/// waited for, so that no wrong version is champion meanwhile.
-pub(super) fn resolve(wanted: &Wanted, trials: &Trials) -> Resolved {
+/// replaced by the newest previous one. One that is still on its way is
+/// waited for if the model does not serve yet, so that no wrong version is
+/// its first champion.
+pub(super) fn resolve(wanted: &Wanted, trials: &Trials, serves: bool) -> Resolved {
     let is_ready = |v: &VersionId| trials.get(v) == Some(&Trial::Ready);
     let champion = match wanted.champion {
-        Some(v) if trials.get(&v) == Some(&Trial::Pending) => None,
+        Some(v) if trials.get(&v) == Some(&Trial::Pending) && !serves => None,
         Some(v) if is_ready(&v) => Some(v),
         Some(_) => wanted.previous.iter().rev().find(|v| is_ready(v)).copied(),
         None => None,
     };
     let Some(champion) = champion else { return Resolved::default() };
-    let serves = |(v, _): &(VersionId, Share)| is_ready(v) && *v != champion;
+    let free = |(v, _): &(VersionId, Share)| is_ready(v) && *v != champion;
     Resolved {
         champion: Some(champion),
-        canary: wanted.canary.filter(serves),
-        shadows: wanted.shadows.iter().filter(|s| serves(s)).copied().collect(),
+        canary: wanted.canary.filter(free),
+        shadows: wanted.shadows.iter().filter(|s| free(s)).copied().collect(),
     }
 }
 
@@ -479,14 +496,36 @@ mod tests {
             (&[(2, Ready), (3, Ready)], "nobody"),
         ];
         for (list, expected) in cases {
-            assert_eq!(resolve(&usual(), &trials(list)).to_string(), expected, "{list:?}");
+            assert_eq!(resolve(&usual(), &trials(list), false).to_string(), expected, "{list:?}");
         }
+    }
+
+    #[test]
+    fn a_champion_that_comes_back_does_not_interrupt_its_replacement() {
+        let list = trials(&[(1, Trial::Pending), (5, Trial::Ready)]);
+        assert_eq!(resolve(&usual(), &list, true).to_string(), "champion 5");
+        assert_eq!(resolve(&usual(), &list, false).to_string(), "nobody");
+    }
+
+    #[test]
+    fn a_number_without_its_content_has_no_role() {
+        let serving = Some(id(1));
+        assert_eq!(forget(&usual(), id(9), serving), usual());
+        assert_eq!(forget(&usual(), id(2), serving).canary, None);
+        assert!(forget(&usual(), id(3), serving).shadows.is_empty());
+        assert_eq!(forget(&usual(), id(5), serving).previous, [id(4)]);
+        // The champion had failed, and 4 served in its place.
+        let next = forget(&usual(), id(1), Some(id(4)));
+        assert_eq!((next.champion, next.previous), (Some(id(4)), vec![]));
+        let next = forget(&usual(), id(1), None);
+        assert_eq!((next.champion, next.previous), (None, usual().previous));
     }
 
     #[test]
     fn a_fallback_champion_has_no_second_role() {
         let wanted = Wanted { previous: vec![id(2)], ..usual() };
-        let resolved = resolve(&wanted, &trials(&[(2, Trial::Ready), (3, Trial::Ready)]));
+        let ready = trials(&[(2, Trial::Ready), (3, Trial::Ready)]);
+        let resolved = resolve(&wanted, &ready, false);
         assert_eq!(resolved.to_string(), "champion 2, shadow 3 at 100%");
         assert_eq!(resolved.versions().collect::<Vec<_>>(), [id(2), id(3)]);
     }

@@ -72,6 +72,8 @@ pub(super) struct Watch {
     renamed: Arc<Mutex<HashSet<PathBuf>>>,
     wakes: Receiver<()>,
     last: Option<Snapshot>,
+    /// Folders that cannot be models, as last reported.
+    problems: Vec<String>,
 }
 
 impl Watch {
@@ -93,6 +95,7 @@ impl Watch {
             renamed: Arc::default(),
             wakes,
             last: None,
+            problems: Vec::new(),
         };
         (watch, Waker(wake))
     }
@@ -100,10 +103,14 @@ impl Watch {
     /// Looks until nobody takes the snapshots any more. Blocks.
     pub(super) fn run(mut self, waker: &Waker, snapshots: &mpsc::Sender<Snapshot>) {
         let _notices = self.subscribe(waker);
+        let mut told = Instant::now();
         while !snapshots.is_closed() {
             let next = match self.look() {
                 Ok((snapshot, next)) => {
-                    if self.last.as_ref() != Some(&snapshot) {
+                    // Now and then the same again: the manager tries again
+                    // what it could not do.
+                    if self.last.as_ref() != Some(&snapshot) || told.elapsed() >= self.rescan {
+                        told = Instant::now();
                         self.last = Some(snapshot.clone());
                         if snapshots.blocking_send(snapshot).is_err() {
                             return;
@@ -163,8 +170,11 @@ impl Watch {
         let renamed =
             std::mem::take(&mut *self.renamed.lock().unwrap_or_else(PoisonError::into_inner));
         let found = scan::interpret(&scan::read(&self.models_dir)?);
-        for problem in &found.problems {
-            tracing::debug!(%problem, "a folder is no model");
+        if found.problems != self.problems {
+            self.problems.clone_from(&found.problems);
+            for problem in &found.problems {
+                tracing::warn!(%problem, "a folder of the repository is no model");
+            }
         }
         let renamed = places(&self.models_dir, &renamed, &found);
         let wholeness = self.settle.observe(&found, &renamed, Instant::now(), SystemTime::now());

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
@@ -21,6 +22,7 @@ const HEADERS_ON_STACK: usize = 100;
 pub(super) fn builder(limits: &ServerLimits) -> Builder {
     let mut builder = Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout);
+    builder.max_header_size(limits.header_bytes_max);
     if limits.headers_max != HEADERS_ON_STACK {
         builder.max_headers(limits.headers_max);
     }
@@ -43,18 +45,29 @@ impl Drop for Counted {
     }
 }
 
+fn set_options(stream: &TcpStream, write_timeout: Duration) -> std::io::Result<()> {
+    // Replies are written whole, so there is nothing to wait for.
+    stream.set_nodelay(true)?;
+    // hyper would wait for ever for a client that does not read.
+    #[cfg(target_os = "linux")]
+    socket2::SockRef::from(stream).set_tcp_user_timeout(Some(write_timeout))?;
+    #[cfg(not(target_os = "linux"))]
+    let _ = write_timeout;
+    Ok(())
+}
+
 /// Serves a connection to its end. Once `stopped` says so, the request in
 /// flight is its last.
 pub(super) async fn serve(
     builder: Arc<Builder>,
     stream: TcpStream,
     service: Arc<Service>,
+    write_timeout: Duration,
     mut stopped: watch::Receiver<bool>,
 ) {
     let _counted = Counted::new(service.metrics().connections());
-    // Replies are written whole, so there is nothing to wait for.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "no TCP_NODELAY");
+    if let Err(error) = set_options(&stream, write_timeout) {
+        tracing::debug!(%error, "a connection's options could not be set");
     }
     let answer = service_fn(move |request: http::Request<Incoming>| {
         let service = Arc::clone(&service);

@@ -10,20 +10,28 @@ pub struct ServerLimits {
     pub connections_max: usize,
     /// Headers of a request; one more is answered with 431.
     pub headers_max: usize,
+    /// Bytes of a request's line and headers; one more is answered with 431.
+    pub header_bytes_max: usize,
     /// Time for a request's headers to arrive, counted from the end of the
     /// request before: it ends idle connections as well.
     pub header_timeout: Duration,
+    /// Time that a client may leave a reply unread. The kernel watches it
+    /// (Linux only); replies that fit its buffers never wait.
+    pub write_timeout: Duration,
     /// Time for requests in flight to finish when the server ends.
     pub grace: Duration,
 }
 
 impl Default for ServerLimits {
-    /// 10 000 connections, 100 headers within 60 s, a grace period of 25 s.
+    /// 10 000 connections; 100 headers of 32 KiB in all, within 60 s; 30 s for
+    /// a reply to be read; a grace period of 25 s.
     fn default() -> Self {
         Self {
             connections_max: 10_000,
             headers_max: 100,
+            header_bytes_max: 32 << 10,
             header_timeout: Duration::from_secs(60),
+            write_timeout: Duration::from_secs(30),
             grace: Duration::from_secs(25),
         }
     }

@@ -99,7 +99,8 @@ impl Open {
         }
         self.summary.accepted += 1;
         let (builder, service) = (Arc::clone(&self.builder), Arc::clone(&self.service));
-        self.connections.spawn(conn::serve(builder, stream, service, self.stopped.clone()));
+        let (stopped, timeout) = (self.stopped.clone(), self.limits.write_timeout);
+        self.connections.spawn(conn::serve(builder, stream, service, timeout, stopped));
     }
 
     /// Waits for the connections within the grace period.

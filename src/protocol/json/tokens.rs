@@ -9,6 +9,11 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
+/// Bytes of an element's text, about.
+const BYTES_PER_ELEMENT: usize = 8;
+/// The most elements to make room for at once.
+const ROOM_MAX: usize = 1 << 16;
+
 /// One token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::protocol) enum Token<'a> {
@@ -75,9 +80,10 @@ impl<'a> Tokens<'a> {
         self.last
     }
 
-    /// Bytes that are left.
-    pub(in crate::protocol) const fn left(&self) -> usize {
-        self.end - self.at
+    /// Elements to make room for before they are read; a guess, and bounded,
+    /// since only what is really there may cost memory.
+    pub(in crate::protocol) fn room(&self) -> usize {
+        ((self.end - self.at) / BYTES_PER_ELEMENT).min(ROOM_MAX)
     }
 
     /// The next token, without moving on.
@@ -169,6 +175,7 @@ pub(in crate::protocol) fn unescape(inner: &str) -> Result<Cow<'_, str>, String>
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use serde_json::Value;
 
     use super::*;
 
@@ -215,7 +222,63 @@ mod tests {
         assert!(unescape("\\ud800").is_err());
     }
 
+    /// Any JSON value, not too large.
+    fn any_value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            ".*".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 32, 4, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                proptest::collection::btree_map(".{0,4}", inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    /// What serde_json would have read, put together from tokens.
+    fn rebuilt(tokens: &mut Tokens<'_>) -> Value {
+        match tokens.next() {
+            Token::ArrayOpen => {
+                let mut array = Vec::new();
+                while tokens.peek() != Token::ArrayClose {
+                    array.push(rebuilt(tokens));
+                }
+                tokens.next();
+                Value::from(array)
+            }
+            Token::ObjectOpen => {
+                let mut object = serde_json::Map::new();
+                while let Token::String(key) = tokens.next() {
+                    object.insert(unescape(key).unwrap().into_owned(), rebuilt(tokens));
+                }
+                Value::Object(object)
+            }
+            Token::String(inner) => Value::from(unescape(inner).unwrap()),
+            Token::Word(word) => serde_json::from_str(word).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
     proptest! {
+        /// serde_json is the judge, with blanks and without.
+        #[test]
+        fn a_value_comes_out_as_it_went_in(value in any_value()) {
+            for text in [value.to_string(), serde_json::to_string_pretty(&value).unwrap()] {
+                let read: Value = serde_json::from_str(&text).unwrap();
+                let mut tokens = Tokens::whole(&text);
+                prop_assert_eq!(rebuilt(&mut tokens), read);
+                prop_assert_eq!(tokens.next(), Token::End);
+                let mut skipped = Tokens::whole(&text);
+                skipped.skip();
+                prop_assert_eq!(skipped.next(), Token::End);
+            }
+        }
+
         #[test]
         fn any_text_comes_to_its_end(text in ".*") {
             let mut tokens = Tokens::whole(&text);

@@ -1,11 +1,9 @@
 //! Inputs as columns: each a whole tensor of nested arrays.
 
 use crate::error::{Error, Result};
-use crate::protocol::json::{At, Fault, Size, Token, Tokens, What, fill, unescape};
+use crate::protocol::json::{Size, Token, Tokens, fill, unescape};
+use crate::protocol::message::{fault, names, short};
 use crate::types::{Data, Dim, Signature, Tensor, TensorSpec};
-
-/// Elements that are made room for at once; more grows with what is there.
-pub(in crate::protocol) const ROOM_MAX: usize = 1 << 16;
 
 /// Reads `inputs`: an object by input name, or the value of the only input.
 pub(super) fn decode(
@@ -17,7 +15,7 @@ pub(super) fn decode(
         let [spec] = &signature.inputs[..] else {
             return Err(Error::invalid(format!(
                 "\"inputs\": expected an object with {}, got {}",
-                names(signature),
+                names(&signature.inputs),
                 tokens.peek().kind()
             )));
         };
@@ -30,8 +28,8 @@ pub(super) fn decode(
         let spec = signature.input(&name).ok_or_else(|| {
             Error::invalid(format!(
                 "input {:?} is unknown; this model takes {}",
-                super::short(&name),
-                names(signature)
+                short(&name),
+                names(&signature.inputs)
             ))
         })?;
         if tensors.iter().any(|tensor| tensor.name() == name) {
@@ -40,12 +38,6 @@ pub(super) fn decode(
         tensors.push(tensor(body, &mut tokens, spec)?);
     }
     Ok(tensors)
-}
-
-/// Quoted names of a signature's inputs.
-pub(super) fn names(signature: &Signature) -> String {
-    let names: Vec<_> = signature.inputs.iter().map(|spec| format!("{:?}", spec.name)).collect();
-    names.join(", ")
 }
 
 /// The sizes that a spec leaves open or fixes.
@@ -58,7 +50,7 @@ pub(super) fn sizes(dims: &[Dim]) -> Vec<Size> {
 }
 
 fn tensor(body: &str, tokens: &mut Tokens<'_>, spec: &TensorSpec) -> Result<Tensor> {
-    let mut data = Data::with_capacity(spec.datatype, (tokens.left() / 8).min(ROOM_MAX));
+    let mut data = Data::with_capacity(spec.datatype, tokens.room());
     let mut sizes = sizes(&spec.shape);
     // A flat list will do where each row holds one value.
     let column = matches!(sizes[..], [_, Size::Fixed(1)]) && is_flat(tokens);
@@ -80,23 +72,4 @@ fn tensor(body: &str, tokens: &mut Tokens<'_>, spec: &TensorSpec) -> Result<Tens
 fn is_flat(tokens: &Tokens<'_>) -> bool {
     let mut ahead = tokens.clone();
     ahead.next() == Token::ArrayOpen && matches!(ahead.next(), Token::Word(_) | Token::String(_))
-}
-
-/// The error for a tensor that does not fit `shape`.
-pub(in crate::protocol) fn fault(body: &str, name: &str, shape: &[i64], fault: &Fault) -> Error {
-    let at = At::offset(body, fault.at);
-    Error::invalid(match &fault.what {
-        What::Length { axis, expected, got, fixed: true } => format!(
-            "input {name:?}: expected shape {shape:?}; dimension {axis} has {got} values, \
-             expected {expected} ({at})"
-        ),
-        What::Length { axis, expected, got, fixed: false } => format!(
-            "input {name:?}: ragged: dimension {axis} has {got} values here and {expected} \
-             before ({at})"
-        ),
-        What::NoArray(kind) => format!(
-            "input {name:?}: expected shape {shape:?}; {kind} stands where an array must ({at})"
-        ),
-        What::Value(why) => format!("input {name:?}: {why} ({at})"),
-    })
 }

@@ -1,8 +1,9 @@
 //! Answers in the form of the question: rows for rows, columns for columns.
 
 use crate::error::{Error, Result};
-use crate::protocol::call::{Answered, unwritable};
+use crate::protocol::call::Answered;
 use crate::protocol::json::{Unwritable, Writer};
+use crate::protocol::message::unwritable;
 use crate::types::{ModelSettings, Tensor};
 
 /// Bytes of a reply around its numbers, about.

@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 use crate::for_each_datatype;
 use crate::protocol::call;
 use crate::protocol::json::{At, Element, Fault, Size, Token, Tokens, What, fill, unescape};
-use crate::protocol::predict::columns::{ROOM_MAX, names, sizes};
+use crate::protocol::message::{names, short};
+use crate::protocol::predict::columns::sizes;
 use crate::types::{Data, Dim, Signature, Tensor, TensorSpec};
 
 /// Features that a message lists.
@@ -51,7 +52,7 @@ pub(super) fn decode(
         )));
     }
     tokens.next();
-    let room = (tokens.left() / 8).min(ROOM_MAX);
+    let room = tokens.room();
     let columns = signature.inputs.iter().map(|spec| Column::new(spec, room)).collect();
     let mut rows =
         Rows { body, signature, features, columns, order: Order::default(), instance: 0 };
@@ -125,7 +126,7 @@ impl Rows<'_> {
         }
         Err(Error::invalid(format!(
             "instance {instance}: expected an object with {}, got {}",
-            names(self.signature),
+            names(&self.signature.inputs),
             tokens.peek().kind()
         )))
     }
@@ -171,8 +172,8 @@ impl Rows<'_> {
             let Some(at) = self.columns.iter().position(|column| column.spec.name == name) else {
                 return Err(wrong(format!(
                     "input {:?} is unknown; this model takes {}",
-                    super::short(&name),
-                    names(self.signature)
+                    short(&name),
+                    names(&self.signature.inputs)
                 )));
             };
             if std::mem::replace(&mut seen[at], true) {
@@ -257,7 +258,7 @@ impl Order {
             let more = if features.len() > LISTED_MAX { ", …" } else { "" };
             return Err(format!(
                 "feature {:?} is unknown; known: {}{more}",
-                super::short(&name),
+                short(&name),
                 known.join(", ")
             ));
         };

@@ -1,5 +1,6 @@
 //! `/predict`, from body to body.
 
+use std::slice::from_ref;
 use std::sync::Arc;
 
 use crate::protocol::testing::{
@@ -43,22 +44,22 @@ async fn replies_look_like_this() {
 async fn rows_have_many_forms() {
     let x = spec("x", Datatype::Fp32, &[-1, 2]);
     let cases: [(&[TensorSpec], &[&str], &str, &str); 17] = [
-        (&[x.clone()], &[], "[[1,2],[3,4]]", r#""predictions":[[1.0,2.0],[3.0,4.0]]"#),
+        (from_ref(&x), &[], "[[1,2],[3,4]]", r#""predictions":[[1.0,2.0],[3.0,4.0]]"#),
         (
-            &[x.clone()],
+            from_ref(&x),
             &["a", "b"],
             r#"[[1,2],{"b":4,"a":3}]"#,
             r#""predictions":[[1.0,2.0],[3.0,4.0]]"#,
         ),
         (
-            &[x.clone()],
+            from_ref(&x),
             &["a", "b"],
             r#"[{"\u0061":1,"b":2},{"a":3,"b":4}]"#,
             r#""predictions":[[1.0,2.0],[3.0,4.0]]"#,
         ),
-        (&[x.clone()], &["a", "b"], r#"[{"x":[1,2]}]"#, r#""predictions":[[1.0,2.0]]"#),
-        (&[x.clone()], &["a", "x"], r#"[{"x":1,"a":2}]"#, r#""predictions":[[2.0,1.0]]"#),
-        (&[x.clone()], &[], r#"[{"x":[1,2]}]"#, r#""predictions":[[1.0,2.0]]"#),
+        (from_ref(&x), &["a", "b"], r#"[{"x":[1,2]}]"#, r#""predictions":[[1.0,2.0]]"#),
+        (from_ref(&x), &["a", "x"], r#"[{"x":1,"a":2}]"#, r#""predictions":[[2.0,1.0]]"#),
+        (from_ref(&x), &[], r#"[{"x":[1,2]}]"#, r#""predictions":[[1.0,2.0]]"#),
         (
             &[spec("x", Datatype::Int64, &[-1])],
             &[],
@@ -100,7 +101,7 @@ async fn rows_have_many_forms() {
             r#""predictions":[{"x_out":[1.0,2.0],"n_out":[7]},{"x_out":[3.0,4.0],"n_out":[8]}]"#,
         ),
         (
-            &[x.clone()],
+            from_ref(&x),
             &["a", "b"],
             " [ { \"a\" : 1 , \"b\" : 2 } ] ",
             r#""predictions":[[1.0,2.0]]"#,
@@ -117,11 +118,15 @@ async fn columns_have_few_forms() {
     let x = spec("x", Datatype::Fp32, &[-1, 2]);
     let n = spec("n", Datatype::Int32, &[-1, 1]);
     let cases: [(&[TensorSpec], &str, &str); 5] = [
-        (&[x.clone()], "[[1,2],[3,4]]", r#""outputs":[[1.0,2.0],[3.0,4.0]]"#),
-        (&[x.clone()], r#"{"x":[[1,2]]}"#, r#""outputs":[[1.0,2.0]]"#),
-        (&[n.clone()], "[1,2]", r#""outputs":[[1],[2]]"#),
+        (from_ref(&x), "[[1,2],[3,4]]", r#""outputs":[[1.0,2.0],[3.0,4.0]]"#),
+        (from_ref(&x), r#"{"x":[[1,2]]}"#, r#""outputs":[[1.0,2.0]]"#),
+        (from_ref(&n), "[1,2]", r#""outputs":[[1],[2]]"#),
         (&[spec("x", Datatype::Fp32, &[])], "3", r#""outputs":3.0"#),
-        (&[x, n], r#"{"n":[7],"x":[[1,2]]}"#, r#""outputs":{"x_out":[[1.0,2.0]],"n_out":[[7]]}"#),
+        (
+            &[x.clone(), n.clone()],
+            r#"{"n":[7],"x":[[1,2]]}"#,
+            r#""outputs":{"x_out":[[1.0,2.0]],"n_out":[[7]]}"#,
+        ),
     ];
     for (inputs, columns, expected) in cases {
         let bench = echo_bench(inputs, &[]);
@@ -274,7 +279,7 @@ async fn what_is_wrong_with_columns_is_said() {
         (&x, "[]", "input \"X\": expected shape [-1, 3], got no values"),
     ];
     for (input, columns, expected) in cases {
-        let bench = echo_bench(std::slice::from_ref(input), &[]);
+        let bench = echo_bench(from_ref(input), &[]);
         let got = bench.post("/predict", &format!(r#"{{"inputs":{columns}}}"#)).await;
         assert_eq!(got.error(), (400, expected.to_owned()), "{columns}");
     }

@@ -4,10 +4,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::error::{Error, ErrorCode, Result};
-use crate::protocol::call::{self, Answered, unwritable};
+use crate::protocol::call::{self, Answered};
 use crate::protocol::json::{Object, Size, Token, Tokens, Writer, fill};
-use crate::protocol::predict::columns::{ROOM_MAX, fault};
-use crate::protocol::predict::short;
+use crate::protocol::message::{fault, names, short, unwritable};
 use crate::protocol::v2::binary;
 use crate::types::{Data, Datatype, ModelSettings, Role, TensorSpec, element_count};
 
@@ -198,7 +197,7 @@ impl<'a> InputTensor<'a> {
         shape: &[usize],
     ) -> Result<Data> {
         let mut tokens = Tokens::new(body, raw);
-        let mut data = Data::with_capacity(datatype, (tokens.left() / 4).min(ROOM_MAX));
+        let mut data = Data::with_capacity(datatype, tokens.room());
         let mut ahead = tokens.clone();
         ahead.next();
         let mut sizes = if ahead.next() == Token::ArrayOpen {
@@ -238,8 +237,7 @@ pub(super) fn choose(
     for output in wanted {
         let name = short(&output.name);
         let Some(at) = specs.iter().position(|spec| spec.name == output.name) else {
-            let known: Vec<_> = specs.iter().map(|spec| format!("{:?}", spec.name)).collect();
-            let known = known.join(", ");
+            let known = names(specs);
             return Err(Error::invalid(format!(
                 "output {name:?} is unknown; this model gives {known}"
             )));

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue};
 use crate::error::{Error, Result};
 use crate::protocol::call::{self, Answered, Ask, Failed};
 use crate::protocol::json::{self, Tokens};
-use crate::protocol::predict::short;
+use crate::protocol::message::{names, short};
 use crate::protocol::reply::{self, JSON_LENGTH, Reply};
 use crate::protocol::v2::binary;
 use crate::protocol::v2::json::{Chosen, InferRequest, Parameters, Payload, answer, choose};
@@ -162,12 +162,10 @@ impl Headed<'_> {
         let mut tensors: Vec<Tensor> = Vec::with_capacity(signature.inputs.len());
         for (input, payload) in self.request.inputs.iter().zip(&self.payloads) {
             let Some(spec) = signature.input(&input.name) else {
-                let known: Vec<_> =
-                    signature.inputs.iter().map(|spec| format!("{:?}", spec.name)).collect();
                 return Err(Error::invalid(format!(
                     "input {:?} is unknown; this model takes {}",
                     short(&input.name),
-                    known.join(", ")
+                    names(&signature.inputs)
                 )));
             };
             if tensors.iter().any(|tensor| tensor.name() == input.name) {

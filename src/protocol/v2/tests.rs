@@ -79,11 +79,14 @@ async fn readiness_is_told() {
     let bench = Bench::new();
     let ready = || bench.send("GET", "/v2/health/ready", &[], "");
     assert_eq!(ready().await.error(), (503, "not ready: starting".to_owned()));
+    assert_eq!(ready().await.header("retry-after"), "1");
     bench.readiness.set_ready();
     let got = ready().await;
     assert_eq!((got.status.as_u16(), got.text().as_str()), (200, r#"{"ready":true}"#));
     bench.readiness.set_draining();
     assert_eq!(ready().await.error(), (503, "not ready: draining".to_owned()));
+    // A probe that is told no was not refused.
+    assert!(!bench.metrics().contains("foreshadow_rejected_total"));
 }
 
 #[tokio::test]

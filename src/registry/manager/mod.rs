@@ -11,15 +11,16 @@ mod steps;
 mod tests;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 
 use crate::error::{Error, ErrorCode, Result};
+use crate::registry::blobs::Blobs;
 use crate::registry::control::{Board, Change, Command};
-use crate::registry::loader::{Job, Loader, News, Outcome, Step as LoadStep, Task};
+use crate::registry::loader::{Digests, Job, Loader, News, Outcome, Step as LoadStep, Task};
 use crate::registry::manager::model::{CHANGED, Model, Queued, now};
 use crate::registry::manager::steps::{Builder, Step, fresh_salt};
 use crate::registry::reaper::{Freed, Leaving, Reaper};
@@ -30,7 +31,7 @@ use crate::registry::{ModelView, State};
 use crate::routing::Catalog;
 use crate::store::Store;
 use crate::telemetry::Metrics;
-use crate::types::{ModelName, Readiness, VersionId};
+use crate::types::{Digest, ModelName, Readiness, VersionId};
 
 /// Everything that control knows.
 pub(super) struct Manager {
@@ -51,6 +52,9 @@ pub(super) struct Manager {
     tickets: u64,
     /// The versions of the first look that hold readiness back.
     waited_for: Option<HashSet<Place>>,
+    blobs: Blobs,
+    /// What is stored and may not be needed any more.
+    garbage: BTreeSet<Digest>,
 }
 
 /// What reaches the manager.
@@ -73,6 +77,9 @@ pub(super) struct Parts {
     pub(super) readiness: Readiness,
     pub(super) loader: Loader,
     pub(super) reaper: Reaper,
+    pub(super) blobs: Blobs,
+    /// What was stored when the process started.
+    pub(super) stored: Vec<Digest>,
 }
 
 impl Manager {
@@ -93,6 +100,8 @@ impl Manager {
             in_flight: 0,
             tickets: 0,
             waited_for: None,
+            blobs: parts.blobs,
+            garbage: parts.stored.into_iter().collect(),
         }
     }
 
@@ -111,6 +120,7 @@ impl Manager {
             }
             self.dispatch();
             self.tell_readiness();
+            self.sweep();
             self.steps.send_modify(|step| *step += 1);
         }
     }
@@ -165,6 +175,7 @@ impl Manager {
         entry.busy &= !done;
         match news.step {
             LoadStep::Pinned(digests, lineage) => {
+                entry.reason = None;
                 entry.digests = Some(digests);
                 entry.lineage = *lineage;
                 self.set_state(name, *version, State::Checking);
@@ -235,6 +246,7 @@ impl Manager {
             return;
         }
         let Some(entry) = model.entries.remove(version) else { return };
+        self.garbage.extend(entry.digests.into_iter().flat_map(Digests::each));
         let mut view = entry.view(*version);
         (view.state, view.since) = (State::Retired, now());
         model.remember_retired(view);
@@ -303,6 +315,23 @@ impl Manager {
         });
         if waited_for.is_empty() {
             self.readiness.set_ready();
+        }
+    }
+
+    /// Removes stored files that no version needs. Waits until nobody is
+    /// loading, for what a loader just stored is not known here yet.
+    fn sweep(&mut self) {
+        let tried = self.waited_for.as_ref().is_some_and(HashSet::is_empty);
+        if self.garbage.is_empty() || self.in_flight > 0 || !tried {
+            return;
+        }
+        let entries = self.models.values().flat_map(|model| model.entries.values());
+        let needed = entries.filter_map(|entry| entry.digests).flat_map(Digests::each);
+        let needed: HashSet<Digest> = needed.collect();
+        for digest in std::mem::take(&mut self.garbage) {
+            if !needed.contains(&digest) {
+                self.blobs.remove(digest);
+            }
         }
     }
 

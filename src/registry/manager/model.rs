@@ -86,7 +86,7 @@ impl Entry {
         match self.state {
             State::Discovered if whole => {
                 self.queued = Some(Queued::Load);
-                self.reason = None;
+                self.reason = Some("waits for its turn to be tried".to_owned());
                 self.whole_since = Instant::now();
             }
             State::Discovered => self.reason = Some(self.waits_for()),

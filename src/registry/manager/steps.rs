@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::error::Result;
+use crate::registry::loader::Digests;
 use crate::registry::manager::Manager;
 use crate::registry::manager::model::{Basis, Model};
 use crate::registry::reaper::Leaving;
@@ -236,7 +237,7 @@ impl Manager {
         let Some(model) = self.models.get_mut(name) else { return };
         let absent = model.entries.iter().filter(|(_, entry)| !entry.present);
         let absent: Vec<_> = absent.map(|(version, _)| *version).collect();
-        let mut leaving = Vec::new();
+        let (mut leaving, mut forgotten) = (Vec::new(), Vec::new());
         for version in absent {
             let serves = model.serves(version);
             let Some(entry) = model.entries.get_mut(&version) else { continue };
@@ -247,14 +248,15 @@ impl Manager {
                 }
                 State::Ready => {
                     entry.reason = Some("its folder is gone".to_owned());
-                    model.causes.push(format!("version {version} removed"));
                     leaving.push(version);
                 }
                 State::Retiring | State::Retired => {}
                 _ => {
                     // Nothing of it is loaded; what a loader brings later has
                     // a ticket that nobody knows.
+                    self.garbage.extend(entry.digests.into_iter().flat_map(Digests::each));
                     model.entries.remove(&version);
+                    forgotten.push(version);
                     self.metrics.retire(name, version);
                     tracing::info!(model = %name, %version, "version removed before it was ready");
                 }
@@ -263,15 +265,30 @@ impl Manager {
         for version in &leaving {
             self.set_state(name, *version, State::Retiring);
         }
-        if !leaving.is_empty()
-            && let Err(error) = self.settle_roles(name).await
-        {
+        forgotten.extend(&leaving);
+        if let Err(error) = self.forget(name, &forgotten).await {
             tracing::error!(model = %name, %error, "a retirement cannot be recorded");
         }
         for version in leaving {
             self.hand_to_reaper(name, version);
         }
         self.forget_if_gone(name);
+    }
+
+    /// Takes versions whose content is gone out of what is wanted.
+    async fn forget(&mut self, name: &ModelName, versions: &[VersionId]) -> Result<()> {
+        let Some(model) = self.models.get_mut(name) else { return Ok(()) };
+        let (Some(before), false) = (&model.wanted, versions.is_empty()) else { return Ok(()) };
+        let serving = model.basis.resolved.champion;
+        let forget = |wanted, version: &VersionId| wanted::forget(&wanted, *version, serving);
+        let wanted = versions.iter().fold(before.clone(), forget);
+        if wanted == *before && basis(model, &wanted) == model.basis {
+            return Ok(());
+        }
+        let list: Vec<_> = versions.iter().map(ToString::to_string).collect();
+        let action = format!("version {} removed", list.join(", "));
+        let step = Step { by: ourselves(None), action, wanted, reduces_risk: true };
+        self.commit(name, step).await
     }
 
     fn hand_to_reaper(&mut self, name: &ModelName, version: VersionId) {
@@ -297,7 +314,7 @@ impl Manager {
 fn basis(model: &Model, wanted: &Wanted) -> Basis {
     let trials = model.trials();
     Basis {
-        resolved: wanted::resolve(wanted, &trials),
+        resolved: wanted::resolve(wanted, &trials, model.slot.is_some()),
         ready: wanted::ready(&trials).into_iter().collect(),
         settings: model.file.as_ref().map(|file| Arc::clone(&file.settings)).unwrap_or_default(),
     }

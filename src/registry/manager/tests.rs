@@ -3,14 +3,15 @@
 
 use std::fs;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 use crate::engine::EngineSet;
-use crate::error::ErrorCode;
+use crate::error::{Error, ErrorCode};
 use crate::registry::testing::{FakeEngine, FakePreflight};
 use crate::registry::{Change, Control, ModelView, Provenance, Registry, RegistrySettings, State};
 use crate::routing::{Catalog, Plan};
-use crate::store::{Memory, NewEntry, Store, Wanted};
+use crate::store::{AuditEntry, Memory, NewEntry, Pending, Store, Wanted};
 use crate::telemetry::Metrics;
 use crate::types::{ModelName, Readiness, Share, VersionId};
 
@@ -28,7 +29,7 @@ struct Gateway {
     catalog: Arc<Catalog>,
     metrics: Arc<Metrics>,
     readiness: Readiness,
-    store: Arc<Memory>,
+    store: Arc<dyn Store>,
 }
 
 fn id(n: u64) -> VersionId {
@@ -69,10 +70,10 @@ fn add(root: &tempfile::TempDir, number: u64, files: &[(&str, &str)]) {
 
 impl Gateway {
     fn open(root: tempfile::TempDir) -> Self {
-        Self::open_with(root, Arc::default())
+        Self::open_with(root, Arc::new(Memory::default()))
     }
 
-    fn open_with(root: tempfile::TempDir, store: Arc<Memory>) -> Self {
+    fn open_with(root: tempfile::TempDir, store: Arc<dyn Store>) -> Self {
         let settings = RegistrySettings {
             models_dir: root.path().join("models"),
             state_dir: root.path().join("state"),
@@ -87,7 +88,7 @@ impl Gateway {
             settings,
             EngineSet::default().with(Arc::new(FakeEngine)),
             Arc::new(FakePreflight),
-            Arc::clone(&store) as Arc<dyn Store>,
+            Arc::clone(&store),
             Arc::clone(&catalog),
             Arc::clone(&metrics),
             readiness.clone(),
@@ -316,7 +317,7 @@ async fn a_removed_folder_retires_its_version_unless_it_serves() {
     gateway.change(Change::Promote { version: id(2) }).await.unwrap();
     gateway.until_state(3, State::Retired).await;
     let error = gateway.change(Change::Rollback).await.unwrap_err();
-    assert!(error.message().contains("previous: 3"), "{error}");
+    assert!(error.message().contains("no previous champion"), "{error}");
     // Its number is free again.
     add(&gateway.root, 3, &[("model.onnx", "d")]);
     gateway
@@ -357,7 +358,7 @@ async fn a_bad_model_file_stops_a_new_model_and_leaves_an_old_one_alone() {
 
 #[tokio::test]
 async fn what_is_wanted_outlives_the_process() {
-    let store = Arc::new(Memory::default());
+    let store: Arc<dyn Store> = Arc::new(Memory::default());
     let wanted = Wanted {
         champion: Some(id(1)),
         previous: vec![id(3)],
@@ -387,6 +388,77 @@ async fn what_is_wanted_outlives_the_process() {
     gateway.until_ready().await;
     let view = gateway.until_roles("3/2@5%/-").await;
     assert!(view.problems[0].contains("version 3 serves in its place"), "{view:?}");
+}
+
+/// Fails to record while it is told to.
+#[derive(Default)]
+struct Moody {
+    memory: Memory,
+    fails: AtomicBool,
+}
+
+impl Store for Moody {
+    fn wanted<'a>(&'a self, model: &'a ModelName) -> Pending<'a, Option<Wanted>> {
+        self.memory.wanted(model)
+    }
+
+    fn record<'a>(
+        &'a self,
+        model: &'a ModelName,
+        entry: NewEntry,
+        wanted: &'a Wanted,
+    ) -> Pending<'a, AuditEntry> {
+        if self.fails.load(SeqCst) {
+            return Box::pin(async { Err(Error::new(ErrorCode::Unavailable, "disk full")) });
+        }
+        self.memory.record(model, entry, wanted)
+    }
+
+    fn history<'a>(
+        &'a self,
+        model: Option<&'a ModelName>,
+        limit: usize,
+    ) -> Pending<'a, Vec<AuditEntry>> {
+        self.memory.history(model, limit)
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_recorded_is_refused_unless_it_reduces_risk() {
+    let store = Arc::new(Moody::default());
+    let root = repository(Some(THREE_ROLES), &[(1, "a"), (2, "b"), (3, "c")]);
+    let gateway = Gateway::open_with(root, Arc::clone(&store) as Arc<dyn Store>);
+    gateway.until_roles("1/2@10%/3@100%").await;
+    store.fails.store(true, SeqCst);
+    let error = gateway.change(Change::Promote { version: id(2) }).await.unwrap_err();
+    assert!(error.message().contains("nothing was changed: disk full"), "{error}");
+    let lower = Change::SetCanary { version: id(2), weight: share(1.0) };
+    let view = gateway.change(lower).await.unwrap();
+    assert_eq!(roles(&view), "1/2@1%/3@100%");
+    assert!(view.problems[0].contains("could not be recorded"), "{view:?}");
+    store.fails.store(false, SeqCst);
+    let view = gateway.change(Change::RemoveCanary).await.unwrap();
+    assert!(view.problems.is_empty(), "{view:?}");
+    let actions = gateway.actions().await;
+    assert_eq!(actions[actions.len() - 2..], ["canary 2 at 1%", "remove canary"]);
+}
+
+#[tokio::test]
+async fn what_nobody_needs_is_removed_from_the_state_folder() {
+    let root = repository(None, &[(1, "a"), (2, "b")]);
+    let blobs = root.path().join("state/blobs/sha256");
+    fs::create_dir_all(&blobs).unwrap();
+    fs::write(blobs.join("0".repeat(64)), "of a version that is gone").unwrap();
+    let gateway = Gateway::open(root);
+    gateway.until_ready().await;
+    let stored = |count| {
+        let blobs = blobs.clone();
+        move |_: &Control| (fs::read_dir(&blobs).unwrap().count() == count).then_some(())
+    };
+    gateway.control.wait_for(stored(2)).await;
+    fs::remove_dir_all(gateway.root.path().join("models/churn/1")).unwrap();
+    gateway.until_state(1, State::Retired).await;
+    gateway.control.wait_for(stored(1)).await;
 }
 
 #[tokio::test]

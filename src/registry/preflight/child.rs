@@ -12,6 +12,9 @@ use crate::types::{Signature, TensorSpec};
 
 /// The largest spec, in bytes.
 const SPEC_BYTES_MAX: u64 = 64 * 1024;
+/// What allocators and threads reserve without using it; the kernel counts it
+/// as data, and the parent, which watches what is used, does not.
+const RESERVED_BYTES: u64 = 2 << 30;
 /// The child is the first that the kernel ends when memory runs out.
 const OOM_SCORE_ADJ: &str = "1000";
 
@@ -99,7 +102,7 @@ fn limit(memory_bytes_max: u64) {
             let _ = writeln!(io::stderr(), "a limit was refused: {}", io::Error::last_os_error());
         }
     };
-    set(libc::RLIMIT_DATA, memory_bytes_max);
+    set(libc::RLIMIT_DATA, memory_bytes_max.saturating_add(RESERVED_BYTES));
     set(libc::RLIMIT_CORE, 0);
     #[cfg(target_os = "linux")]
     {

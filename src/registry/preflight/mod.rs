@@ -6,6 +6,7 @@
 
 mod child;
 mod golden;
+mod memory;
 mod parent;
 
 use std::path::PathBuf;

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::registry::preflight::{Candidate, Outcome, Preflight, Report, Spec};
+use crate::registry::preflight::{Candidate, Outcome, Preflight, Report, Spec, memory};
 use crate::types::Digest;
 
 /// How often the child is looked at.
@@ -31,7 +31,8 @@ type CacheKey = (Digest, Option<Digest>, String);
 pub struct ChildPreflight {
     /// The binary; run as `<exe> preflight`.
     pub exe: PathBuf,
-    /// Memory that the child may use, in bytes.
+    /// Memory that the child may use, in bytes; less if the machine or the
+    /// container has less left.
     pub memory_bytes_max: u64,
     /// Wall time that it may take.
     pub time_max: Duration,
@@ -65,11 +66,14 @@ impl ChildPreflight {
     }
 
     fn run(&self, candidate: &Candidate) -> Result<Report, String> {
-        let spec = Spec { candidate: candidate.clone(), memory_bytes_max: self.memory_bytes_max };
+        // The rest is for the gateway, which has to load it as well.
+        let left = memory::left().map_or(u64::MAX, |left| left / 8 * 7);
+        let memory_bytes_max = self.memory_bytes_max.min(left);
+        let spec = Spec { candidate: candidate.clone(), memory_bytes_max };
         let spec = serde_json::to_vec(&spec).map_err(|error| error.to_string())?;
         let mut child = Running::spawn(&self.exe, &spec)
             .map_err(|error| format!("the child process could not be started: {error}"))?;
-        let end = self.watch(&mut child);
+        let end = self.watch(&mut child, memory_bytes_max);
         let (stdout, stderr) = child.output();
         match end.map_err(|error| format!("the child process was lost: {error}"))? {
             End::TimeLimit => Err(format!(
@@ -85,7 +89,7 @@ impl ChildPreflight {
     }
 
     /// Waits for the child's end, or brings it about.
-    fn watch(&self, child: &mut Running) -> io::Result<End> {
+    fn watch(&self, child: &mut Running, memory_bytes_max: u64) -> io::Result<End> {
         let started = Instant::now();
         loop {
             if let Some(status) = child.process.try_wait()? {
@@ -96,7 +100,7 @@ impl ChildPreflight {
                 End::Stopped
             } else if started.elapsed() >= self.time_max {
                 End::TimeLimit
-            } else if resident > self.memory_bytes_max {
+            } else if resident > memory_bytes_max {
                 End::MemoryLimit(resident)
             } else {
                 thread::sleep(POLL);

@@ -1,0 +1,140 @@
+//! An engine for tests: the artifact is a line of text that says what the
+//! version does. Every version takes `x` FP32 [-1, 1] and gives `y` alike.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::{Condvar, Mutex};
+
+use foreshadow::engine::{Engine, EngineError, EngineErrorKind, Model, Session};
+use foreshadow::types::{Data, Datatype, Dim, Signature, Tensor, TensorSpec};
+
+/// What a version does with a batch.
+#[derive(Clone)]
+enum Behaviour {
+    /// Every row is this number.
+    Answers(f32),
+    Errors,
+    Panics,
+    /// One row more than was asked for.
+    OtherShape,
+    /// Waits until the gate opens.
+    Sleeps(Arc<Gate>),
+}
+
+/// Opens once, for all.
+#[derive(Default)]
+pub(crate) struct Gate {
+    state: Mutex<GateState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct GateState {
+    open: bool,
+    waiting: bool,
+}
+
+impl Gate {
+    pub(crate) fn open(&self) {
+        self.state.lock().unwrap().open = true;
+        self.changed.notify_all();
+    }
+
+    fn wait(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.waiting = true;
+        self.changed.notify_all();
+        drop(self.changed.wait_while(state, |state| !state.open).unwrap());
+    }
+}
+
+/// The engine. Its misbehaviour begins after warm-up: once [`Scripted::arm`]
+/// was called.
+#[derive(Default)]
+pub(crate) struct Scripted {
+    pub(crate) gate: Arc<Gate>,
+    armed: Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl Scripted {
+    /// From now on versions do what their artifacts say.
+    pub(crate) fn arm(&self) {
+        self.armed.store(true, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    /// Waits until a version stands at the gate.
+    pub(crate) fn wait_until_run(&self) {
+        let state = self.gate.state.lock().unwrap();
+        drop(self.gate.changed.wait_while(state, |state| !state.waiting).unwrap());
+    }
+}
+
+impl Engine for Scripted {
+    fn name(&self) -> &'static str {
+        "scripted"
+    }
+
+    fn load(&self, artifact: &Path) -> Result<Arc<dyn Model>, EngineError> {
+        let text = std::fs::read_to_string(artifact).unwrap();
+        let mut words = text.split_whitespace();
+        let behaviour = match words.next() {
+            Some("answers") => Behaviour::Answers(words.next().unwrap().parse().unwrap()),
+            Some("errors") => Behaviour::Errors,
+            Some("panics") => Behaviour::Panics,
+            Some("other-shape") => Behaviour::OtherShape,
+            Some("sleeps") => Behaviour::Sleeps(Arc::clone(&self.gate)),
+            _ => return Err(EngineError::new(EngineErrorKind::Unsupported, "no such script")),
+        };
+        let spec = |name: &str| TensorSpec {
+            name: name.into(),
+            datatype: Datatype::Fp32,
+            shape: vec![Dim::Symbol("N".into()), Dim::Fixed(1)],
+        };
+        let signature = Signature { inputs: vec![spec("x")], outputs: vec![spec("y")] };
+        Ok(Arc::new(Graph { signature, behaviour, armed: Arc::clone(&self.armed) }))
+    }
+}
+
+struct Graph {
+    signature: Signature,
+    behaviour: Behaviour,
+    armed: Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl Model for Graph {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn session(&self) -> Result<Box<dyn Session>, EngineError> {
+        let armed = Arc::clone(&self.armed);
+        Ok(Box::new(Run { behaviour: self.behaviour.clone(), armed }))
+    }
+}
+
+struct Run {
+    behaviour: Behaviour,
+    armed: Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl Session for Run {
+    fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, EngineError> {
+        let rows = inputs[0].rows();
+        let answer = |rows: usize, y: f32| {
+            Ok(vec![Tensor::new("y", vec![rows, 1], Data::Fp32(vec![y; rows])).unwrap()])
+        };
+        if !self.armed.load(std::sync::atomic::Ordering::SeqCst) {
+            return answer(rows, 0.0);
+        }
+        match &self.behaviour {
+            Behaviour::Answers(y) => answer(rows, *y),
+            Behaviour::Errors => Err(EngineError::new(EngineErrorKind::Internal, "it errors")),
+            Behaviour::Panics => panic!("it panics"),
+            Behaviour::OtherShape => answer(rows + 1, 1.0),
+            Behaviour::Sleeps(gate) => {
+                gate.wait();
+                answer(rows, 1.0)
+            }
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! A shadow may sleep, panic, err or answer nonsense: clients see nothing,
+//! and every case is counted under its name.
+
+use std::time::Instant;
+
+use crate::gateway::{Gateway, HANG, start};
+use crate::http::{Client, Reply};
+
+const START: &str = "[start]\nchampion = 1\nshadows = [{ version = 2, sample = \"100%\" }]\n";
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// Sends requests and checks that every reply is the champion's.
+async fn ask(gateway: &Gateway, requests: usize) -> Vec<Reply> {
+    let mut client = Client::connect(gateway.app.inference_address()).await;
+    let mut replies = Vec::new();
+    for _ in 0..requests {
+        let reply = client.post("/predict/m", r#"{"instances":[[0]]}"#).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        let body = reply.json();
+        assert_eq!((body["model"].as_str(), body["version"].as_u64()), (Some("m"), Some(1)));
+        assert_eq!(
+            (reply.header("x-model-role"), reply.header("x-model-version")),
+            ("champion", "1")
+        );
+        assert!(!reply.text().contains("shadow"), "{}", reply.text());
+        replies.push(reply);
+    }
+    replies
+}
+
+/// Waits until `/metrics` has this line.
+async fn wait_for_metric(gateway: &Gateway, line: &str) {
+    let mut client = Client::connect(gateway.app.admin_address()).await;
+    let deadline = Instant::now() + HANG;
+    loop {
+        let text = client.get("/metrics").await.text();
+        if text.lines().any(|l| l == line) {
+            return;
+        }
+        let shadow: Vec<_> = text.lines().filter(|l| l.contains("_shadow_")).collect();
+        assert!(Instant::now() < deadline, "no line {line:?} in {shadow:#?}");
+    }
+}
+
+#[test]
+fn every_misbehaviour_is_counted_and_none_is_seen() {
+    for (script, reason) in
+        [("errors", "error"), ("panics", "panic"), ("other-shape", "output_mismatch")]
+    {
+        let gateway = start(START, &["answers 1", script]);
+        runtime().block_on(async {
+            ask(&gateway, 20).await;
+            let labels = format!("{{model=\"m\",reason=\"{reason}\",version=\"2\"}}");
+            wait_for_metric(&gateway, &format!("foreshadow_shadow_failed_total{labels} 20")).await;
+        });
+        gateway.app.stop();
+    }
+}
+
+#[test]
+fn a_shadow_that_sleeps_fills_its_queue_and_the_rest_is_dropped() {
+    let gateway = start(START, &["answers 1", "sleeps"]);
+    // One copy runs (and sleeps), 1,024 wait, the others are dropped.
+    const REQUESTS: usize = 1_100;
+    runtime().block_on(async {
+        ask(&gateway, REQUESTS).await;
+        let labels = "{model=\"m\",reason=\"queue_count\",version=\"2\"}";
+        let mut client = Client::connect(gateway.app.admin_address()).await;
+        let text = client.get("/metrics").await.text();
+        let family = format!("foreshadow_shadow_dropped_total{labels} ");
+        let dropped = text.lines().find_map(|l| l.strip_prefix(&family)).expect("a dropped count");
+        let dropped: usize = dropped.parse().unwrap();
+        assert!((REQUESTS - 1_025..=REQUESTS - 1_024).contains(&dropped), "{dropped}");
+        gateway.engine.gate.open();
+        let compared = format!(
+            "foreshadow_shadow_compared_total{{model=\"m\",version=\"2\"}} {}",
+            REQUESTS - dropped
+        );
+        wait_for_metric(&gateway, &compared).await;
+    });
+    gateway.app.stop();
+}
