@@ -22,7 +22,7 @@ use crate::admin::{self, Access, AdminState};
 use crate::config::{ByteSize, Config, Preflight, Token};
 use crate::engine::EngineSet;
 use crate::error::{Error, Result};
-use crate::protocol::{BodyLimits, Service};
+use crate::protocol::{RequestLimits, Service};
 use crate::registry::preflight::{self, ChildPreflight};
 use crate::registry::{Control, Registry, RegistrySettings};
 use crate::routing::{Catalog, Lane, LaneSettings, Router};
@@ -99,7 +99,7 @@ impl App {
         };
         let router = Arc::new(Router::new(catalog, executor(config)?, lane(config)?));
         let service =
-            Service::new(router, Arc::clone(&metrics), readiness.clone(), body_limits(config));
+            Service::new(router, Arc::clone(&metrics), readiness.clone(), request_limits(config));
 
         let (shutdown, watcher) = watch::channel(false);
         let limits = server_limits(config);
@@ -261,13 +261,19 @@ fn server_limits(config: &Config) -> ServerLimits {
     ServerLimits {
         connections_max: config.server.connections_max,
         headers_max: config.server.headers_max,
+        header_bytes_max: bytes(config.server.header_max),
         header_timeout: config.server.header_timeout,
+        write_timeout: config.server.write_timeout,
         grace: config.server.grace,
     }
 }
 
-fn body_limits(config: &Config) -> BodyLimits {
-    BodyLimits { bytes_max: bytes(config.server.body_max), timeout: config.server.body_timeout }
+fn request_limits(config: &Config) -> RequestLimits {
+    RequestLimits {
+        body_bytes_max: bytes(config.server.body_max),
+        body_timeout: config.server.body_timeout,
+        timeout: config.server.request_timeout,
+    }
 }
 
 fn access(config: &Config) -> Access {

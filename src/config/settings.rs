@@ -108,18 +108,21 @@ settings! {
         listen: SocketAddr = "127.0.0.1:8000";
         /// At shutdown, how long requests in flight may take to finish.
         grace: Duration = "30s";
-        /// How long a request's head may take to arrive.
-        header_timeout: Duration = "10s" positive;
+        /// How long a request's head may take to arrive, counted from the end
+        /// of the request before it: an idle connection ends here, too.
+        header_timeout: Duration = "60s" positive;
         /// How long a request's body may take to arrive.
         body_timeout: Duration = "30s" positive;
-        /// How long a connection without a request is kept.
-        idle_timeout: Duration = "75s" positive;
+        /// How long a client may take to read what was written to it.
+        write_timeout: Duration = "30s" positive;
         /// The deadline of a request that names none.
         request_timeout: Duration = "30s" positive;
-        /// The largest request body, after decompression.
+        /// The largest request body.
         body_max: ByteSize = "64MiB" positive;
         /// The most header lines of a request.
         headers_max: usize = "100" positive;
+        /// The largest head of a request.
+        header_max: ByteSize = "32KiB" positive;
         /// The most open connections; more are closed at once.
         connections_max: usize = "10000" positive;
         /// Threads that read, decode and answer; 0 means one per core.

@@ -8,19 +8,22 @@ use hyper::body::Body;
 
 use crate::error::{Error, ErrorCode, Result};
 
-/// Limits of one request's body.
+/// Limits of one request.
 #[derive(Clone, Debug, PartialEq)]
-pub struct BodyLimits {
-    /// The most bytes a body may have.
-    pub bytes_max: usize,
-    /// The time within which all of it must arrive.
+pub struct RequestLimits {
+    /// The most bytes its body may have.
+    pub body_bytes_max: usize,
+    /// The time within which all of its body must arrive.
+    pub body_timeout: Duration,
+    /// The time for its answer, where it names none itself.
     pub timeout: Duration,
 }
 
-impl Default for BodyLimits {
-    /// 16 MiB within 30 s.
+impl Default for RequestLimits {
+    /// 16 MiB within 30 s, an answer within 30 s.
     fn default() -> Self {
-        Self { bytes_max: 16 << 20, timeout: Duration::from_secs(30) }
+        let timeout = Duration::from_secs(30);
+        Self { body_bytes_max: 16 << 20, body_timeout: timeout, timeout }
     }
 }
 
@@ -29,22 +32,22 @@ impl Default for BodyLimits {
 const RESERVE_BYTES_MAX: usize = 1 << 20;
 
 /// Reads all of `body`. One that announces too much is refused unread.
-pub(super) async fn read<B>(body: B, limits: &BodyLimits) -> Result<Bytes>
+pub(super) async fn read<B>(body: B, limits: &RequestLimits) -> Result<Bytes>
 where
     B: Body<Data = Bytes>,
     B::Error: std::fmt::Display,
 {
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    if announced > limits.bytes_max {
-        return Err(too_large(limits.bytes_max));
+    if announced > limits.body_bytes_max {
+        return Err(too_large(limits.body_bytes_max));
     }
-    let read = collect(body, announced, limits.bytes_max);
-    tokio::time::timeout(limits.timeout, read).await.unwrap_or_else(|_| {
+    let read = collect(body, announced, limits.body_bytes_max);
+    tokio::time::timeout(limits.body_timeout, read).await.unwrap_or_else(|_| {
         Err(Error::new(
             ErrorCode::RequestTimeout,
             format!(
                 "the body did not arrive within {}",
-                humantime::format_duration(limits.timeout)
+                humantime::format_duration(limits.body_timeout)
             ),
         ))
     })
@@ -120,8 +123,12 @@ mod tests {
         }
     }
 
-    fn limits(bytes_max: usize) -> BodyLimits {
-        BodyLimits { bytes_max, timeout: Duration::from_millis(1) }
+    fn limits(bytes_max: usize) -> RequestLimits {
+        RequestLimits {
+            body_bytes_max: bytes_max,
+            body_timeout: Duration::from_millis(1),
+            ..RequestLimits::default()
+        }
     }
 
     #[tokio::test]

@@ -145,11 +145,11 @@ impl Service {
     }
 }
 
-/// The deadline of a request that allows `micros` from its arrival; none for
-/// 0 and for what lies beyond the clock.
-pub(super) fn deadline(at: Instant, micros: Option<u64>) -> Option<Instant> {
-    let micros = micros.filter(|micros| *micros > 0)?;
-    at.checked_add(Duration::from_micros(micros))
+/// The deadline of a request that allows `micros` from its arrival, or
+/// `default` where it says nothing (or 0); none beyond the clock.
+pub(super) fn deadline(at: Instant, micros: Option<u64>, default: Duration) -> Option<Instant> {
+    let own = micros.filter(|micros| *micros > 0).map(Duration::from_micros);
+    at.checked_add(own.unwrap_or(default))
 }
 
 /// Refuses a compressed body.
@@ -267,12 +267,13 @@ mod tests {
     }
 
     #[test]
-    fn no_timeout_and_an_endless_one_are_no_deadline() {
+    fn a_request_without_a_timeout_gets_the_default() {
         let at = Instant::now();
-        assert_eq!(deadline(at, None), None);
-        assert_eq!(deadline(at, Some(0)), None);
-        assert_eq!(deadline(at, Some(5)), Some(at + Duration::from_micros(5)));
+        let default = Duration::from_secs(7);
+        assert_eq!(deadline(at, None, default), Some(at + default));
+        assert_eq!(deadline(at, Some(0), default), Some(at + default));
+        assert_eq!(deadline(at, Some(5), default), Some(at + Duration::from_micros(5)));
         // Must not panic, whatever the clock can hold.
-        let _ = deadline(at, Some(u64::MAX));
+        let _ = deadline(at, Some(u64::MAX), default);
     }
 }

@@ -34,7 +34,7 @@ use http::request::Parts;
 use http::{HeaderValue, Request};
 use hyper::body::Body;
 
-pub use body::BodyLimits;
+pub use body::RequestLimits;
 
 use crate::error::{Error, Result};
 use crate::protocol::call::{Counted, Failed};
@@ -50,7 +50,7 @@ pub struct Service {
     router: Arc<Router>,
     metrics: Arc<Metrics>,
     readiness: Readiness,
-    limits: BodyLimits,
+    limits: RequestLimits,
     ids: Ids,
 }
 
@@ -68,7 +68,7 @@ impl Service {
         router: Arc<Router>,
         metrics: Arc<Metrics>,
         readiness: Readiness,
-        limits: BodyLimits,
+        limits: RequestLimits,
     ) -> Self {
         Self { router, metrics, readiness, limits, ids: Ids::new() }
     }

@@ -64,7 +64,7 @@ impl Service {
             version: envelope.version,
             role: call::header_role(headers)?.or(envelope.role),
             key: call::header_key(headers).map(Cow::Borrowed).or(field),
-            deadline: call::deadline(arrived.at, envelope.timeout),
+            deadline: call::deadline(arrived.at, envelope.timeout, self.limits.timeout),
             at: arrived.at,
         };
         let settings = &plan.settings;

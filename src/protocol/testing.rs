@@ -10,7 +10,7 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 
 use crate::engine::{EngineError, EngineErrorKind, Model, Session};
-use crate::protocol::{BodyLimits, Service};
+use crate::protocol::{RequestLimits, Service};
 use crate::routing::{
     Arm, Canary, Catalog, Judge, Lane, LaneSettings, Plan, Router, Salt, Shadow, Slot, Worst,
 };
@@ -124,11 +124,11 @@ pub(crate) struct Bench {
 impl Bench {
     /// No models yet; runs stay on the caller's thread.
     pub(crate) fn new() -> Self {
-        Self::with(BodyLimits::default(), Duration::MAX)
+        Self::with(RequestLimits::default(), Duration::MAX)
     }
 
     /// Runs that take longer than `inline_limit` go to an engine thread.
-    pub(crate) fn with(limits: BodyLimits, inline_limit: Duration) -> Self {
+    pub(crate) fn with(limits: RequestLimits, inline_limit: Duration) -> Self {
         let catalog = Arc::new(Catalog::default());
         let settings = ExecutorSettings { threads: 1, inline_limit, queue_count_max: 64 };
         let executor = Executor::spawn(&settings).unwrap();

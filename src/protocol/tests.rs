@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use crate::protocol::BodyLimits;
+use crate::protocol::RequestLimits;
 use crate::protocol::testing::{
     Bench, Got, echo, echo_signature, golden, spec, sums, sums_signature, version,
 };
@@ -134,7 +134,7 @@ async fn a_shadow_gets_a_copy_and_is_not_seen() {
 
 #[tokio::test]
 async fn a_timeout_that_passed_runs_nothing() {
-    let bench = Bench::with(BodyLimits::default(), Duration::ZERO);
+    let bench = Bench::with(RequestLimits::default(), Duration::ZERO);
     // A row of 13 would panic if it ran.
     let sums = version("sums", 1, sums_signature(1), sums);
     bench.add(&ModelSettings::default(), &[Arc::clone(&sums)], None);
@@ -228,7 +228,7 @@ async fn a_panic_is_a_reply() {
 
 #[tokio::test]
 async fn a_body_over_the_limit_is_refused() {
-    let limits = BodyLimits { bytes_max: 10, ..BodyLimits::default() };
+    let limits = RequestLimits { body_bytes_max: 10, ..RequestLimits::default() };
     let bench = Bench::with(limits, Duration::MAX);
     let got = bench.post("/predict", r#"{"instances":[[1,2]]}"#).await;
     assert_eq!(got.error(), (413, "the body is over the limit of 10 bytes".to_owned()));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Limits of a listener's connections. Those of a request's body are the
-/// protocol's ([`crate::protocol::BodyLimits`]).
+/// protocol's ([`crate::protocol::RequestLimits`]).
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServerLimits {
     /// Connections open at once; one more is closed at once.

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::engine::EngineError;
-use crate::protocol::BodyLimits;
+use crate::protocol::RequestLimits;
 use crate::protocol::testing::{Bench, sums, sums_signature, version};
 use crate::server::{ServerLimits, Summary, bind, run};
 use crate::types::{Data, ModelSettings, Tensor};
@@ -26,7 +26,7 @@ struct Running {
 
 type Run = fn(&[Tensor]) -> Result<Vec<Tensor>, EngineError>;
 
-async fn start(limits: ServerLimits, body: BodyLimits, model: Run) -> Running {
+async fn start(limits: ServerLimits, body: RequestLimits, model: Run) -> Running {
     // Runs go to an engine thread, so that a slow one does not stop the test.
     let bench = Bench::with(body, Duration::ZERO);
     let model = version("sums", 1, sums_signature(2), model);
@@ -40,7 +40,7 @@ async fn start(limits: ServerLimits, body: BodyLimits, model: Run) -> Running {
 }
 
 async fn start_default() -> Running {
-    start(ServerLimits::default(), BodyLimits::default(), sums).await
+    start(ServerLimits::default(), RequestLimits::default(), sums).await
 }
 
 impl Running {
@@ -109,7 +109,7 @@ async fn a_connection_serves_many_requests() {
 #[tokio::test]
 async fn what_is_over_the_limit_of_connections_is_closed_and_counted() {
     let limits = ServerLimits { connections_max: 1, ..ServerLimits::default() };
-    let running = start(limits, BodyLimits::default(), sums).await;
+    let running = start(limits, RequestLimits::default(), sums).await;
     let mut first = running.connect().await;
     ask(&mut first, &request("[1,2]")).await;
     let mut second = running.connect().await;
@@ -129,7 +129,7 @@ async fn what_is_over_the_limit_of_connections_is_closed_and_counted() {
 #[tokio::test]
 async fn too_many_headers_are_refused() {
     let limits = ServerLimits { headers_max: 3, header_bytes_max: 1000, ..ServerLimits::default() };
-    let running = start(limits, BodyLimits::default(), sums).await;
+    let running = start(limits, RequestLimits::default(), sums).await;
     let with = |n: usize| {
         let more: String = (0..n).map(|i| format!("X-{i}: 1\r\n")).collect();
         format!("GET /v2/health/live HTTP/1.1\r\nHost: x\r\n{more}\r\n")
@@ -145,7 +145,7 @@ async fn too_many_headers_are_refused() {
 
 #[tokio::test]
 async fn a_body_over_the_limit_is_refused_in_both_forms() {
-    let body = BodyLimits { bytes_max: 64, ..BodyLimits::default() };
+    let body = RequestLimits { body_bytes_max: 64, ..RequestLimits::default() };
     let running = start(ServerLimits::default(), body, sums).await;
     // Refused before any of it is sent.
     let announced = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 65\r\n\r\n";
@@ -163,7 +163,7 @@ async fn a_body_over_the_limit_is_refused_in_both_forms() {
 
 #[tokio::test]
 async fn slow_clients_time_out() {
-    let body = BodyLimits { timeout: Duration::from_millis(20), ..BodyLimits::default() };
+    let body = RequestLimits { body_timeout: Duration::from_millis(20), ..RequestLimits::default() };
     let running = start(ServerLimits::default(), body, sums).await;
     let half = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{";
     let got = ask(&mut running.connect().await, half).await;
@@ -171,7 +171,7 @@ async fn slow_clients_time_out() {
     assert!(got.ends_with("{\"error\":\"the body did not arrive within 20ms\"}"), "{got}");
     let header_timeout = Duration::from_millis(300);
     let limits = ServerLimits { header_timeout, ..ServerLimits::default() };
-    let running = start(limits, BodyLimits::default(), sums).await;
+    let running = start(limits, RequestLimits::default(), sums).await;
     // Half of the headers, and none at all.
     for start in ["POST /predict HTTP/1.1\r\n", ""] {
         let mut stream = running.connect().await;
@@ -190,7 +190,7 @@ async fn slow_clients_time_out() {
 async fn a_client_that_does_not_read_is_cut_off() {
     let limits =
         ServerLimits { write_timeout: Duration::from_millis(100), ..ServerLimits::default() };
-    let running = start(limits, BodyLimits::default(), sums).await;
+    let running = start(limits, RequestLimits::default(), sums).await;
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let mut stream = socket.connect(running.address).await.unwrap();
@@ -221,7 +221,7 @@ fn gated(inputs: &[Tensor]) -> Result<Vec<Tensor>, EngineError> {
 
 #[tokio::test]
 async fn the_end_lets_requests_finish_but_not_for_ever() {
-    let running = start(ServerLimits::default(), BodyLimits::default(), gated).await;
+    let running = start(ServerLimits::default(), RequestLimits::default(), gated).await;
     let address = running.address;
     let (mut idle, mut busy) = (running.connect().await, running.connect().await);
     ask(&mut idle, &request("[1,2]")).await;
@@ -242,7 +242,7 @@ async fn the_end_lets_requests_finish_but_not_for_ever() {
     // And one that does not finish is cut off.
     OPEN.store(false, SeqCst);
     let limits = ServerLimits { grace: Duration::from_millis(20), ..ServerLimits::default() };
-    let running = start(limits, BodyLimits::default(), gated).await;
+    let running = start(limits, RequestLimits::default(), gated).await;
     let mut busy = running.connect().await;
     busy.write_all(request("[5,2]").as_bytes()).await.unwrap();
     while !WAITING.swap(false, SeqCst) {

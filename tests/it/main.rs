@@ -11,5 +11,6 @@ mod gateway;
 mod hostile;
 mod http;
 mod program;
+mod repository;
 mod shadows;
 mod swap;

@@ -53,7 +53,7 @@ impl Service {
             version,
             role: call::header_role(headers)?.or(parameters.role),
             key,
-            deadline: call::deadline(arrived.at, parameters.timeout),
+            deadline: call::deadline(arrived.at, parameters.timeout, self.limits.timeout),
             at: arrived.at,
         };
         let decode = |assignment: &Assignment| {
