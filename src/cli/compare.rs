@@ -151,10 +151,8 @@ fn render_worst(version: u64, worst: &[Disagreement]) -> String {
     if worst.is_empty() {
         return format!("\nShadow {version} never disagreed.\n");
     }
-    let shown = worst.len().min(WORST_SHOWN);
-    let mut text =
-        format!("\nShadow {version} disagreed most here ({shown} of {} kept):\n", worst.len());
-    for found in &worst[..shown] {
+    let mut text = format!("\nShadow {version} disagreed most here:\n");
+    for found in distinct(worst).into_iter().take(WORST_SHOWN) {
         text.push_str(&format!(
             "\n  {}: {} of {} rows disagree, max diff {}\n",
             found.prediction_id,
@@ -171,6 +169,17 @@ fn render_worst(version: u64, worst: &[Disagreement]) -> String {
         }
     }
     text
+}
+
+/// Of requests with equal inputs the first is enough to look at.
+fn distinct(worst: &[Disagreement]) -> Vec<&Disagreement> {
+    let mut kept: Vec<&Disagreement> = Vec::new();
+    for found in worst {
+        if kept.iter().all(|earlier| earlier.inputs != found.inputs) {
+            kept.push(found);
+        }
+    }
+    kept
 }
 
 /// A tensor's name and first numbers.
@@ -232,13 +241,18 @@ mod tests {
     fn worst_disagreements_are_shown_with_input_and_both_answers() {
         assert!(render_worst(3, &[]).contains("never disagreed"));
         let tensor = |name: &str, n: usize| json!({"name": name, "datatype": "FP32", "shape": [n], "data": vec![0.5; n]});
-        let found: Disagreement = serde_json::from_value(json!({
-            "prediction_id": "p-1", "rows": 1, "rows_disagreed": 1, "difference_max": 0.25,
-            "inputs": [tensor("x", 20)], "champion": [tensor("y", 2)], "shadow": [tensor("y", 2)]
-        }))
-        .unwrap();
-        let text = render_worst(3, &[found]);
+        let found = |id: &str, width| {
+            json!({
+                "prediction_id": id, "rows": 1, "rows_disagreed": 1, "difference_max": 0.25,
+                "inputs": [tensor("x", width)], "champion": [tensor("y", 2)], "shadow": [tensor("y", 2)]
+            })
+        };
+        let found = json!([found("p-1", 20), found("p-2", 20), found("p-3", 1)]);
+        let found: Vec<Disagreement> = serde_json::from_value(found).unwrap();
+        let text = render_worst(3, &found);
         assert!(text.contains("p-1: 1 of 1 rows disagree, max diff 0.250"), "{text}");
         assert!(text.contains("(20 in all)") && text.contains("shadow   y: 0.5, 0.5"), "{text}");
+        // The second has the first one's input.
+        assert!(!text.contains("p-2") && text.contains("p-3"), "{text}");
     }
 }

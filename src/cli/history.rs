@@ -6,7 +6,6 @@ use crate::cli::client::ClientArgs;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::reply::{Entry, History};
-use crate::cli::table::Sheet;
 use crate::types::ModelName;
 
 /// Show what was changed, when, by whom and why; the newest first.
@@ -40,23 +39,47 @@ fn render(entries: &[Entry]) -> String {
     if entries.is_empty() {
         return "nothing was changed yet".into();
     }
-    let mut sheet = Sheet::new(&["#", "time", "model", "who", "what", "from", "to", "why"]);
-    for entry in entries {
-        sheet.row([
-            entry.number.to_string(),
-            second(&entry.time),
-            entry.model.clone(),
-            entry.actor.clone(),
-            entry.action.clone(),
-            entry.from.clone(),
-            entry.to.clone(),
-            entry.reason.clone().unwrap_or_default(),
-        ]);
+    entries.iter().map(entry).collect::<Vec<_>>().join("\n\n")
+}
+
+/// An entry in two lines, or three if somebody said why.
+fn entry(entry: &Entry) -> String {
+    let Entry { number, model, actor, action, from, to, .. } = entry;
+    let mut text = format!("#{number}  {}  {model}  {action}  (by {actor})", second(&entry.time));
+    text.push_str(&format!("\n    {from} -> {to}"));
+    if let Some(reason) = &entry.reason {
+        text.push_str(&format!("\n    {reason}"));
     }
-    sheet.render()
+    text
 }
 
 /// A time without its fraction of a second.
 fn second(time: &str) -> String {
     time.split_once('.').map_or_else(|| time.to_owned(), |(whole, _)| format!("{whole}Z"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_tell_what_who_and_why() {
+        let of = |number, reason: Option<&str>| Entry {
+            number,
+            time: "2026-01-02T03:04:05.678Z".into(),
+            model: "churn".into(),
+            actor: "eve".into(),
+            action: "promote 2".into(),
+            reason: reason.map(str::to_owned),
+            from: "champion 1".into(),
+            to: "champion 2".into(),
+        };
+        assert_eq!(
+            render(&[of(2, Some("a week as canary")), of(1, None)]),
+            "#2  2026-01-02T03:04:05Z  churn  promote 2  (by eve)\n    champion 1 -> champion 2\n    \
+             a week as canary\n\n#1  2026-01-02T03:04:05Z  churn  promote 2  (by eve)\n    \
+             champion 1 -> champion 2"
+        );
+        assert_eq!(render(&[]), "nothing was changed yet");
+    }
 }

@@ -157,7 +157,7 @@ pub(super) struct Disagreement {
     pub(super) shadow: Vec<Tensor>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, PartialEq, Deserialize)]
 pub(super) struct Tensor {
     pub(super) name: String,
     pub(super) data: Vec<serde_json::Value>,
