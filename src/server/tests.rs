@@ -163,7 +163,8 @@ async fn a_body_over_the_limit_is_refused_in_both_forms() {
 
 #[tokio::test]
 async fn slow_clients_time_out() {
-    let body = RequestLimits { body_timeout: Duration::from_millis(20), ..RequestLimits::default() };
+    let body =
+        RequestLimits { body_timeout: Duration::from_millis(20), ..RequestLimits::default() };
     let running = start(ServerLimits::default(), body, sums).await;
     let half = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{";
     let got = ask(&mut running.connect().await, half).await;

@@ -26,7 +26,7 @@ async fn raw(gateway: &Gateway, bytes: &[u8]) -> String {
 fn every_wrong_body_is_told_what_is_wrong_with_it() {
     let infer = "/v2/models/m/infer";
     let cases: &[(&str, &str, u16, &[&str])] = &[
-        ("/predict/m", "", 400, &["line 1 column"]),
+        ("/predict/m", "", 400, &["body is empty", "JSON object"]),
         ("/predict/m", "{\"instances\": [[1],\n [2]", 400, &["line 2 column"]),
         ("/predict/m", r#"{"instances": [[NaN]]}"#, 400, &["NaN", "line 1 column 1"]),
         ("/predict/m", r#"{"instances": [[1e999]]}"#, 400, &["1e999", "FP32"]),

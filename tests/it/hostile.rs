@@ -64,6 +64,8 @@ fn repository() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let churn = folder.path().join("models/churn");
     fs::create_dir_all(churn.join("1")).unwrap();
+    // Rows, so that the line to paste is printed: it tells that all is loaded.
+    fs::copy(sample().join("../sample.json"), churn.join("sample.json")).unwrap();
     for file in ["model.onnx", "version.toml", "golden.json"] {
         fs::copy(sample().join(file), churn.join("1").join(file)).unwrap();
     }
