@@ -354,3 +354,11 @@ async fn an_output_without_rows_answers_one_row_only() {
     assert_eq!(two.status, 400);
     assert!(two.error().1.starts_with("output \"three\" has shape [3]"), "{}", two.text());
 }
+
+#[tokio::test]
+async fn rows_without_values_reach_no_model() {
+    let bench = echo_bench(&[spec("x", Datatype::Fp32, &[-1, -1])], &[]);
+    let got = bench.post("/predict", r#"{"instances":[[],[]]}"#).await;
+    let message = "input \"x\": expected shape [-1, -1], got no values";
+    assert_eq!(got.error(), (400, message.to_owned()));
+}
