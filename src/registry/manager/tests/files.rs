@@ -151,6 +151,13 @@ async fn a_bad_model_file_stops_a_new_model_and_leaves_an_old_one_alone() {
     fs::write(&file, "allow_forced_role = 7").unwrap();
     gateway.until(|view| !view.problems.is_empty()).await;
     assert!(gateway.plan().settings.allow_forced_role, "the last good settings stay");
+    let link = file.with_extension("tmp");
+    std::os::unix::fs::symlink("model.toml", &link).unwrap();
+    fs::rename(&link, &file).unwrap();
+    let unreadable = |view: &ModelView| view.problems.iter().any(|p| p.contains("be read"));
+    gateway.until(unreadable).await;
+    assert!(gateway.plan().settings.allow_forced_role, "unreadable is not absent");
+    fs::remove_file(&file).unwrap();
     fs::write(&file, "").unwrap();
     gateway.until(|view| view.problems.is_empty()).await;
     assert!(!gateway.plan().settings.allow_forced_role);
