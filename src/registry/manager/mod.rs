@@ -238,10 +238,14 @@ impl Manager {
     }
 
     /// A version whose folder left while it was loaded.
-    fn drop_late(&self, news: News) {
-        if let LoadStep::Done(Outcome::Ready(version)) = news.step {
-            // Freeing a model takes time: not on this task.
-            self.reaper.take(Leaving { place: news.place, ticket: news.ticket, version });
+    fn drop_late(&mut self, news: News) {
+        match news.step {
+            LoadStep::Pinned(digests, _) => self.garbage.extend(digests.each()),
+            LoadStep::Done(Outcome::Ready(version)) => {
+                // Freeing a model takes time: not on this task.
+                self.reaper.take(Leaving { place: news.place, ticket: news.ticket, version });
+            }
+            _ => {}
         }
     }
 
