@@ -53,6 +53,9 @@ pub(super) struct WantedOutput<'a> {
     pub(super) parameters: Option<Object<'a>>,
 }
 
+/// Sizes of a shape that a message repeats.
+const SIZES_SHOWN_MAX: usize = 16;
+
 /// Where the elements of an input are.
 #[derive(Clone, Copy)]
 pub(super) enum Payload<'a> {
@@ -171,6 +174,7 @@ impl<'a> InputTensor<'a> {
             let expected = spec.datatype;
             return Err(self.wrong(&format!("expected datatype {expected}, got {datatype}")));
         }
+        self.check_rank(spec)?;
         let shape = self.sizes()?;
         let count = element_count(&shape)
             .ok_or_else(|| self.wrong(&format!("shape {:?} is too large", self.shape)))?;
@@ -186,6 +190,20 @@ impl<'a> InputTensor<'a> {
         }
         let got = data.len();
         Err(self.wrong(&format!("shape {shape:?} means {count} elements, got {got}")))
+    }
+
+    /// The model says how many dimensions there are, not the client: nested
+    /// elements are read by as many nested calls.
+    fn check_rank(&self, spec: &TensorSpec) -> Result<()> {
+        if self.shape.len() == spec.shape.len() {
+            return Ok(());
+        }
+        let shown = &self.shape[..self.shape.len().min(SIZES_SHOWN_MAX)];
+        let more = match self.shape.len() - shown.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        Err(self.wrong(&format!("expected shape {:?}, got {shown:?}{more}", spec.wire_shape())))
     }
 
     /// Flat elements, or nested as the shape says.
@@ -212,10 +230,11 @@ impl<'a> InputTensor<'a> {
 
     fn sizes(&self) -> Result<Vec<usize>> {
         let size = |size: &i64| usize::try_from(*size).ok().filter(|size| *size > 0);
-        self.shape.iter().map(size).collect::<Option<_>>().ok_or_else(|| {
-            let shown = &self.shape[..self.shape.len().min(16)];
-            self.wrong(&format!("shape {shown:?}: expected sizes from 1"))
-        })
+        self.shape
+            .iter()
+            .map(size)
+            .collect::<Option<_>>()
+            .ok_or_else(|| self.wrong(&format!("shape {:?}: expected sizes from 1", self.shape)))
     }
 
     fn wrong(&self, why: &str) -> Error {

@@ -286,6 +286,23 @@ async fn what_is_wrong_is_said() {
     assert_eq!(got.error(), (400, expected.to_owned()));
 }
 
+/// Nested elements are read by nested calls: if the client chose how deep, it
+/// could overflow the stack, which ends the process.
+#[tokio::test]
+async fn the_client_does_not_choose_the_depth() {
+    const DEPTH: usize = 200_000;
+    let shape = format!("[{}1]", "1,".repeat(DEPTH - 1));
+    let bench = echo_bench(&[x(Datatype::Fp32)]);
+    for data in [format!("{}1{}", "[".repeat(DEPTH), "]".repeat(DEPTH)), "[1]".to_owned()] {
+        let got = bench.post(INFER, &tensor("FP32", &shape, &data)).await;
+        let (status, message) = got.error();
+        assert_eq!(status, 400);
+        let start = "input \"x\": expected shape [-1, 2], got [1, 1, ";
+        let fits = message.starts_with(start) && message.ends_with("1] and 199984 more");
+        assert!(fits, "{message}");
+    }
+}
+
 #[tokio::test]
 async fn lengths_that_lie_are_refused() {
     let bench = echo_bench(&[x(Datatype::Fp32)]);

@@ -173,7 +173,7 @@ impl Manager {
     async fn news(&mut self, news: News) {
         let (name, version) = &news.place;
         let done = matches!(news.step, LoadStep::Done(_));
-        self.in_flight -= usize::from(done);
+        self.in_flight = self.in_flight.saturating_sub(usize::from(done));
         let entry = self.models.get_mut(name).and_then(|model| model.entries.get_mut(version));
         let Some(entry) = entry.filter(|entry| entry.ticket == news.ticket) else {
             self.drop_late(news);
