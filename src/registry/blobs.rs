@@ -4,10 +4,11 @@
 //! bytes are checked and loaded: a file that is overwritten in the watched
 //! folder while it is mapped would kill the process.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
@@ -15,6 +16,8 @@ use tempfile::NamedTempFile;
 use crate::registry::scan::Stamp;
 use crate::types::Digest;
 
+/// Locked by the process that uses the state folder.
+const LOCK_FILE: &str = "lock";
 /// Bytes read at a time.
 const CHUNK: usize = 1 << 20;
 
@@ -45,21 +48,25 @@ pub(super) enum PinError {
 #[derive(Clone, Debug)]
 pub(super) struct Blobs {
     folder: PathBuf,
+    /// Held as long as the store is used.
+    _lock: Arc<File>,
 }
 
 impl Blobs {
     /// Opens the store below `state_dir`, creating it if needed, and removes
-    /// what an interrupted copy left.
+    /// what an interrupted copy left. It has one user at a time: another
+    /// process would remove what it does not need itself.
     pub(super) fn open(state_dir: &Path) -> io::Result<Self> {
         let folder = state_dir.join("blobs").join("sha256");
         fs::create_dir_all(&folder)?;
+        let lock = Arc::new(lock(&state_dir.join(LOCK_FILE))?);
         for entry in fs::read_dir(&folder)? {
             let entry = entry?;
             if entry.file_name().to_string_lossy().starts_with('.') {
                 fs::remove_file(entry.path())?;
             }
         }
-        Ok(Self { folder })
+        Ok(Self { folder, _lock: lock })
     }
 
     /// Everything that is stored.
@@ -116,6 +123,23 @@ impl Blobs {
     fn not_copied(&self, error: &io::Error) -> PinError {
         PinError::Refused(format!("could not be copied into {}: {error}", self.folder.display()))
     }
+}
+
+/// Takes the lock that goes with the process, or fails if another has it.
+fn lock(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let message = "another gateway uses it; give each its own with --state";
+            return Err(io::Error::other(message));
+        }
+        Err(TryLockError::Error(error)) => {
+            tracing::warn!(path = %path.display(), %error,
+                "no lock on the state folder; see that no other gateway uses it");
+        }
+    }
+    Ok(file)
 }
 
 /// The digest of a file, without a copy.
@@ -233,6 +257,16 @@ mod tests {
         let blobs = Blobs::open(state.path()).unwrap();
         assert_eq!(blobs.copy(&source, 3).unwrap().digest, ABC.parse().unwrap());
         assert_eq!(fs::read_dir(&blobs.folder).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_state_folder_has_one_user() {
+        let state = tempfile::tempdir().unwrap();
+        let first = Blobs::open(state.path()).unwrap();
+        let error = Blobs::open(state.path()).unwrap_err();
+        assert!(error.to_string().contains("another gateway"), "{error}");
+        drop(first);
+        Blobs::open(state.path()).unwrap();
     }
 
     #[test]
