@@ -10,7 +10,7 @@ FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
 RUN cargo build --release --locked --bin foreshadow
-RUN install -D -m 0755 "${CARGO_TARGET_DIR:-target}/release/foreshadow" "${ROOTFS:-/rootfs}/usr/local/bin/foreshadow"
+RUN install -D -s -m 0755 "${CARGO_TARGET_DIR:-target}/release/foreshadow" "${ROOTFS:-/rootfs}/usr/local/bin/foreshadow"
 RUN install -d -m 0777 "${ROOTFS:-/rootfs}/var/lib/foreshadow"
 
 FROM debian:bookworm-slim

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use foreshadow::engine::EngineSet;
+use foreshadow::protocol::hops;
 use foreshadow::routing::{Arm, Canary, Catalog, Judge, Plan, Salt, Shadow, Slot, Worst, split};
 use foreshadow::serving::LoadedVersion;
 use foreshadow::telemetry::{ArmRole, Metrics};
@@ -30,13 +31,29 @@ fn load(number: u64) -> Arc<LoadedVersion> {
     Arc::new(version)
 }
 
+const FEATURES: [&str; 12] = [
+    "tenure_months",
+    "monthly_charges",
+    "total_charges",
+    "contract_months",
+    "support_calls",
+    "late_payments",
+    "data_gb",
+    "dropped_calls",
+    "addons",
+    "days_since_login",
+    "autopay",
+    "age",
+];
+
 fn name() -> ModelName {
     ModelName::new("churn").unwrap()
 }
 
 /// As shipped: champion 1, canary 2 at 10 %, shadow 3.
 fn plan(metrics: &Metrics) -> Arc<Plan> {
-    let settings = Arc::new(ModelSettings::default());
+    let features = FEATURES.map(str::to_owned).to_vec();
+    let settings = Arc::new(ModelSettings { features, ..ModelSettings::default() });
     let arm = |number: u64, role| {
         let version = load(number);
         let stats = metrics.arm(&name(), version.id(), role);
@@ -85,6 +102,38 @@ fn routing(c: &mut Criterion) {
     });
 }
 
+/// `rows` rows of the sample's kind, as objects or as arrays.
+fn body(rows: usize, named: bool) -> String {
+    let values = "8 39.25 289.75 24 1 1 2.5 3 1 4 0 29".split(' ');
+    let row = if named {
+        let pairs = FEATURES.iter().zip(values).map(|(name, value)| format!("\"{name}\": {value}"));
+        format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))
+    } else {
+        format!("[{}]", values.collect::<Vec<_>>().join(", "))
+    };
+    format!("{{\"instances\": [{}]}}", vec![row; rows].join(", "))
+}
+
+fn protocol(c: &mut Criterion) {
+    let metrics = Metrics::new();
+    let plan = plan(&metrics);
+    let assignment = plan.assign(None, None, Some(b"customer-0")).unwrap();
+    for (rows, named) in [(1, true), (1, false), (64, false)] {
+        let what = if named { "objects" } else { "arrays" };
+        let body = body(rows, named);
+        c.bench_function(&format!("decode: {rows} rows as {what}, {} bytes", body.len()), |b| {
+            b.iter(|| hops::decode_rows(black_box(body.as_bytes()), &assignment).unwrap());
+        });
+        let inputs = hops::decode_rows(body.as_bytes(), &assignment).unwrap();
+        let outputs = assignment.version().run(&inputs).unwrap();
+        if !named {
+            c.bench_function(&format!("encode: {rows} rows of label and probabilities"), |b| {
+                b.iter(|| hops::encode_rows(&assignment, black_box(&outputs), rows).unwrap());
+            });
+        }
+    }
+}
+
 fn metrics(c: &mut Criterion) {
     let metrics = Metrics::new();
     let arm = metrics.arm(&name(), VersionId::new(1).unwrap(), ArmRole::Champion);
@@ -110,5 +159,5 @@ fn engine(c: &mut Criterion) {
     }
 }
 
-criterion_group!(hops, routing, metrics, engine);
-criterion_main!(hops);
+criterion_group!(each_hop, routing, protocol, metrics, engine);
+criterion_main!(each_hop);

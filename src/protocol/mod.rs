@@ -37,6 +37,12 @@ use hyper::body::Body;
 
 pub use body::RequestLimits;
 
+/// Single hops, for `benches/`.
+#[doc(hidden)]
+pub mod hops {
+    pub use super::predict::{decode_rows, encode_rows};
+}
+
 use crate::error::{Error, Result};
 use crate::protocol::call::{Counted, Failed};
 use crate::protocol::ids::Ids;

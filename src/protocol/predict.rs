@@ -81,6 +81,19 @@ fn encode(answered: &Answered<'_>, rows: Option<usize>, settings: &ModelSettings
     Ok(reply::json(body))
 }
 
+/// One hop by itself, for `benches/`: a body of rows to tensors.
+pub fn decode_rows(body: &[u8], assignment: &Assignment) -> Result<Vec<Tensor>> {
+    let settings = &assignment.plan().settings;
+    Ok(Envelope::read(body)?.decode(assignment, settings)?.0)
+}
+
+/// One hop by itself, for `benches/`: outputs of `rows` rows to a reply's body.
+pub fn encode_rows(assignment: &Assignment, outputs: &[Tensor], rows: usize) -> Result<Vec<u8>> {
+    let prediction_id = "00000000000000000000000000000000";
+    let answered = Answered { assignment, outputs, prediction_id };
+    encode::rows(&answered, rows, &assignment.plan().settings)
+}
+
 impl<'a> Envelope<'a> {
     fn read(body: &'a [u8]) -> Result<Self> {
         let body = json::utf8(body)?;

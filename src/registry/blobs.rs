@@ -4,16 +4,20 @@
 //! bytes are checked and loaded: a file that is overwritten in the watched
 //! folder while it is mapped would kill the process.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
+use tempfile::NamedTempFile;
 
 use crate::registry::scan::Stamp;
 use crate::types::Digest;
 
+/// Locked by the process that uses the state folder.
+const LOCK_FILE: &str = "lock";
 /// Bytes read at a time.
 const CHUNK: usize = 1 << 20;
 
@@ -22,6 +26,13 @@ const CHUNK: usize = 1 << 20;
 pub(super) struct Pinned {
     pub(super) digest: Digest,
     pub(super) path: PathBuf,
+}
+
+/// A copy that is not in the store yet; it goes when it is dropped.
+#[derive(Debug)]
+pub(super) struct Copied {
+    pub(super) digest: Digest,
+    file: NamedTempFile,
 }
 
 /// Why a file was not pinned.
@@ -37,21 +48,25 @@ pub(super) enum PinError {
 #[derive(Clone, Debug)]
 pub(super) struct Blobs {
     folder: PathBuf,
+    /// Held as long as the store is used.
+    _lock: Arc<File>,
 }
 
 impl Blobs {
     /// Opens the store below `state_dir`, creating it if needed, and removes
-    /// what an interrupted copy left.
+    /// what an interrupted copy left. It has one user at a time: another
+    /// process would remove what it does not need itself.
     pub(super) fn open(state_dir: &Path) -> io::Result<Self> {
         let folder = state_dir.join("blobs").join("sha256");
         fs::create_dir_all(&folder)?;
+        let lock = Arc::new(lock(&state_dir.join(LOCK_FILE))?);
         for entry in fs::read_dir(&folder)? {
             let entry = entry?;
             if entry.file_name().to_string_lossy().starts_with('.') {
                 fs::remove_file(entry.path())?;
             }
         }
-        Ok(Self { folder })
+        Ok(Self { folder, _lock: lock })
     }
 
     /// Everything that is stored.
@@ -81,24 +96,50 @@ impl Blobs {
         self.folder.join(digest.to_string().replace("sha256:", ""))
     }
 
-    /// Copies `source` into the store.
-    pub(super) fn pin(&self, source: &Path, bytes_max: u64) -> Result<Pinned, PinError> {
+    /// Copies `source` next to the store. Nothing is left of it unless it is
+    /// kept.
+    pub(super) fn copy(&self, source: &Path, bytes_max: u64) -> Result<Copied, PinError> {
         let input = open(source, bytes_max)?;
-        let own = |error: io::Error| {
-            let folder = self.folder.display();
-            PinError::Refused(format!("could not be copied into {folder}: {error}"))
-        };
+        let own = |error| self.not_copied(&error);
         let mut output =
             tempfile::Builder::new().prefix(".").tempfile_in(&self.folder).map_err(own)?;
         let digest = hash(input, source, bytes_max, |chunk| output.write_all(chunk).map_err(own))?;
-        output.as_file().sync_all().map_err(own)?;
+        Ok(Copied { digest, file: output })
+    }
+
+    /// Takes a copy into the store.
+    pub(super) fn keep(&self, copied: Copied) -> Result<Pinned, PinError> {
+        let own = |error| self.not_copied(&error);
+        let Copied { digest, file } = copied;
+        file.as_file().sync_all().map_err(own)?;
         let path = self.path(digest);
         // Replaces a former copy of the same content: what the store holds
         // was hashed in the life of this process.
-        output.persist(&path).map_err(|error| own(error.error))?;
+        file.persist(&path).map_err(|error| own(error.error))?;
         File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(own)?;
         Ok(Pinned { digest, path })
     }
+
+    fn not_copied(&self, error: &io::Error) -> PinError {
+        PinError::Refused(format!("could not be copied into {}: {error}", self.folder.display()))
+    }
+}
+
+/// Takes the lock that goes with the process, or fails if another has it.
+fn lock(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let message = "another gateway uses it; give each its own with --state";
+            return Err(io::Error::other(message));
+        }
+        Err(TryLockError::Error(error)) => {
+            tracing::warn!(path = %path.display(), %error,
+                "no lock on the state folder; see that no other gateway uses it");
+        }
+    }
+    Ok(file)
 }
 
 /// The digest of a file, without a copy.
@@ -185,23 +226,47 @@ mod tests {
     /// SHA-256 of "abc", from FIPS 180-2.
     const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
+    fn pin(blobs: &Blobs, source: &Path) -> Result<Pinned, PinError> {
+        blobs.keep(blobs.copy(source, 3)?)
+    }
+
     #[test]
     fn bytes_are_found_under_their_digest() {
         let state = tempfile::tempdir().unwrap();
         let source = state.path().join("model.onnx");
         fs::write(&source, "abc").unwrap();
         let blobs = Blobs::open(state.path()).unwrap();
-        let pinned = blobs.pin(&source, 3).unwrap();
+        let pinned = pin(&blobs, &source).unwrap();
         assert_eq!(pinned.digest, ABC.parse().unwrap());
         assert_eq!(pinned.path, state.path().join("blobs/sha256").join(ABC));
         fs::write(&source, "xyz").unwrap();
         assert_eq!(fs::read(&pinned.path).unwrap(), b"abc");
         fs::write(&source, "abc").unwrap();
-        assert_eq!(blobs.pin(&source, 3).unwrap(), pinned);
+        assert_eq!(pin(&blobs, &source).unwrap(), pinned);
         assert_eq!(blobs.list().unwrap(), [pinned.digest]);
         blobs.remove(pinned.digest);
         assert!(!pinned.path.exists());
         assert_eq!(digest(&source, 3).unwrap(), pinned.digest);
+    }
+
+    #[test]
+    fn a_copy_that_is_not_kept_leaves_nothing() {
+        let state = tempfile::tempdir().unwrap();
+        let source = state.path().join("model.onnx");
+        fs::write(&source, "abc").unwrap();
+        let blobs = Blobs::open(state.path()).unwrap();
+        assert_eq!(blobs.copy(&source, 3).unwrap().digest, ABC.parse().unwrap());
+        assert_eq!(fs::read_dir(&blobs.folder).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_state_folder_has_one_user() {
+        let state = tempfile::tempdir().unwrap();
+        let first = Blobs::open(state.path()).unwrap();
+        let error = Blobs::open(state.path()).unwrap_err();
+        assert!(error.to_string().contains("another gateway"), "{error}");
+        drop(first);
+        Blobs::open(state.path()).unwrap();
     }
 
     #[test]
@@ -210,10 +275,10 @@ mod tests {
         let source = state.path().join("model.onnx");
         fs::write(&source, "abc").unwrap();
         let blobs = Blobs::open(state.path()).unwrap();
-        let path = blobs.pin(&source, 3).unwrap().path;
+        let path = pin(&blobs, &source).unwrap().path;
         fs::remove_file(&path).unwrap();
         fs::write(&path, "damaged").unwrap();
-        blobs.pin(&source, 3).unwrap();
+        pin(&blobs, &source).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"abc");
     }
 
@@ -223,13 +288,11 @@ mod tests {
         let source = state.path().join("model.onnx");
         let blobs = Blobs::open(state.path()).unwrap();
         assert!(
-            matches!(blobs.pin(&source, 3), Err(PinError::Moving(m)) if m.contains("model.onnx"))
+            matches!(pin(&blobs, &source), Err(PinError::Moving(m)) if m.contains("model.onnx"))
         );
         fs::write(&source, "abcd").unwrap();
-        assert!(
-            matches!(blobs.pin(&source, 3), Err(PinError::Refused(m)) if m.contains("3 bytes"))
-        );
-        let refused = blobs.pin(state.path(), 3);
+        assert!(matches!(pin(&blobs, &source), Err(PinError::Refused(m)) if m.contains("3 bytes")));
+        let refused = pin(&blobs, state.path());
         assert!(matches!(refused, Err(PinError::Refused(m)) if m.contains("regular")));
     }
 

@@ -214,7 +214,7 @@ impl Tools {
         let stated = stated.map_err(|error| {
             PinError::Refused(format!("{VERSION_FILE}: artifact_digest: {error}"))
         })?;
-        let artifact = self.blobs.pin(&job.folder.join(ARTIFACT), self.artifact_bytes_max)?;
+        let artifact = self.blobs.copy(&job.folder.join(ARTIFACT), self.artifact_bytes_max)?;
         if let Some(stated) = stated
             && stated != artifact.digest
         {
@@ -225,7 +225,10 @@ impl Tools {
         }
         let golden = job.folder.join(GOLDEN_FILE);
         let golden =
-            golden.exists().then(|| self.blobs.pin(&golden, GOLDEN_BYTES_MAX)).transpose()?;
+            golden.exists().then(|| self.blobs.copy(&golden, GOLDEN_BYTES_MAX)).transpose()?;
+        // Only what is whole goes into the store: nobody would remove the rest.
+        let artifact = self.blobs.keep(artifact)?;
+        let golden = golden.map(|golden| self.blobs.keep(golden)).transpose()?;
         let candidate = Candidate {
             model: job.place.0.clone(),
             version: job.place.1,

@@ -75,10 +75,22 @@ pub(super) struct Files {
     pub(super) changed: SystemTime,
 }
 
+/// What is known of a model's `model.toml`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) enum ModelFileSeen {
+    /// There is none: defaults apply.
+    #[default]
+    Absent,
+    Present(Stamp),
+    /// It or its folder cannot be read, and why. Not the same as absent:
+    /// nobody asked for the defaults.
+    Unreadable(String),
+}
+
 /// One model's folder.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct FoundModel {
-    pub(super) model_file: Option<Stamp>,
+    pub(super) model_file: ModelFileSeen,
     pub(super) versions: BTreeMap<VersionId, Files>,
     pub(super) problems: Vec<String>,
     /// Something could not be read: what is missing may still be there.
@@ -158,7 +170,9 @@ pub(super) fn interpret(nodes: &[Node]) -> Found {
             Kind::Folder(entries) if is_model(entries) => model(entries),
             Kind::Unreadable(why) => FoundModel {
                 partial: true,
-                problems: vec![format!("the model's folder cannot be read: {why}")],
+                model_file: ModelFileSeen::Unreadable(format!(
+                    "the model's folder cannot be read: {why}"
+                )),
                 ..FoundModel::default()
             },
             Kind::Folder(_) | Kind::File(_) | Kind::Other => continue,
@@ -176,8 +190,7 @@ pub(super) fn interpret(nodes: &[Node]) -> Found {
 fn is_model(entries: &[Node]) -> bool {
     entries.iter().any(|entry| match entry.kind {
         Kind::Folder(_) | Kind::Unreadable(_) => true,
-        Kind::File(_) => entry.name == MODEL_FILE,
-        Kind::Other => false,
+        Kind::File(_) | Kind::Other => entry.name == MODEL_FILE,
     })
 }
 
@@ -186,7 +199,7 @@ fn model(entries: &[Node]) -> FoundModel {
     for entry in entries {
         let number = entry.name.parse::<VersionId>();
         match (&entry.kind, number) {
-            (Kind::File(stamp), _) if entry.name == MODEL_FILE => model.model_file = Some(*stamp),
+            (kind, _) if entry.name == MODEL_FILE => model.model_file = model_file(kind),
             (Kind::Folder(inner), Ok(version)) => {
                 model.versions.insert(version, files(entry.changed, inner));
             }
@@ -204,6 +217,18 @@ fn model(entries: &[Node]) -> FoundModel {
         }
     }
     model
+}
+
+fn model_file(kind: &Kind) -> ModelFileSeen {
+    match kind {
+        Kind::File(stamp) => ModelFileSeen::Present(*stamp),
+        Kind::Unreadable(why) => {
+            ModelFileSeen::Unreadable(format!("{MODEL_FILE} cannot be read: {why}"))
+        }
+        Kind::Folder(_) | Kind::Other => {
+            ModelFileSeen::Unreadable(format!("{MODEL_FILE} is no regular file"))
+        }
+    }
 }
 
 fn files(folder_changed: SystemTime, entries: &[Node]) -> Files {
@@ -264,7 +289,8 @@ mod tests {
         assert_eq!(stamps.keys().collect::<Vec<_>>(), [ARTIFACT]);
         assert_eq!(churn.problems.len(), 2, "{:?}", churn.problems);
         assert!(churn.problems[0].contains("\"v3\"") && churn.problems[1].contains("7 is a file"));
-        assert!(churn.model_file.is_some() && found.models["bare"].model_file.is_none());
+        assert!(matches!(churn.model_file, ModelFileSeen::Present(_)));
+        assert_eq!(found.models["bare"].model_file, ModelFileSeen::Absent);
         assert!(!churn.partial);
     }
 
@@ -278,6 +304,21 @@ mod tests {
         let found = interpret(&[unreadable("a"), folder("b", vec![unreadable("1")])]);
         assert!(found.models["a"].partial && found.models["b"].partial);
         assert!(found.models["b"].problems[0].contains("denied"));
+        // Nor a model.toml for one that is not there.
+        let other = Node { kind: Kind::Other, ..unreadable(MODEL_FILE) };
+        let found = interpret(&[
+            unreadable("a"),
+            folder("b", vec![unreadable(MODEL_FILE)]),
+            folder("c", vec![other]),
+        ]);
+        let expected = [
+            ("a", "the model's folder cannot be read: denied"),
+            ("b", "model.toml cannot be read: denied"),
+            ("c", "model.toml is no regular file"),
+        ];
+        for (name, why) in expected {
+            assert_eq!(found.models[name].model_file, ModelFileSeen::Unreadable(why.into()));
+        }
     }
 
     #[test]

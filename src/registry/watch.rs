@@ -15,7 +15,7 @@ use notify::{EventKind, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 
 use crate::registry::blobs::{PinError, read_text};
-use crate::registry::scan::{self, Files, Found, MODEL_FILE, Stamp};
+use crate::registry::scan::{self, Files, Found, MODEL_FILE, ModelFileSeen, Stamp};
 use crate::registry::settings::{ModelFile, TOML_BYTES_MAX};
 use crate::registry::settle::{Place, Settle, Wholeness};
 use crate::types::ModelName;
@@ -197,9 +197,13 @@ impl Watch {
     fn model_file(
         &mut self,
         name: &ModelName,
-        stamp: Option<Stamp>,
+        seen: ModelFileSeen,
     ) -> Result<Arc<ModelFile>, String> {
-        let Some(stamp) = stamp else { return Ok(Arc::default()) };
+        let stamp = match seen {
+            ModelFileSeen::Present(stamp) => stamp,
+            ModelFileSeen::Absent => return Ok(Arc::default()),
+            ModelFileSeen::Unreadable(why) => return Err(why),
+        };
         if let Some((known, file)) = self.files.get(name)
             && *known == stamp
         {

@@ -86,8 +86,21 @@ impl From<ModelName> for String {
 #[derive(
     Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
 )]
-#[serde(transparent)]
+#[serde(try_from = "u64", into = "u64")]
 pub struct VersionId(u64);
+
+impl TryFrom<u64> for VersionId {
+    type Error = &'static str;
+    fn try_from(number: u64) -> Result<Self, &'static str> {
+        Self::new(number).ok_or("a version's number is at least 1")
+    }
+}
+
+impl From<VersionId> for u64 {
+    fn from(version: VersionId) -> Self {
+        version.0
+    }
+}
 
 impl VersionId {
     /// A number from 1; 0 is no version.

@@ -61,7 +61,7 @@ fn the_tour_finds_the_bad_version() {
         "400",
         "--for",
         "3s",
-        "--url",
+        "--inference",
         &url,
         "--rows",
         rows.to_str().unwrap(),

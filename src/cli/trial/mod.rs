@@ -60,6 +60,7 @@ pub(super) struct TryArgs {
     /// Where the gateway answers requests
     #[arg(
         long,
+        visible_alias = "url",
         value_name = "URL",
         env = "FORESHADOW_INFERENCE",
         hide_env_values = true,

@@ -337,8 +337,9 @@ fn check_growth(graph: &GraphProto, node: &NodeProto) -> Result<(), EngineError>
         .map(|n| usize::try_from(n).unwrap_or(0))
         .try_fold(1_usize, usize::checked_mul);
     if elements.is_none_or(|elements| elements > DECLARED_BYTES_MAX / 4) {
+        let asked = elements.map_or_else(|| "uncountably many".to_owned(), |n| n.to_string());
         return Err(unsupported(format!(
-            "{} (node {:?}) asks for {elements:?} elements, more than {DECLARED_BYTES_MAX} bytes",
+            "{} (node {:?}) asks for {asked} elements: more than {DECLARED_BYTES_MAX} bytes",
             node.op_type, node.name
         )));
     }

@@ -173,7 +173,7 @@ impl Manager {
     async fn news(&mut self, news: News) {
         let (name, version) = &news.place;
         let done = matches!(news.step, LoadStep::Done(_));
-        self.in_flight -= usize::from(done);
+        self.in_flight = self.in_flight.saturating_sub(usize::from(done));
         let entry = self.models.get_mut(name).and_then(|model| model.entries.get_mut(version));
         let Some(entry) = entry.filter(|entry| entry.ticket == news.ticket) else {
             self.drop_late(news);
@@ -238,10 +238,14 @@ impl Manager {
     }
 
     /// A version whose folder left while it was loaded.
-    fn drop_late(&self, news: News) {
-        if let LoadStep::Done(Outcome::Ready(version)) = news.step {
-            // Freeing a model takes time: not on this task.
-            self.reaper.take(Leaving { place: news.place, ticket: news.ticket, version });
+    fn drop_late(&mut self, news: News) {
+        match news.step {
+            LoadStep::Pinned(digests, _) => self.garbage.extend(digests.each()),
+            LoadStep::Done(Outcome::Ready(version)) => {
+                // Freeing a model takes time: not on this task.
+                self.reaper.take(Leaving { place: news.place, ticket: news.ticket, version });
+            }
+            _ => {}
         }
     }
 

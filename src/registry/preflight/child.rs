@@ -116,3 +116,47 @@ fn limit(spec: &Spec) {
     }
     crate::types::thread::enter(crate::types::thread::Class::Background);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::types::{Digest, ModelName, VersionId};
+
+    /// A sample of this repository, with these golden cases.
+    fn candidate(golden: &Path) -> Candidate {
+        let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/churn/1");
+        let digest = Digest::new([0; 32]);
+        Candidate {
+            model: ModelName::new("churn").unwrap(),
+            version: VersionId::new(1).unwrap(),
+            artifact: sample.join("model.onnx"),
+            digest,
+            golden: Some((sample.join(golden), digest)),
+            engine: "tract".into(),
+        }
+    }
+
+    #[test]
+    fn a_sample_passes_with_its_own_answers_and_not_with_others() {
+        let report = attempt(&candidate(Path::new("golden.json")), &EngineSet::standard()).unwrap();
+        assert!(report.golden_cases > 0 && report.cost_seconds > 0.0, "{report:?}");
+        let signature = "input FP32 [-1, 12] → label INT64 [-1], probabilities FP32 [-1, 2]";
+        assert_eq!(report.signature, signature);
+
+        let folder = tempfile::tempdir().unwrap();
+        let other = folder.path().join("golden.json");
+        let two = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/churn/2/golden.json");
+        fs::copy(two, &other).unwrap();
+        let why = attempt(&candidate(&other), &EngineSet::standard()).unwrap_err();
+        assert!(why.starts_with("golden.json case 1: output \""), "{why}");
+        assert!(why.contains("expected") && why.contains("tolerance"), "{why}");
+    }
+
+    #[test]
+    fn an_unknown_engine_is_named() {
+        let error = attempt(&candidate(Path::new("golden.json")), &EngineSet::default());
+        assert!(error.unwrap_err().contains("\"tract\""));
+    }
+}

@@ -151,6 +151,13 @@ async fn a_bad_model_file_stops_a_new_model_and_leaves_an_old_one_alone() {
     fs::write(&file, "allow_forced_role = 7").unwrap();
     gateway.until(|view| !view.problems.is_empty()).await;
     assert!(gateway.plan().settings.allow_forced_role, "the last good settings stay");
+    let link = file.with_extension("tmp");
+    std::os::unix::fs::symlink("model.toml", &link).unwrap();
+    fs::rename(&link, &file).unwrap();
+    let unreadable = |view: &ModelView| view.problems.iter().any(|p| p.contains("be read"));
+    gateway.until(unreadable).await;
+    assert!(gateway.plan().settings.allow_forced_role, "unreadable is not absent");
+    fs::remove_file(&file).unwrap();
     fs::write(&file, "").unwrap();
     gateway.until(|view| view.problems.is_empty()).await;
     assert!(!gateway.plan().settings.allow_forced_role);
@@ -176,6 +183,15 @@ async fn what_nobody_needs_is_removed_from_the_state_folder() {
     fs::remove_dir_all(gateway.root.path().join("models/churn/1")).unwrap();
     gateway.until_state(1, State::Retired).await;
     gateway.control.wait_for(stored(1)).await;
+    // The half that came of an upload is not stored.
+    let whole = format!("artifact_digest = \"sha256:{}\"", "0".repeat(64));
+    add(&gateway.root, 3, &[("model.onnx", "half"), ("version.toml", &whole)]);
+    let waits = |view: &ModelView| {
+        let third = view.versions.iter().find(|v| v.version.get() == 3);
+        third.and_then(|v| v.reason.as_ref()).is_some_and(|why| why.contains("has the digest"))
+    };
+    gateway.until(waits).await;
+    assert_eq!(fs::read_dir(&blobs).unwrap().count(), 1);
 }
 
 #[tokio::test]
