@@ -155,19 +155,19 @@ async fn what_is_wrong_with_rows_is_said() {
             x(),
             &[],
             "[[1,2,[3]]]",
-            "input \"X\", instance 0: expected a number, got an array (line 1 column 20)",
+            "input \"X\", instance 0: expected a number (FP32), got an array (line 1 column 20)",
         ),
         (
             x(),
             &[],
             "[[1,\"2\",3]]",
-            "input \"X\", instance 0: expected a number, got a string (line 1 column 18)",
+            "input \"X\", instance 0: expected a number (FP32), got a string (line 1 column 18)",
         ),
         (
             x(),
             &[],
             "[[1,null,3]]",
-            "input \"X\", instance 0: expected a number, got null (line 1 column 18)",
+            "input \"X\", instance 0: expected a number (FP32), got null (line 1 column 18)",
         ),
         (
             x(),
@@ -200,7 +200,7 @@ async fn what_is_wrong_with_rows_is_said() {
             x(),
             &["a", "b", "c"],
             r#"[{"a":1,"b":true,"c":3}]"#,
-            "instance 0: feature \"b\": expected a number, got a boolean (line 1 column 26)",
+            "instance 0: feature \"b\": expected a number (FP32), got a boolean (line 1 column 26)",
         ),
         (
             x(),
