@@ -73,6 +73,7 @@ pub struct Metrics {
     shadow_failed: IntCounterVec,
     shadow_dropped: IntCounterVec,
     shadow_difference: HistogramVec,
+    shadow_nonfinite: IntCounterVec,
     shadow_cpu: CounterVec,
     weight: GaugeVec,
     version_state: IntGaugeVec,
@@ -172,6 +173,11 @@ impl Metrics {
             VERSION,
             DIFFERENCE,
         );
+        let shadow_nonfinite = d.counters(
+            "foreshadow_shadow_nonfinite_total",
+            "Compared requests in which a number is finite on one side only.",
+            VERSION,
+        );
         let cpu = Opts::new("foreshadow_shadow_cpu_seconds_total", "CPU time of shadow runs.");
         let shadow_cpu = d.add(CounterVec::new(cpu, VERSION).expect(DECLARED));
         let weight = Opts::new("foreshadow_weight", "Share of the requests, 0 to 1, by role.");
@@ -222,6 +228,7 @@ impl Metrics {
             shadow_failed,
             shadow_dropped,
             shadow_difference,
+            shadow_nonfinite,
             shadow_cpu,
             weight,
             version_state,
@@ -274,6 +281,7 @@ impl Metrics {
                 failed: ShadowFailure::ALL.map(|f| reason(&self.shadow_failed, f.as_str())),
                 dropped: DropReason::ALL.map(|r| reason(&self.shadow_dropped, r.as_str())),
                 difference: self.shadow_difference.with_label_values(&labels),
+                nonfinite: self.shadow_nonfinite.with_label_values(&labels),
                 cpu_seconds: self.shadow_cpu.with_label_values(&labels),
             }))
         });
@@ -344,6 +352,7 @@ impl Metrics {
             &self.shadow_rows_disagreed,
             &self.shadow_failed,
             &self.shadow_dropped,
+            &self.shadow_nonfinite,
         ] {
             self.remove(family, model, version);
         }

@@ -78,6 +78,7 @@ pub struct ShadowStats {
     failed: [IntCounter; ShadowFailure::ALL.len()],
     dropped: [IntCounter; DropReason::ALL.len()],
     difference: Histogram,
+    nonfinite: IntCounter,
     cpu_seconds: Counter,
     cpu_nanos: AtomicU64,
     runs: AtomicU64,
@@ -94,13 +95,14 @@ pub(super) struct ShadowHandles {
     pub(super) failed: [IntCounter; ShadowFailure::ALL.len()],
     pub(super) dropped: [IntCounter; DropReason::ALL.len()],
     pub(super) difference: Histogram,
+    pub(super) nonfinite: IntCounter,
     pub(super) cpu_seconds: Counter,
 }
 
 /// Touched by shadow threads and the admin API only, never by a request.
 #[derive(Default)]
 struct Differences {
-    max: f64,
+    max: Option<f64>,
     mean_sum: f64,
     count: u64,
 }
@@ -115,6 +117,7 @@ impl ShadowStats {
             failed: handles.failed,
             dropped: handles.dropped,
             difference: handles.difference,
+            nonfinite: handles.nonfinite,
             cpu_seconds: handles.cpu_seconds,
             cpu_nanos: AtomicU64::new(0),
             runs: AtomicU64::new(0),
@@ -144,7 +147,9 @@ impl ShadowStats {
 
     /// Counts a comparison of `rows` rows, of which `disagreed` differ in
     /// their label (or lie outside the tolerance); `max` and `mean` are the
-    /// absolute differences over all the numbers.
+    /// absolute differences over all the numbers, `max` being infinite where
+    /// a number is finite on one side only. That is counted by itself: one
+    /// infinity would spoil the sums for good.
     pub fn compared(&self, rows: u64, disagreed: u64, max: f64, mean: f64) {
         self.compared.inc();
         self.rows.inc_by(rows);
@@ -152,11 +157,15 @@ impl ShadowStats {
         if disagreed > 0 {
             self.disagreed.inc();
         }
-        self.difference.observe(max);
         let mut sums = self.differences.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        sums.max = sums.max.max(max);
-        sums.mean_sum += mean;
-        sums.count += 1;
+        sums.max = Some(sums.max.map_or(max, |most| most.max(max)));
+        if max.is_finite() {
+            self.difference.observe(max);
+            sums.mean_sum += mean;
+            sums.count += 1;
+        } else {
+            self.nonfinite.inc();
+        }
     }
 
     /// The counts so far.
@@ -165,8 +174,7 @@ impl ShadowStats {
     pub fn snapshot(&self) -> ShadowSnapshot {
         let (max, mean) = {
             let sums = self.differences.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let some = sums.count > 0;
-            (some.then_some(sums.max), some.then(|| sums.mean_sum / sums.count as f64))
+            (sums.max, (sums.count > 0).then(|| sums.mean_sum / sums.count as f64))
         };
         let named = |names: &[&'static str], counters: &[IntCounter]| {
             let pairs = names.iter().zip(counters).filter(|(_, c)| c.get() > 0);
@@ -181,6 +189,7 @@ impl ShadowStats {
             disagreement_rate: (rows > 0).then(|| self.rows_disagreed.get() as f64 / rows as f64),
             failures: named(&ShadowFailure::ALL.map(ShadowFailure::as_str), &self.failed),
             dropped: named(&DropReason::ALL.map(DropReason::as_str), &self.dropped),
+            nonfinite: self.nonfinite.get(),
             difference_max: max,
             difference_mean: mean,
             cpu_mean_seconds: mean_seconds(self.cpu_nanos.load(Relaxed), self.runs.load(Relaxed)),
@@ -207,7 +216,11 @@ pub struct ShadowSnapshot {
     pub failures: std::collections::BTreeMap<&'static str, u64>,
     /// Copies that did not run, by reason: they could bend the other figures.
     pub dropped: std::collections::BTreeMap<&'static str, u64>,
-    /// Largest absolute difference of any number.
+    /// Compared requests in which a number is finite on one side only; the
+    /// mean difference leaves them out.
+    pub nonfinite: u64,
+    /// Largest absolute difference of any number; infinite (null in JSON, with
+    /// `nonfinite` above 0) where one was finite on one side only.
     pub difference_max: Option<f64>,
     /// Mean over the requests of their mean absolute difference.
     pub difference_mean: Option<f64>,
@@ -217,4 +230,24 @@ pub struct ShadowSnapshot {
     pub inference_p50_seconds: Option<f64>,
     /// 99th percentile of the wall time in the engine; includes preemption.
     pub inference_p99_seconds: Option<f64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::telemetry::Metrics;
+    use crate::types::{ModelName, VersionId};
+
+    #[test]
+    fn an_infinite_difference_spoils_no_sum() {
+        let metrics = Metrics::new();
+        let (model, one) = (ModelName::new("m").unwrap(), VersionId::new(1).unwrap());
+        let stats = metrics.shadow(&model, one);
+        stats.compared(1, 0, 0.5, 0.25);
+        stats.compared(1, 1, f64::INFINITY, 0.0);
+        let got = stats.snapshot();
+        assert_eq!((got.compared, got.disagreed, got.nonfinite), (2, 1, 1));
+        assert_eq!((got.difference_max, got.difference_mean), (Some(f64::INFINITY), Some(0.25)));
+        let sum = "foreshadow_shadow_output_difference_sum{model=\"m\",version=\"1\"} 0.5";
+        assert!(metrics.render().contains(sum), "{}", metrics.render());
+    }
 }
