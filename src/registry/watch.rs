@@ -211,8 +211,10 @@ impl Watch {
         }
         let path = self.models_dir.join(name.as_str()).join(MODEL_FILE);
         let file = match read_text(&path, TOML_BYTES_MAX) {
-            Ok(text) => ModelFile::parse(&text.unwrap_or_default(), &self.engines).map(Arc::new),
-            Err(PinError::Moving(why) | PinError::Refused(why)) => Err(why),
+            Ok(Some(text)) => ModelFile::parse(&text, &self.engines).map(Arc::new),
+            Ok(None) => return Err(format!("{MODEL_FILE} is gone; looking again")),
+            // Not remembered: the next look may be let in.
+            Err(PinError::Moving(why) | PinError::Refused(why)) => return Err(why),
         };
         self.files.insert(name.clone(), (stamp, file.clone()));
         file
@@ -302,6 +304,25 @@ mod tests {
         std::fs::write(folder.join(MODEL_FILE), "ownr = 1").unwrap();
         assert!(file().unwrap_err().contains("ownr"));
         std::fs::write(folder.join(MODEL_FILE), "owner = \"growth\"").unwrap();
+        assert_eq!(file().unwrap().owner.as_deref(), Some("growth"));
+    }
+
+    #[test]
+    fn a_model_file_that_could_not_be_read_is_tried_again() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("m");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(MODEL_FILE), "owner = \"growth\"").unwrap();
+        let stamp = Stamp::of(&folder.join(MODEL_FILE).metadata().unwrap());
+        let hour = Duration::from_secs(3600);
+        let (mut watch, _waker) = Watch::new(root.path().into(), hour, hour, vec!["tract"]);
+        let away = root.path().join("away");
+        let mut file =
+            || watch.model_file(&ModelName::new("m").unwrap(), ModelFileSeen::Present(stamp));
+        std::fs::rename(&folder, &away).unwrap();
+        assert!(file().is_err());
+        // The same file is there again: nothing about it has changed.
+        std::fs::rename(&away, &folder).unwrap();
         assert_eq!(file().unwrap().owner.as_deref(), Some("growth"));
     }
 }
