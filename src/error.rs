@@ -29,13 +29,15 @@ pub enum ErrorCode {
     Unavailable,
     /// The deadline passed before an answer (504).
     DeadlineExceeded,
+    /// The client left before its answer (499, which nobody sees).
+    Cancelled,
     /// A fault of the model or of the gateway (500).
     Internal,
 }
 
 impl ErrorCode {
     /// Every code, in the order of the declaration.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::InvalidArgument,
         Self::Unauthenticated,
         Self::PermissionDenied,
@@ -47,6 +49,7 @@ impl ErrorCode {
         Self::Unsupported,
         Self::Unavailable,
         Self::DeadlineExceeded,
+        Self::Cancelled,
         Self::Internal,
     ];
 
@@ -65,13 +68,14 @@ impl ErrorCode {
             Self::Unsupported => "unsupported",
             Self::Unavailable => "unavailable",
             Self::DeadlineExceeded => "deadline_exceeded",
+            Self::Cancelled => "cancelled",
             Self::Internal => "internal",
         }
     }
 
     /// The HTTP status. The only table of its kind.
     #[must_use]
-    pub const fn http_status(self) -> http::StatusCode {
+    pub fn http_status(self) -> http::StatusCode {
         use http::StatusCode as S;
         match self {
             Self::InvalidArgument => S::BAD_REQUEST,
@@ -85,6 +89,7 @@ impl ErrorCode {
             Self::Unsupported => S::NOT_IMPLEMENTED,
             Self::Unavailable => S::SERVICE_UNAVAILABLE,
             Self::DeadlineExceeded => S::GATEWAY_TIMEOUT,
+            Self::Cancelled => S::from_u16(499).unwrap_or(S::REQUEST_TIMEOUT),
             Self::Internal => S::INTERNAL_SERVER_ERROR,
         }
     }

@@ -42,7 +42,8 @@
 //! 4. Every queue, map and log is bounded; what is dropped is counted, and the
 //!    count is shown beside every figure that it could bend.
 //! 5. A shadow cannot be seen by a client: not in the reply, not in its
-//!    latency, not when it errors, panics, returns nonsense, or is stuck.
+//!    latency (copies are handed over once the reply is written), not when it
+//!    errors, panics, returns nonsense, or is stuck.
 //! 6. A bad model, file or setting changes nothing that serves.
 //! 7. Every publish has an audit entry, written before it: who, why, from
 //!    which plan to which.

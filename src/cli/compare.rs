@@ -164,7 +164,8 @@ fn render_worst(version: u64, worst: &[Disagreement]) -> String {
             [("input", &found.inputs), ("champion", &found.champion), ("shadow", &found.shadow)];
         for (part, tensors) in parts {
             for tensor in tensors {
-                text.push_str(&format!("    {part:<9}{}\n", numbers(tensor)));
+                let names = if part == "input" { &found.features[..] } else { &[] };
+                text.push_str(&format!("    {part:<9}{}\n", numbers(tensor, names)));
             }
         }
     }
@@ -182,9 +183,15 @@ fn distinct(worst: &[Disagreement]) -> Vec<&Disagreement> {
     kept
 }
 
-/// A tensor's name and first numbers.
-fn numbers(tensor: &Tensor) -> String {
-    let shown: Vec<_> = tensor.data.iter().take(NUMBERS_SHOWN).map(ToString::to_string).collect();
+/// A tensor's name and first numbers; of a single row with named columns the
+/// names and the numbers.
+fn numbers(tensor: &Tensor, names: &[String]) -> String {
+    let shown = tensor.data.iter().take(NUMBERS_SHOWN);
+    let shown: Vec<_> = if names.len() == tensor.data.len() {
+        shown.zip(names).map(|(number, name)| format!("{name} {number}")).collect()
+    } else {
+        shown.map(ToString::to_string).collect()
+    };
     let more = if tensor.data.len() > NUMBERS_SHOWN {
         format!(", … ({} in all)", tensor.data.len())
     } else {
@@ -244,7 +251,7 @@ mod tests {
         let found = |id: &str, width| {
             json!({
                 "prediction_id": id, "rows": 1, "rows_disagreed": 1, "difference_max": 0.25,
-                "inputs": [tensor("x", width)], "champion": [tensor("y", 2)], "shadow": [tensor("y", 2)]
+                "features": ["age"], "inputs": [tensor("x", width)], "champion": [tensor("y", 2)], "shadow": [tensor("y", 2)]
             })
         };
         let found = json!([found("p-1", 20), found("p-2", 20), found("p-3", 1)]);
@@ -254,5 +261,6 @@ mod tests {
         assert!(text.contains("(20 in all)") && text.contains("shadow   y: 0.5, 0.5"), "{text}");
         // The second has the first one's input.
         assert!(!text.contains("p-2") && text.contains("p-3"), "{text}");
+        assert!(text.contains("input    x: age 0.5\n"), "{text}");
     }
 }

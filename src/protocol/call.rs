@@ -8,12 +8,13 @@ use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, HeaderValue};
 
 use crate::error::{Error, ErrorCode, Result};
-use crate::protocol::Service;
 use crate::protocol::json::{Token, Tokens, unescape};
 use crate::protocol::message::short;
 use crate::protocol::reply::{self, PREDICTION_ID, Reply};
 use crate::protocol::route::NoRoute;
-use crate::routing::{Assignment, Plan};
+use crate::protocol::{Service, guarded};
+use crate::routing::{Answer, Assignment, Plan};
+use crate::telemetry::ArmStats;
 use crate::types::{Role, Tensor, VersionId};
 
 /// What a request asks for, apart from its tensors.
@@ -81,6 +82,29 @@ pub(super) struct Answered<'a> {
     pub(super) prediction_id: &'a str,
 }
 
+/// A request on its version, which is counted once: with its outcome, or as
+/// cancelled when it is dropped before it has one, because the client left.
+struct InFlight<'a> {
+    stats: &'a ArmStats,
+    at: Instant,
+    done: bool,
+}
+
+impl InFlight<'_> {
+    fn done(mut self, failure: Option<ErrorCode>) {
+        self.done = true;
+        self.stats.finished(failure, self.at.elapsed());
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.stats.finished(Some(ErrorCode::Cancelled), self.at.elapsed());
+        }
+    }
+}
+
 impl Service {
     /// Assigns a version, decodes the inputs for it, runs it, encodes its
     /// answer, and hands copies to the shadows.
@@ -95,36 +119,48 @@ impl Service {
     ) -> Result<Reply, Failed> {
         let assignment = ask.plan.assign(ask.version, ask.role, ask.key.as_deref())?;
         let prediction_id = self.ids.next();
-        let outcome = async {
-            let (inputs, form) = decode(&assignment)?;
-            let inputs = assignment.version().signature().arrange(inputs)?;
-            let answer = self.run(&assignment, inputs, ask.deadline).await?;
-            let answered = Answered {
-                assignment: &assignment,
-                outputs: &answer.outputs,
-                prediction_id: &prediction_id,
-            };
-            let reply = encode(&answered, form)?;
-            Ok((reply, answer))
-        }
-        .await;
-        let outcome: Result<_> = outcome;
-        let stats = &assignment.arm().stats;
+        let outcome = {
+            let in_flight = InFlight { stats: &assignment.arm().stats, at: ask.at, done: false };
+            let outcome: Result<_> = guarded(async {
+                let (inputs, form) = decode(&assignment)?;
+                let inputs = assignment.version().signature().arrange(inputs)?;
+                let answer = self.run(&assignment, inputs, ask.deadline).await?;
+                let answered = Answered {
+                    assignment: &assignment,
+                    outputs: &answer.outputs,
+                    prediction_id: &prediction_id,
+                };
+                let reply = encode(&answered, form)?;
+                Ok((reply, answer))
+            })
+            .await;
+            in_flight.done(outcome.as_ref().err().map(Error::code));
+            outcome
+        };
         match outcome {
             Ok((mut reply, answer)) => {
                 reply::sign(&mut reply, &assignment);
                 let id = HeaderValue::try_from(&prediction_id);
                 reply.headers_mut().insert(PREDICTION_ID, id.expect("hex digits are valid"));
-                stats.finished(None, ask.at.elapsed());
-                self.router.copy_to_shadows(&assignment, answer, &prediction_id);
+                self.copy_later(assignment, answer, prediction_id);
                 Ok(reply)
             }
             Err(error) => {
-                stats.finished(Some(error.code()), ask.at.elapsed());
                 let counted = Counted::OnVersion(Box::new(assignment));
                 Err(Failed { error, counted, allow: None })
             }
         }
+    }
+
+    /// Hands copies to the shadows once the reply is written. hyper writes it
+    /// before the connection's task gives its thread back, and a task spawned
+    /// here stands behind that.
+    fn copy_later(&self, assignment: Assignment, answer: Answer, prediction_id: String) {
+        if !assignment.has_shadows() {
+            return;
+        }
+        let router = Arc::clone(&self.router);
+        tokio::spawn(async move { router.copy_to_shadows(&assignment, answer, &prediction_id) });
     }
 
     /// Runs, and gives up at the deadline: what still waits then is dropped
@@ -134,7 +170,7 @@ impl Service {
         assignment: &Assignment,
         inputs: Vec<Tensor>,
         deadline: Option<Instant>,
-    ) -> Result<crate::routing::Answer> {
+    ) -> Result<Answer> {
         let run = self.router.infer(assignment, inputs, deadline);
         let Some(deadline) = deadline else { return run.await };
         let passed = || Error::new(ErrorCode::DeadlineExceeded, "the request's timeout passed");

@@ -2,13 +2,14 @@
 //! Protocol's REST form.
 //!
 //! The life of a request: path → plan (loaded once) → envelope → routing key
-//! → assignment → inputs straight into tensors → run → reply → copies for the
-//! shadows → counts.
+//! → assignment → inputs straight into tensors → run → counts → reply → copies
+//! for the shadows.
 //!
 //! Invariants: nothing here knows a socket; a request loads its plan exactly
 //! once; bad input is an error that says where, and never a panic; one place
 //! (`reply`) turns errors into replies; whatever fails after the assignment
-//! is counted on the version, whatever fails before it as rejected.
+//! (the client's leaving and our own panics too) is counted on the version,
+//! whatever fails before it as rejected; copies wait until the reply is written.
 
 mod body;
 mod call;
@@ -148,7 +149,7 @@ impl Service {
 }
 
 /// Polls `work`; a panic in it becomes an error of this request alone.
-async fn guarded<T>(work: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
+async fn guarded<T, E: From<Error>>(work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     let mut work = pin!(work);
     std::future::poll_fn(|context| {
         // After a panic the future is not polled again, only dropped.

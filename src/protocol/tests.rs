@@ -1,15 +1,32 @@
 //! What every form of request has in common.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::Full;
 use proptest::prelude::*;
 
+use crate::engine::EngineError;
+use crate::error::Error;
 use crate::protocol::RequestLimits;
+use crate::protocol::call::{Ask, Counted};
 use crate::protocol::testing::{
     Bench, Got, echo, echo_signature, golden, spec, sums, sums_signature, version,
 };
-use crate::types::{Datatype, ModelSettings};
+use crate::routing::Assignment;
+use crate::types::{Data, Datatype, ModelSettings, Tensor};
+
+/// Polls once, and drops what is not done then.
+fn once<T>(work: impl Future<Output = T>) -> Option<T> {
+    match pin!(work).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(done) => Some(done),
+        Poll::Pending => None,
+    }
+}
 
 fn sums_bench() -> Bench {
     let bench = Bench::new();
@@ -133,6 +150,67 @@ async fn a_shadow_gets_a_copy_and_is_not_seen() {
 }
 
 #[tokio::test]
+async fn a_copy_waits_until_the_replys_task_gives_its_thread_back() {
+    let bench = Bench::new();
+    let champion = version("sums", 1, sums_signature(2), sums);
+    let shadow = version("sums", 2, sums_signature(2), sums);
+    let plan = bench.add_shadowed(&champion, &shadow);
+    let body = Full::new(Bytes::from_static(br#"{"instances":[[1,2]]}"#));
+    let request = http::Request::post("/predict/sums").body(body).unwrap();
+    // Runs inline, so that nothing here gives the thread back. The clock, not
+    // the copy, ends the wait.
+    let reply = once(bench.service.handle(request)).unwrap();
+    assert_eq!(reply.status(), 200);
+    let since = std::time::Instant::now();
+    while since.elapsed() < Duration::from_millis(20) {
+        std::thread::yield_now();
+    }
+    assert_eq!(plan.shadows[0].stats.snapshot().compared, 0);
+    while plan.shadows[0].stats.snapshot().compared < 1 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Whether [`gated`] may go on.
+static OPEN: AtomicBool = AtomicBool::new(false);
+
+fn gated(inputs: &[Tensor]) -> Result<Vec<Tensor>, EngineError> {
+    let Data::Fp32(x) = inputs[0].data() else { unreachable!("checked") };
+    while x[0] == 5.0 && !OPEN.load(SeqCst) {
+        std::thread::yield_now();
+    }
+    sums(inputs)
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_is_counted_on_its_version() {
+    let bench = Bench::with(RequestLimits::default(), Duration::ZERO);
+    let sums = version("sums", 1, sums_signature(1), gated);
+    bench.add(&ModelSettings::default(), &[sums], None);
+    let body = Full::new(Bytes::from_static(br#"{"instances":[[5]]}"#));
+    let request = http::Request::post("/predict/sums").body(body).unwrap();
+    // Polled once and dropped.
+    assert!(once(bench.service.handle(request)).is_none());
+    OPEN.store(true, SeqCst);
+    let line = "{model=\"sums\",outcome=\"cancelled\",role=\"champion\",version=\"1\"} 1";
+    assert!(bench.metrics().contains(line), "{}", bench.metrics());
+}
+
+#[tokio::test]
+async fn a_panic_of_ours_is_counted_once_and_on_the_version() {
+    let bench = Bench::new();
+    let sums = version("sums", 1, sums_signature(1), sums);
+    let plan = bench.add(&ModelSettings::default(), &[sums], None);
+    let at = std::time::Instant::now();
+    let ask = Ask { plan: &plan, version: None, role: None, key: None, deadline: None, at };
+    let decode = |_: &Assignment| -> Result<(Vec<Tensor>, ()), Error> { panic!("ours") };
+    let failed = bench.service.call(ask, decode, |_, ()| unreachable!("no answer")).await;
+    assert!(matches!(failed.err().unwrap().counted, Counted::OnVersion(_)));
+    let stats = plan.champion.as_ref().unwrap().stats.snapshot();
+    assert_eq!((stats.failed, stats.failures.get("internal")), (1, Some(&1)));
+}
+
+#[tokio::test]
 async fn a_timeout_that_passed_runs_nothing() {
     let bench = Bench::with(RequestLimits::default(), Duration::ZERO);
     // A row of 13 would panic if it ran.
@@ -205,12 +283,12 @@ async fn wrong_requests_get_their_status_and_a_reason() {
 struct Trap;
 
 impl hyper::body::Body for Trap {
-    type Data = bytes::Bytes;
+    type Data = Bytes;
     type Error = std::convert::Infallible;
     fn poll_frame(
         self: std::pin::Pin<&mut Self>,
-        _: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<hyper::body::Frame<bytes::Bytes>, Self::Error>>> {
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<hyper::body::Frame<Bytes>, Self::Error>>> {
         panic!("sprung")
     }
 }

@@ -39,16 +39,18 @@ pub(super) fn disagreements(plan: &Plan, version: VersionId) -> Result<Vec<Disag
         let message = format!("model {} has no shadow {version} now", plan.model);
         Error::new(ErrorCode::NotFound, message)
     })?;
-    Ok(shadow.worst.list().into_iter().map(disagreement).collect())
+    let features = &plan.settings.features;
+    Ok(shadow.worst.list().into_iter().map(|found| disagreement(found, features)).collect())
 }
 
-fn disagreement(found: Disagreement) -> DisagreementView {
+fn disagreement(found: Disagreement, features: &[String]) -> DisagreementView {
     let view = |tensors: Vec<Tensor>| tensors.into_iter().map(tensor).collect();
     DisagreementView {
         prediction_id: found.prediction_id,
         rows: found.agreement.rows,
         rows_disagreed: found.agreement.disagreed,
         difference_max: found.agreement.max,
+        features: features.to_vec(),
         inputs: view(found.inputs),
         champion: view(found.champion),
         shadow: view(found.shadow),

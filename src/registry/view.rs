@@ -220,6 +220,8 @@ pub struct DisagreementView {
     pub rows_disagreed: usize,
     /// Largest absolute difference.
     pub difference_max: f64,
+    /// Names of the input's columns, where the model declares them.
+    pub features: Vec<String>,
     /// What was sent.
     pub inputs: Vec<TensorView>,
     /// The champion's answer.

@@ -78,8 +78,8 @@ impl Router {
         })
     }
 
-    /// Hands copies to the shadows. Called when the reply is on its way;
-    /// never waits.
+    /// Hands copies to the shadows. Called when the reply is written; never
+    /// waits.
     pub fn copy_to_shadows(&self, assignment: &Assignment, answer: Answer, prediction_id: &str) {
         if assignment.has_shadows() && assignment.choice() == Choice::Split(ArmRole::Champion) {
             self.lane.offer(assignment, answer.inputs, answer.outputs, prediction_id);

@@ -67,7 +67,11 @@ pub(super) fn version(n: u64, width: usize, behaviour: Behaviour) -> Arc<LoadedV
         datatype: Datatype::Fp32,
         shape: vec![Dim::Symbol("N".into()), Dim::Fixed(width)],
     };
-    let signature = Signature { inputs: vec![spec("x")], outputs: vec![spec("y")] };
+    version_of(n, Signature { inputs: vec![spec("x")], outputs: vec![spec("y")] }, behaviour)
+}
+
+/// A version of any signature.
+pub(super) fn version_of(n: u64, signature: Signature, behaviour: Behaviour) -> Arc<LoadedVersion> {
     let graph = Arc::new(Graph(signature, behaviour));
     let digest = Digest::new([u8::try_from(n).unwrap(); 32]);
     Arc::new(LoadedVersion::new(name(), number(n), digest, "test", graph))

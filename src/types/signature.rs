@@ -91,6 +91,21 @@ impl Signature {
         self.inputs.iter().find(|spec| spec.name == name)
     }
 
+    /// Checks tensors that are in the graph's order already.
+    pub fn check(&self, tensors: &[Tensor]) -> Result<()> {
+        let in_order = self.inputs.len() == tensors.len()
+            && self.inputs.iter().zip(tensors).all(|(spec, tensor)| spec.name == tensor.name());
+        if !in_order {
+            let got: Vec<_> = tensors.iter().map(Tensor::name).collect();
+            return Err(Error::invalid(format!(
+                "expected the inputs {}, got {got:?}",
+                Names(&self.inputs)
+            )));
+        }
+        self.inputs.iter().zip(tensors).try_for_each(|(spec, tensor)| spec.check(tensor))?;
+        self.check_symbols(tensors)
+    }
+
     /// Checks a request's tensors and puts them into the graph's order.
     pub fn arrange(&self, mut tensors: Vec<Tensor>) -> Result<Vec<Tensor>> {
         let mut arranged = Vec::with_capacity(self.inputs.len());
@@ -176,6 +191,19 @@ mod tests {
     fn tensors_come_out_in_the_graphs_order() {
         let got = two_inputs().arrange(vec![tensor("b", &[4, 3]), tensor("a", &[4, 2])]).unwrap();
         assert_eq!(got.iter().map(Tensor::name).collect::<Vec<_>>(), ["a", "b"]);
+        assert!(two_inputs().check(&got).is_ok());
+    }
+
+    #[test]
+    fn what_is_in_order_must_fit_all_the_same() {
+        for tensors in [
+            vec![tensor("a", &[1, 2])],
+            vec![tensor("b", &[1, 3]), tensor("a", &[1, 2])],
+            vec![tensor("a", &[1, 2]), tensor("b", &[1, 2])],
+            vec![tensor("a", &[1, 2]), tensor("b", &[2, 3])],
+        ] {
+            assert!(two_inputs().check(&tensors).is_err(), "{tensors:?}");
+        }
     }
 
     #[test]

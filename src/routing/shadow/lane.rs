@@ -1,5 +1,6 @@
 //! The queue and its threads.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::thread::{self, Thread};
@@ -9,7 +10,7 @@ use arc_swap::ArcSwapOption;
 use crossbeam_queue::ArrayQueue;
 
 use crate::routing::Assignment;
-use crate::routing::shadow::run::{Copy, Original, run};
+use crate::routing::shadow::run::{Copy, Original, count, run};
 use crate::telemetry::{DropReason, ShadowFailure, ShadowStats};
 use crate::types::{Tensor, thread as os_thread};
 
@@ -27,8 +28,9 @@ pub struct LaneSettings {
     pub timeout: Duration,
 }
 
-/// Threads given up because a shadow never came back; beyond this, stuck
-/// threads are not replaced and the lane drops what it cannot run.
+/// Threads that may be given up at a time because a shadow does not come
+/// back; beyond this, stuck threads are not replaced and the lane drops what
+/// it cannot run.
 const STUCK_MAX: usize = 4;
 
 /// Runs copies for the shadows.
@@ -61,7 +63,15 @@ struct Worker {
     busy_since: AtomicU64,
     /// Where its present run is counted.
     current: ArcSwapOption<ShadowStats>,
-    given_up: AtomicBool,
+}
+
+impl Worker {
+    /// Takes the run that began at `since` from the other side: the thread
+    /// does so when the run is over, the watch when it gives the thread up.
+    /// Only one of them can, and that one counts it.
+    fn take(&self, since: u64) -> bool {
+        self.busy_since.compare_exchange(since, 0, SeqCst, SeqCst).is_ok()
+    }
 }
 
 impl Lane {
@@ -168,7 +178,6 @@ impl Shared {
             sleeper,
             busy_since: AtomicU64::new(0),
             current: ArcSwapOption::empty(),
-            given_up: AtomicBool::new(false),
         });
         let (shared, own) = (Arc::clone(self), Arc::clone(&worker));
         let run = move || {
@@ -183,10 +192,13 @@ impl Shared {
     fn work(&self, worker: &Worker) {
         let sleeper = &self.sleepers[worker.sleeper];
         sleeper.thread.store(Some(Arc::new(thread::current())));
-        while !worker.given_up.load(SeqCst) {
+        loop {
             if let Some(copy) = self.pop() {
-                self.run(worker, &copy);
-                continue;
+                if self.run(worker, &copy) {
+                    continue;
+                }
+                // Another thread has this one's place now, and its sleeper.
+                return;
             }
             if self.closed.load(SeqCst) {
                 return;
@@ -201,47 +213,59 @@ impl Shared {
         }
     }
 
-    fn run(&self, worker: &Worker, copy: &Copy) {
+    /// Runs a copy; `false` if the thread was given up meanwhile.
+    fn run(&self, worker: &Worker, copy: &Copy) -> bool {
+        let since = self.now_ms() + 1;
         worker.current.store(Some(Arc::clone(&copy.shadow.stats)));
-        worker.busy_since.store(self.now_ms() + 1, SeqCst);
-        let outcome = run(copy, self.timeout);
-        worker.busy_since.store(0, SeqCst);
-        // A thread that was given up has been counted by the watch.
-        if let Err(failure) = outcome
-            && !worker.given_up.load(SeqCst)
-        {
-            copy.shadow.stats.failed(failure);
+        worker.busy_since.store(since, SeqCst);
+        // The engine's panics are caught where it runs; this is for ours.
+        let outcome = catch_unwind(AssertUnwindSafe(|| run(copy, self.timeout)))
+            .unwrap_or(Err(ShadowFailure::Panic));
+        let own = worker.take(since);
+        if own {
+            count(copy, outcome);
         }
+        own
     }
 
     /// Replaces threads that are stuck in a shadow.
-    fn watch(self: Arc<Self>, mut workers: Vec<Arc<Worker>>) {
-        let limit_ms = u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX);
-        let mut stuck = 0;
+    fn watch(self: Arc<Self>, workers: Vec<Arc<Worker>>) {
+        let mut workers: Vec<_> = workers.into_iter().map(Some).collect();
+        let mut stuck: Vec<Arc<Worker>> = Vec::new();
         while !self.closed.load(SeqCst) {
             thread::park_timeout((self.timeout / 4).max(Duration::from_millis(1)));
-            for worker in &mut workers {
-                let since = worker.busy_since.load(SeqCst);
-                let busy_ms = (self.now_ms() + 1).saturating_sub(since);
-                if since == 0 || busy_ms <= limit_ms || stuck >= STUCK_MAX {
+            // A thread that came back after all has let go of its worker.
+            stuck.retain(|worker| Arc::strong_count(worker) > 1);
+            for (place, worker) in workers.iter_mut().enumerate() {
+                if stuck.len() < STUCK_MAX {
+                    stuck.extend(worker.take_if(|worker| self.give_up(worker)));
+                }
+                if worker.is_some() {
                     continue;
                 }
-                worker.given_up.store(true, SeqCst);
-                stuck += 1;
-                if let Some(stats) = worker.current.load().as_ref() {
-                    stats.failed(ShadowFailure::Timeout);
-                }
-                tracing::warn!(
-                    busy_ms,
-                    stuck,
-                    "a shadow does not come back; its thread is given up"
-                );
-                match self.spawn(worker.sleeper) {
-                    Ok(replacement) => *worker = replacement,
-                    Err(error) => tracing::error!(%error, "no thread to replace it"),
+                match self.spawn(place) {
+                    Ok(replacement) => *worker = Some(replacement),
+                    Err(error) => tracing::error!(%error, "no thread to replace a stuck one"),
                 }
             }
         }
+    }
+
+    /// Whether the thread is stuck; then its run is counted, and it will end
+    /// when the run does.
+    fn give_up(&self, worker: &Worker) -> bool {
+        let since = worker.busy_since.load(SeqCst);
+        let busy = Duration::from_millis((self.now_ms() + 1).saturating_sub(since));
+        // `current` is that of the run only while the run is not over.
+        let current = worker.current.load_full();
+        if since == 0 || busy <= self.timeout || !worker.take(since) {
+            return false;
+        }
+        if let Some(stats) = current {
+            stats.failed(ShadowFailure::Timeout);
+        }
+        tracing::warn!(?busy, "a shadow does not come back; its thread is given up");
+        true
     }
 
     fn now_ms(&self) -> u64 {
@@ -255,10 +279,10 @@ mod tests {
     use std::sync::mpsc::{Receiver, channel};
 
     use super::*;
-    use crate::routing::testing::{Behaviour, adds, fails, plan, row, shadow, version};
+    use crate::routing::testing::{Behaviour, adds, fails, plan, row, shadow, version, version_of};
     use crate::routing::{Plan, Shadow};
     use crate::telemetry::{Metrics, ShadowSnapshot};
-    use crate::types::{ModelSettings, Share};
+    use crate::types::{Data, Datatype, Dim, ModelSettings, Share, Signature, TensorSpec};
 
     fn settings() -> LaneSettings {
         LaneSettings {
@@ -301,9 +325,8 @@ mod tests {
     #[test]
     fn every_end_is_counted_under_its_name() {
         let panics: Behaviour = Arc::new(|_| panic!("boo"));
-        let other_shape: Behaviour = Arc::new(|_| {
-            Ok(vec![Tensor::new("y", vec![0, 1], crate::types::Data::Fp32(vec![])).unwrap()])
-        });
+        let other_shape: Behaviour =
+            Arc::new(|_| Ok(vec![Tensor::new("y", vec![0, 1], Data::Fp32(vec![])).unwrap()]));
         let cases = [
             (1, fails(), "error"),
             (1, panics, "panic"),
@@ -390,5 +413,70 @@ mod tests {
         settled(&healthy, 1);
         assert_eq!(settled(&stuck, 1).failures.get("timeout"), Some(&1));
         drop(release);
+    }
+
+    #[test]
+    fn a_thread_that_came_back_may_be_given_up_again() {
+        let timeout = Duration::from_millis(5);
+        let lane = Lane::spawn(&LaneSettings { timeout, ..settings() }).unwrap();
+        for _ in 0..=STUCK_MAX {
+            let (behaviour, starts, release) = held();
+            let (plan, stuck) = setup(1, behaviour);
+            offer(&lane, &plan);
+            starts.recv().unwrap();
+            // Counted by the watch: it does not come back before it is.
+            assert_eq!(settled(&stuck, 1).failures.get("timeout"), Some(&1));
+            drop(release);
+        }
+    }
+
+    /// A copy as a lane thread gets it.
+    fn copy(shadow: &Shadow, inputs: Vec<Tensor>) -> Copy {
+        let outputs = vec![Tensor::new("y", vec![1, 1], row(1.0).into_parts().2).unwrap()];
+        let original = Original { inputs, outputs, prediction_id: "id".into() };
+        Copy { shadow: shadow.clone(), original: Arc::new(original), bytes: 8 }
+    }
+
+    #[test]
+    fn a_run_that_was_given_up_is_not_counted_again() {
+        let lane = Lane::spawn(&settings()).unwrap();
+        let worker = Arc::new(Worker {
+            sleeper: 0,
+            busy_since: AtomicU64::new(0),
+            current: ArcSwapOption::empty(),
+        });
+        // The watch takes the run while it runs.
+        let taken = Arc::clone(&worker);
+        let behaviour: Behaviour = Arc::new(move |inputs| {
+            assert!(taken.take(taken.busy_since.load(SeqCst)));
+            adds(0.0)(inputs)
+        });
+        let (_, shadow) = setup(1, behaviour);
+        assert!(!lane.shared.run(&worker, &copy(&shadow, vec![row(1.0)])));
+        let got = shadow.stats.snapshot();
+        assert_eq!((got.compared, got.failures.len()), (0, 0));
+        let (_, shadow) = setup(1, adds(0.0));
+        assert!(lane.shared.run(&worker, &copy(&shadow, vec![row(1.0)])));
+        assert_eq!(shadow.stats.snapshot().compared, 1);
+    }
+
+    #[test]
+    fn a_copy_passes_the_shadows_own_checks() {
+        let spec = |name: &str| TensorSpec {
+            name: name.into(),
+            datatype: Datatype::Fp32,
+            shape: vec![Dim::Symbol("N".into()), Dim::Fixed(1)],
+        };
+        let signature = Signature { inputs: vec![spec("x"), spec("z")], outputs: vec![spec("y")] };
+        let version = version_of(3, signature, adds(0.0));
+        let shadow = shadow(&Metrics::new(), &version, Share::ALL);
+        let z = |rows| Tensor::new("z", vec![rows, 1], Data::zeros(Datatype::Fp32, rows)).unwrap();
+        let outcome = |inputs| run(&copy(&shadow, inputs), Duration::MAX).err();
+        // Each input fits, but both rows are called N: an engine relies on it.
+        let unequal = outcome(vec![row(1.0), z(2)]);
+        assert_eq!(unequal, Some(ShadowFailure::InputMismatch));
+        assert_eq!(outcome(vec![row(1.0), z(1)]), None);
+        // Another order is no other model.
+        assert_eq!(outcome(vec![z(1), row(1.0)]), None);
     }
 }

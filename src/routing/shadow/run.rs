@@ -1,5 +1,6 @@
 //! One copy: run it, compare it, count it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,21 +24,19 @@ pub(super) struct Copy {
     pub(super) bytes: usize,
 }
 
-/// Runs and compares; the caller counts a failure under its name.
-pub(super) fn run(copy: &Copy, timeout: Duration) -> Result<(), ShadowFailure> {
+/// What a comparison found, and the outputs that it looked at.
+pub(super) struct Compared {
+    agreement: Agreement,
+    outputs: Vec<Tensor>,
+}
+
+/// Runs and compares. Only the cost is counted: what came of it is counted by
+/// [`count`], unless somebody else has counted it meanwhile.
+pub(super) fn run(copy: &Copy, timeout: Duration) -> Result<Compared, ShadowFailure> {
     let Copy { shadow, original, .. } = copy;
-    let signature = shadow.version.signature();
-    let fits = signature.inputs.len() == original.inputs.len()
-        && signature
-            .inputs
-            .iter()
-            .zip(&original.inputs)
-            .all(|(spec, tensor)| spec.name == tensor.name() && spec.check(tensor).is_ok());
-    if !fits {
-        return Err(ShadowFailure::InputMismatch);
-    }
+    let inputs = inputs(shadow, original)?;
     let (started, cpu_before) = (Instant::now(), thread::cpu_time());
-    let outputs = shadow.version.run(&original.inputs);
+    let outputs = shadow.version.run(&inputs);
     let (wall, cpu) = (started.elapsed(), thread::cpu_time().saturating_sub(cpu_before));
     let outputs = outputs.map_err(|error| {
         tracing::debug!(model = %shadow.version.model(), version = %shadow.version.id(), %error, "shadow failed");
@@ -51,8 +50,29 @@ pub(super) fn run(copy: &Copy, timeout: Duration) -> Result<(), ShadowFailure> {
         return Err(ShadowFailure::Timeout);
     }
     let agreement = compare(shadow, original, &outputs)?;
-    let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-    let (rows, disagreed) = (count(agreement.rows), count(agreement.disagreed));
+    Ok(Compared { agreement, outputs })
+}
+
+/// The champion's inputs as the shadow takes them: every check that a request
+/// for the shadow itself would have to pass, and in the shadow's order.
+fn inputs<'a>(shadow: &Shadow, original: &'a Original) -> Result<Cow<'a, [Tensor]>, ShadowFailure> {
+    let signature = shadow.version.signature();
+    if signature.check(&original.inputs).is_ok() {
+        return Ok(Cow::Borrowed(&original.inputs));
+    }
+    let arranged = signature.arrange(original.inputs.clone());
+    arranged.map(Cow::Owned).map_err(|_| ShadowFailure::InputMismatch)
+}
+
+/// Counts what came of a copy.
+pub(super) fn count(copy: &Copy, outcome: Result<Compared, ShadowFailure>) {
+    let Copy { shadow, original, .. } = copy;
+    let Compared { agreement, outputs } = match outcome {
+        Ok(compared) => compared,
+        Err(failure) => return shadow.stats.failed(failure),
+    };
+    let number = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+    let (rows, disagreed) = (number(agreement.rows), number(agreement.disagreed));
     shadow.stats.compared(rows, disagreed, agreement.max, agreement.mean);
     if agreement.disagreed > 0 {
         shadow.worst.consider(Disagreement {
@@ -63,7 +83,6 @@ pub(super) fn run(copy: &Copy, timeout: Duration) -> Result<(), ShadowFailure> {
             agreement,
         });
     }
-    Ok(())
 }
 
 fn compare(

@@ -55,6 +55,10 @@ impl Worst {
             return;
         }
         let mut state = self.lock();
+        // The same input again would only push the others out.
+        if state.kept.iter().any(|kept| kept.inputs == found.inputs) {
+            return;
+        }
         let at = state.kept.partition_point(|kept| badness(kept) >= badness(&found));
         if at < KEPT_MAX {
             state.kept.truncate(KEPT_MAX - 1);
@@ -93,9 +97,10 @@ mod tests {
     fn found(max: f64) -> Disagreement {
         let agreement = Agreement { rows: 1, disagreed: 1, max, mean: max };
         let empty = Vec::new;
+        let input = Tensor::new("x", vec![1], Data::Fp64(vec![max])).unwrap();
         Disagreement {
             prediction_id: String::new(),
-            inputs: empty(),
+            inputs: vec![input],
             champion: empty(),
             shadow: empty(),
             agreement,
@@ -110,6 +115,15 @@ mod tests {
         }
         let kept: Vec<f64> = worst.list().iter().map(|d| d.agreement.max).collect();
         assert_eq!(kept, [19.0, 18.0, 17.0, 16.0, 15.0, 14.0, 13.0, 12.0]);
+    }
+
+    #[test]
+    fn an_input_is_kept_once() {
+        let worst = Worst::default();
+        worst.consider(found(1.0));
+        worst.consider(found(2.0));
+        worst.consider(found(1.0));
+        assert_eq!(worst.list().len(), 2);
     }
 
     #[test]
