@@ -143,7 +143,8 @@ pub(super) async fn set_shadow(
     ),
     responses(
         (status = 200, description = "Published", body = ModelView),
-        (status = 404, description = "No such model or shadow", body = ErrorBody),
+        (status = 404, description = "No such model or version", body = ErrorBody),
+        (status = 409, description = "The version is no shadow", body = ErrorBody),
     )
 )]
 pub(super) async fn remove_shadow(

@@ -10,12 +10,12 @@ use axum::routing::get;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{Components, OpenApi};
-use utoipa::{Modify, OpenApi as _};
+use utoipa::openapi::{Components, ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
+use utoipa::{Modify, OpenApi as _, ToSchema as _};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::admin::reply::ApiError;
+use crate::admin::reply::{ApiError, ErrorBody};
 use crate::admin::{AdminState, access, changes, models, pages};
 use crate::error::{Error, ErrorCode};
 
@@ -49,7 +49,7 @@ impl Modify for Token {
 }
 
 fn routes() -> (Router<AdminState>, OpenApi) {
-    OpenApiRouter::with_openapi(Document::openapi())
+    let (router, mut document) = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(pages::index))
         .routes(routes!(pages::metrics))
         .routes(routes!(pages::health))
@@ -63,7 +63,26 @@ fn routes() -> (Router<AdminState>, OpenApi) {
         .routes(routes!(changes::set_shadow, changes::remove_shadow))
         .routes(routes!(changes::promote))
         .routes(routes!(changes::rollback))
-        .split_for_parts()
+        .split_for_parts();
+    document_refusals(&mut document);
+    (router, document)
+}
+
+/// What every operation may answer as well: the rules for callers, the form
+/// of what they send, and a gateway that stops are the same for all.
+fn document_refusals(document: &mut OpenApi) {
+    let text = "Refused; `error` says why: 400 malformed, 401 no or a wrong token, 403 a foreign \
+                Host or Origin, 408, 413, 503 or 504 when it takes too long or is too much";
+    let schema = Ref::from_schema_name(ErrorBody::name());
+    let content = ContentBuilder::new().schema(Some(schema)).build();
+    let response = ResponseBuilder::new().description(text).content("application/json", content);
+    let response = RefOr::T(response.build());
+    for item in document.paths.paths.values_mut() {
+        let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
+        for operation in operations.into_iter().flatten() {
+            operation.responses.responses.insert("default".to_owned(), response.clone());
+        }
+    }
 }
 
 /// The OpenAPI document, as it is served.

@@ -36,7 +36,8 @@ pub struct RegistrySettings {
     pub state_dir: PathBuf,
     /// How often the repository is looked at without a notice.
     pub rescan: Duration,
-    /// How long a version's files must be unchanged before they are taken.
+    /// How long a version's files, or a changed `model.toml`, must be unchanged
+    /// before they are taken.
     pub settle: Duration,
     /// Versions that are tried and loaded at once.
     pub load_threads: usize,

@@ -24,6 +24,8 @@ use crate::types::ModelName;
 const QUIET: Duration = Duration::from_millis(20);
 /// … but not longer than this.
 const QUIET_MAX: Duration = Duration::from_millis(200);
+/// A file that changes is looked at again after this long at the earliest.
+const SETTLE_MIN: Duration = Duration::from_millis(1);
 /// Renames that are remembered between two looks; those beyond settle.
 const RENAMED_MAX: usize = 4096;
 
@@ -62,13 +64,23 @@ impl Waker {
     }
 }
 
+/// A `model.toml`, as it was last taken.
+struct KnownFile {
+    /// `None` where there was none.
+    stamp: Option<Stamp>,
+    file: Result<Arc<ModelFile>, String>,
+    /// Another one that we saw since, and since when.
+    next: Option<(Option<Stamp>, Instant)>,
+}
+
 /// What the watching thread needs.
 pub(super) struct Watch {
     models_dir: PathBuf,
     rescan: Duration,
     engines: Vec<&'static str>,
     settle: Settle,
-    files: HashMap<ModelName, (Stamp, Result<Arc<ModelFile>, String>)>,
+    settle_time: Duration,
+    files: HashMap<ModelName, KnownFile>,
     renamed: Arc<Mutex<HashSet<PathBuf>>>,
     wakes: Receiver<()>,
     last: Option<Snapshot>,
@@ -91,6 +103,7 @@ impl Watch {
             rescan,
             engines,
             settle: Settle::new(settle),
+            settle_time: settle,
             files: HashMap::new(),
             renamed: Arc::default(),
             wakes,
@@ -190,32 +203,61 @@ impl Watch {
             let (problems, partial) = (model.problems, model.partial);
             (name.clone(), ModelSnapshot { file, versions, problems, partial })
         });
-        Ok((Snapshot { models: models.collect() }, next))
+        let models = models.collect();
+        let changing = self.files.values().any(|known| known.next.is_some());
+        let next = if changing { Some(self.settle_time.max(SETTLE_MIN)) } else { next };
+        Ok((Snapshot { models }, next))
     }
 
-    /// Reads `model.toml` if it changed since the last look.
+    /// Reads `model.toml` if it changed since the last look. Settings that are
+    /// in force stay until the change is over: many tools empty or remove a
+    /// file before they write it, which is valid, and not what was meant.
     fn model_file(
         &mut self,
         name: &ModelName,
         seen: ModelFileSeen,
     ) -> Result<Arc<ModelFile>, String> {
         let stamp = match seen {
-            ModelFileSeen::Present(stamp) => stamp,
-            ModelFileSeen::Absent => return Ok(Arc::default()),
+            ModelFileSeen::Present(stamp) => Some(stamp),
+            ModelFileSeen::Absent => None,
             ModelFileSeen::Unreadable(why) => return Err(why),
         };
-        if let Some((known, file)) = self.files.get(name)
-            && *known == stamp
+        if let Some(known) = self.files.get_mut(name)
+            && known.holds(stamp, self.settle_time, Instant::now())
         {
-            return file.clone();
+            return known.file.clone();
         }
-        let path = self.models_dir.join(name.as_str()).join(MODEL_FILE);
-        let file = match read_text(&path, TOML_BYTES_MAX) {
-            Ok(text) => ModelFile::parse(&text.unwrap_or_default(), &self.engines).map(Arc::new),
-            Err(PinError::Moving(why) | PinError::Refused(why)) => Err(why),
-        };
-        self.files.insert(name.clone(), (stamp, file.clone()));
+        let file = if stamp.is_some() { self.read_model_file(name)? } else { Ok(Arc::default()) };
+        let known = KnownFile { stamp, file: file.clone(), next: None };
+        self.files.insert(name.clone(), known);
         file
+    }
+
+    /// What the file says, or what is wrong with it. The outer error is that
+    /// it cannot be read now: not remembered, as the next look may be let in.
+    fn read_model_file(&self, name: &ModelName) -> Result<Result<Arc<ModelFile>, String>, String> {
+        let path = self.models_dir.join(name.as_str()).join(MODEL_FILE);
+        match read_text(&path, TOML_BYTES_MAX) {
+            Ok(Some(text)) => Ok(ModelFile::parse(&text, &self.engines).map(Arc::new)),
+            Ok(None) => Err(format!("{MODEL_FILE} is gone; looking again")),
+            Err(PinError::Moving(why) | PinError::Refused(why)) => Err(why),
+        }
+    }
+}
+
+impl KnownFile {
+    /// Whether what is known holds still, now that `stamp` was seen.
+    fn holds(&mut self, stamp: Option<Stamp>, settle: Duration, now: Instant) -> bool {
+        if self.stamp == stamp {
+            self.next = None;
+            return true;
+        }
+        let since = match self.next {
+            Some((next, since)) if next == stamp => since,
+            _ => now,
+        };
+        self.next = Some((stamp, since));
+        self.file.is_ok() && now.saturating_duration_since(since) < settle
     }
 }
 
@@ -296,12 +338,52 @@ mod tests {
         let folder = root.path().join("m");
         std::fs::create_dir_all(folder.join("1")).unwrap();
         let hour = Duration::from_secs(3600);
-        let (mut watch, _waker) = Watch::new(root.path().into(), hour, hour, vec!["tract"]);
+        let (mut watch, _waker) =
+            Watch::new(root.path().into(), hour, Duration::ZERO, vec!["tract"]);
         let mut file = || watch.look().unwrap().0.models["m"].file.clone();
         assert_eq!(file(), Ok(Arc::default()));
         std::fs::write(folder.join(MODEL_FILE), "ownr = 1").unwrap();
         assert!(file().unwrap_err().contains("ownr"));
         std::fs::write(folder.join(MODEL_FILE), "owner = \"growth\"").unwrap();
+        assert_eq!(file().unwrap().owner.as_deref(), Some("growth"));
+    }
+
+    #[test]
+    fn settings_stay_until_the_next_ones_have_settled() {
+        let second = Duration::from_secs(1);
+        let now = Instant::now();
+        let stamp = |size| Some(Stamp { size, modified_nanos: 0, inode: 1 });
+        let good = || KnownFile { stamp: stamp(9), file: Ok(Arc::default()), next: None };
+        let mut known = good();
+        assert!(known.holds(stamp(0), second, now), "emptied, to be written");
+        assert!(known.holds(None, second, now + second), "removed, to be written");
+        assert!(known.holds(stamp(7), second, now + 2 * second));
+        assert!(known.holds(stamp(7), second, now + second * 5 / 2));
+        assert!(!known.holds(stamp(7), second, now + 3 * second), "quiet for a second");
+        let mut known = good();
+        assert!(known.holds(stamp(0), second, now));
+        assert!(known.holds(stamp(9), second, now + 9 * second), "back again");
+        assert!(known.next.is_none());
+        let mut bad = KnownFile { file: Err("bad".into()), ..good() };
+        assert!(!bad.holds(stamp(0), second, now), "nothing is lost by a try");
+    }
+
+    #[test]
+    fn a_model_file_that_could_not_be_read_is_tried_again() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("m");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(MODEL_FILE), "owner = \"growth\"").unwrap();
+        let stamp = Stamp::of(&folder.join(MODEL_FILE).metadata().unwrap());
+        let hour = Duration::from_secs(3600);
+        let (mut watch, _waker) = Watch::new(root.path().into(), hour, hour, vec!["tract"]);
+        let away = root.path().join("away");
+        let mut file =
+            || watch.model_file(&ModelName::new("m").unwrap(), ModelFileSeen::Present(stamp));
+        std::fs::rename(&folder, &away).unwrap();
+        assert!(file().is_err());
+        // The same file is there again: nothing about it has changed.
+        std::fs::rename(&away, &folder).unwrap();
         assert_eq!(file().unwrap().owner.as_deref(), Some("growth"));
     }
 }

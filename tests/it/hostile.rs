@@ -279,3 +279,30 @@ fn files_that_panic_loop_or_ask_for_200_gb_fail_with_their_reason() {
     program.signal("TERM");
     assert_eq!(program.wait().0, Some(0));
 }
+
+/// Whether a process runs: one that ended and was not waited for does not.
+fn runs(id: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
+#[test]
+fn no_child_outlives_a_gateway_that_ends_while_it_tries_one() {
+    for (signal, code) in [("KILL", None), ("TERM", Some(0))] {
+        let (folder, churn) = repository();
+        let mut program = start(folder.path(), "10m");
+        drop_version(&churn, 2, &endless());
+        let began = Instant::now();
+        let child = loop {
+            assert!(began.elapsed() < HANG, "no child came");
+            if let [child] = program.children()[..] {
+                break child;
+            }
+        };
+        program.signal(signal);
+        assert_eq!(program.wait().0, code);
+        while runs(child) {
+            assert!(began.elapsed() < HANG, "the child lives on after SIG{signal}");
+        }
+    }
+}

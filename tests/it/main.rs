@@ -10,6 +10,7 @@ mod engine;
 mod gateway;
 mod hostile;
 mod http;
+mod openapi;
 mod program;
 mod repository;
 mod shadows;

@@ -72,6 +72,18 @@ impl Program {
         }
     }
 
+    /// The child processes that it has now, by their ids.
+    pub(crate) fn children(&self) -> Vec<u32> {
+        let parent = |id: u32| {
+            let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+            // After the name in parentheses: the state, then the parent.
+            stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse::<u32>().ok()
+        };
+        let names = std::fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().file_name());
+        let ids = names.filter_map(|name| name.to_str()?.parse().ok());
+        ids.filter(|id| parent(*id) == Some(self.child.id())).collect()
+    }
+
     /// Sends a signal by its name, as a shell would.
     pub(crate) fn signal(&self, name: &str) {
         let id = self.child.id().to_string();

@@ -49,8 +49,13 @@ struct Shared {
     tally: Mutex<Tally>,
 }
 
-/// Runs the load to its end; `progress` is called once per second.
-pub(super) async fn run(load: Load, progress: impl Fn(&Tally, Duration)) -> Tally {
+/// Runs the load to its end, or until `interrupted` is done; `progress` is
+/// called once per second.
+pub(super) async fn run(
+    load: Load,
+    interrupted: impl Future<Output = ()>,
+    progress: impl Fn(&Tally, Duration),
+) -> Tally {
     let connections = load.connections;
     let total = (load.length.as_secs_f64() * f64::from(load.rate)).ceil();
     #[expect(
@@ -71,11 +76,16 @@ pub(super) async fn run(load: Load, progress: impl Fn(&Tally, Duration)) -> Tall
     for _ in 0..connections {
         workers.spawn(Arc::clone(&shared).work());
     }
+    let mut interrupted = std::pin::pin!(interrupted);
     let second = Duration::from_secs(1);
     let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + second, second);
     loop {
         tokio::select! {
             ended = workers.join_next() => if ended.is_none() { break },
+            () = &mut interrupted => {
+                workers.shutdown().await;
+                return std::mem::take(&mut *shared.lock());
+            }
             _ = ticks.tick() => progress(&shared.lock(), shared.started.elapsed()),
         }
     }
@@ -195,7 +205,7 @@ mod tests {
             connections: 4,
             target: Target { uri, bodies },
         };
-        let tally = run(load, |_, _| {}).await;
+        let tally = run(load, std::future::pending(), |_, _| {}).await;
         let json = tally.to_json();
         assert_eq!(json["arms"][0]["answers"], 10, "{json}");
         assert_eq!(
@@ -204,5 +214,21 @@ mod tests {
         );
         assert_eq!(json["errors"]["503 Service Unavailable: full"], 10, "{json}");
         assert_eq!(json["unsent"], 0);
+    }
+
+    #[tokio::test]
+    async fn an_interrupted_load_keeps_what_it_counted() {
+        // Accepts, and never answers.
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        let load = Load {
+            rate: 1000,
+            length: Duration::from_secs(24 * 3600),
+            connections: 1,
+            target: Target { uri, bodies: vec![Bytes::new()] },
+        };
+        let came = async { drop(listener.accept().await.unwrap()) };
+        let tally = run(load, came, |_, _| {}).await;
+        assert_eq!((tally.answered(), tally.unsent), (0, 0), "nothing was due that had no place");
     }
 }

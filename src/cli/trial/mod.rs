@@ -21,14 +21,19 @@ use load::{Load, Target};
 use tally::Tally;
 
 /// How long the shadows may take to catch up before the comparison is shown.
-const CATCH_UP: Duration = Duration::from_secs(3);
+const CATCH_UP: Duration = Duration::from_secs(5);
+/// They have when nothing changed in so many looks: a busy machine may not
+/// let them run for a while.
+const SAME_LOOKS: u32 = 5;
+/// The exit code of a process that Ctrl-C ended: 128 + SIGINT.
+const ENDED_BY_SIGNAL: i32 = 130;
 
 /// Send a sample's rows to a model at a steady rate, then compare who answered.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Requests are sent when they are due, whether or not earlier ones were answered,
 over at most --connections connections; one that had to wait for a free
-connection counts from the moment it was due.
+connection counts from the moment it was due. Ctrl-C ends the sending early.
 
 Examples:
   foreshadow try churn --rate 200 --for 30s
@@ -91,12 +96,27 @@ pub(super) async fn run(args: &TryArgs) -> Result<(), Failure> {
         connections: args.connections.into(),
         target: Target { uri, bodies },
     };
-    let tally = load::run(load, |tally, elapsed| output::progress(&tally.line(elapsed))).await;
+    let progress = |tally: &Tally, elapsed| output::progress(&tally.line(elapsed));
+    let interrupted = async {
+        // Where it cannot be watched, Ctrl-C ends the process.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let tally = load::run(load, interrupted, progress).await;
+    tokio::spawn(async {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            std::process::exit(ENDED_BY_SIGNAL);
+        }
+    });
     if tally.answered() == 0 {
         return Err(Failure::failed(format!("no request was answered:\n{}", tally.errors())));
     }
     let path = format!("/v1/models/{}/compare", args.model);
-    let reply = caught_up(&admin, &path).await?;
+    let reply = caught_up(&admin, &path).await.inspect_err(|_| {
+        // What was seen is worth showing even if the gateway is gone.
+        output::progress(&tally.render());
+    })?;
     if args.client.json {
         return output::print_json(&serde_json::json!({"sent": tally.to_json(), "compare": reply}));
     }
@@ -113,10 +133,12 @@ fn show(tally: &Tally, comparison: &Comparison) {
 async fn caught_up(admin: &Admin, path: &str) -> Result<Value, Failure> {
     let started = Instant::now();
     let mut last = admin.get_json(path).await?;
+    let mut same = 0;
     loop {
         tokio::time::sleep(Duration::from_millis(200)).await;
         let now = admin.get_json(path).await?;
-        if now["shadows"] == last["shadows"] || started.elapsed() > CATCH_UP {
+        same = if now["shadows"] == last["shadows"] { same + 1 } else { 0 };
+        if same >= SAME_LOOKS || started.elapsed() > CATCH_UP {
             return Ok(now);
         }
         last = now;

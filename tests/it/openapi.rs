@@ -1,0 +1,153 @@
+//! The admin API's replies are what its OpenAPI document says.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::http::Client;
+use crate::program::serve;
+
+const ROW: &str = r#"{"instances": [[8, 39.25, 289.75, 24, 1, 1, 2.5, 3, 1, 4, 0, 29]]}"#;
+
+/// Method, path in the document, path, body. Right ones and wrong ones.
+const CALLS: [(&str, &str, &str, &str); 20] = [
+    ("GET", "/", "/", ""),
+    ("GET", "/healthz", "/healthz", ""),
+    ("GET", "/metrics", "/metrics", ""),
+    ("GET", "/v1/models", "/v1/models", ""),
+    ("GET", "/v1/models/{model}", "/v1/models/churn", ""),
+    ("GET", "/v1/models/{model}", "/v1/models/fraud", ""),
+    ("GET", "/v1/models/{model}", "/v1/models/a%20b", ""),
+    ("GET", "/v1/models/{model}/compare", "/v1/models/churn/compare", ""),
+    ("GET", DISAGREEMENTS, "/v1/models/churn/shadows/3/disagreements", ""),
+    ("GET", DISAGREEMENTS, "/v1/models/churn/shadows/2/disagreements", ""),
+    ("PUT", CANARY, "/v1/models/churn/canary", r#"{"version": 2, "weight": "5%"}"#),
+    ("PUT", CANARY, "/v1/models/churn/canary", r#"{"version": 1, "weight": "5%"}"#),
+    ("PUT", CANARY, "/v1/models/churn/canary", r#"{"version": 2"#),
+    ("PUT", SHADOW, "/v1/models/churn/shadows/3", r#"{"sample": "50%"}"#),
+    ("DELETE", SHADOW, "/v1/models/churn/shadows/1", ""),
+    ("DELETE", SHADOW, "/v1/models/churn/shadows/3", ""),
+    ("DELETE", CANARY, "/v1/models/churn/canary", ""),
+    ("POST", "/v1/models/{model}/promote", "/v1/models/churn/promote", r#"{"version": 2}"#),
+    ("POST", "/v1/models/{model}/rollback", "/v1/models/churn/rollback", ""),
+    ("GET", "/v1/models/{model}/history", "/v1/models/churn/history", ""),
+];
+const CANARY: &str = "/v1/models/{model}/canary";
+const SHADOW: &str = "/v1/models/{model}/shadows/{version}";
+const DISAGREEMENTS: &str = "/v1/models/{model}/shadows/{version}/disagreements";
+
+#[test]
+fn every_reply_is_as_the_document_says() {
+    let state = tempfile::tempdir().unwrap();
+    let samples = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/models"));
+    let mut program = serve(samples, state.path(), &[]);
+    program.line("Try:");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut inference = Client::connect(program.inference).await;
+        for _ in 0..50 {
+            assert_eq!(inference.post("/predict/churn", ROW).await.status, 200);
+        }
+        let mut admin = Client::connect(program.admin).await;
+        let document = admin.get("/v1/openapi.json").await.json();
+        let mut called = BTreeSet::new();
+        let history = ("GET", "/v1/history", "/v1/history?limit=0", "");
+        let whole = ("GET", "/v1/history", "/v1/history", "");
+        for (method, template, path, body) in CALLS.into_iter().chain([history, whole]) {
+            let reply = admin.send(method, path, &[], body).await;
+            let operation = &document["paths"][template][method.to_lowercase()];
+            called.insert((template, method.to_lowercase()));
+            let documented = &operation["responses"];
+            let response = match &documented[reply.status.to_string()] {
+                Value::Null => &documented["default"],
+                response => response,
+            };
+            let at = format!("{method} {path} ({})", reply.status);
+            let kind = reply.header("content-type").split(';').next().unwrap();
+            let schema = &response["content"][kind]["schema"];
+            assert!(schema.is_object(), "{at} is not documented as {kind}: {response:#}");
+            if kind == "application/json" {
+                check(&document, schema, &reply.json(), &at);
+            }
+        }
+        let documented = document["paths"].as_object().unwrap().iter().flat_map(|(path, item)| {
+            item.as_object().unwrap().keys().map(move |method| (path.as_str(), method.clone()))
+        });
+        assert_eq!(called, documented.collect(), "every operation is tried");
+    });
+}
+
+/// Fails where a value has not the type, lacks a required key, or has a key
+/// that the schema does not name.
+fn check(document: &Value, schema: &Value, value: &Value, at: &str) {
+    let schema = resolve(document, schema);
+    if let Some(options) = schema["oneOf"].as_array() {
+        // The only choice that the document has is between null and a type.
+        let is_null = |option: &&Value| option["type"] == "null";
+        let fits = options.iter().find(|option| is_null(option) == value.is_null());
+        return check(document, fits.unwrap_or_else(|| panic!("{at}: {value}")), value, at);
+    }
+    if let Some(types) = Some(&schema["type"]).filter(|types| !types.is_null()) {
+        let allowed = types.as_array().map_or_else(|| vec![types], |types| types.iter().collect());
+        let found = match value {
+            Value::Null => "null",
+            Value::Bool(_) => "boolean",
+            Value::Number(number) if number.is_f64() => "number",
+            Value::Number(_) => "integer",
+            Value::String(_) => "string",
+            Value::Array(_) => "array",
+            Value::Object(_) => "object",
+        };
+        let fits = |name: &&Value| **name == found || found == "integer" && **name == "number";
+        assert!(allowed.iter().any(fits), "{at}: {value} is no {types}");
+    }
+    if let Some(choices) = schema["enum"].as_array() {
+        assert!(choices.contains(value), "{at}: {value} is none of {choices:?}");
+    }
+    if let Some(values) = value.as_array() {
+        values.iter().for_each(|item| check(document, &schema["items"], item, at));
+    }
+    if let Some(fields) = value.as_object() {
+        check_fields(document, schema, fields, at);
+    }
+}
+
+fn check_fields(
+    document: &Value,
+    schema: &Value,
+    fields: &serde_json::Map<String, Value>,
+    at: &str,
+) {
+    let parts = parts(document, schema);
+    for part in &parts {
+        for name in part["required"].as_array().into_iter().flatten() {
+            assert!(fields.contains_key(name.as_str().unwrap()), "{at}: lacks {name}");
+        }
+    }
+    for (name, value) in fields {
+        let known = parts.iter().find_map(|part| {
+            let named = part["properties"].get(name);
+            named.or_else(|| part.get("additionalProperties"))
+        });
+        let at = format!("{at}.{name}");
+        let known = known.unwrap_or_else(|| panic!("{at} is not documented"));
+        check(document, known, value, &at);
+    }
+}
+
+/// A schema, or all of which it is made.
+fn parts<'a>(document: &'a Value, schema: &'a Value) -> Vec<&'a Value> {
+    let schema = resolve(document, schema);
+    match schema["allOf"].as_array() {
+        Some(all) => all.iter().flat_map(|part| parts(document, part)).collect(),
+        None => vec![schema],
+    }
+}
+
+fn resolve<'a>(document: &'a Value, schema: &'a Value) -> &'a Value {
+    let Some(reference) = schema["$ref"].as_str() else { return schema };
+    document
+        .pointer(&reference[1..])
+        .unwrap_or_else(|| panic!("{reference} is not in the document"))
+}
