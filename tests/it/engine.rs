@@ -129,7 +129,9 @@ impl Session for Run {
         match &self.behaviour {
             Behaviour::Answers(y) => answer(rows, *y),
             Behaviour::Errors => Err(EngineError::new(EngineErrorKind::Internal, "it errors")),
-            Behaviour::Panics => panic!("it panics"),
+            // Without the hook, which prints a backtrace: in the idle class of
+            // a busy machine that takes seconds.
+            Behaviour::Panics => std::panic::resume_unwind(Box::new("it panics")),
             Behaviour::OtherShape => answer(rows + 1, 1.0),
             Behaviour::Sleeps(gate) => {
                 gate.wait();

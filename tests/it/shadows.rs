@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use crate::gateway::{Gateway, HANG, start};
+use crate::gateway::{Gateway, HANG, start, start_with};
 use crate::http::{Client, Reply};
 
 const START: &str = "[start]\nchampion = 1\nshadows = [{ version = 2, sample = \"100%\" }]\n";
@@ -50,7 +50,9 @@ fn every_misbehaviour_is_counted_and_none_is_seen() {
     for (script, reason) in
         [("errors", "error"), ("panics", "panic"), ("other-shape", "output_mismatch")]
     {
-        let gateway = start(START, &["answers 1", script]);
+        // On a busy machine even these may be slow, which is another reason.
+        let timeout = [("shadow.timeout", "10m")];
+        let gateway = start_with(START, &["answers 1", script], &timeout);
         runtime().block_on(async {
             ask(&gateway, 20).await;
             let labels = format!("{{model=\"m\",reason=\"{reason}\",version=\"2\"}}");
