@@ -71,6 +71,12 @@ pub trait Model: Send + Sync {
     /// Names, datatypes and shapes, taken from the artifact.
     fn signature(&self) -> &Signature;
 
+    /// Whether a batch of a size that never came before costs no more than
+    /// its rows do: no optimising, for instance.
+    fn takes_new_shapes(&self) -> bool {
+        true
+    }
+
     /// A new session; costs memory, so sessions are pooled.
     fn session(&self) -> Result<Box<dyn Session>, EngineError>;
 }

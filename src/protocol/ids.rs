@@ -1,37 +1,45 @@
 //! Ids of predictions and requests.
 
 use std::fmt::Write as _;
+use std::hash::Hasher as _;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use http::HeaderValue;
+use siphasher::sip128::{Hasher128 as _, SipHasher24};
 
 /// The longest `X-Request-Id` that is kept, in bytes.
 const REQUEST_ID_BYTES_MAX: usize = 128;
 
-/// Makes ids that are unique over processes: a random prefix and a counter.
+/// Makes ids that are unique over processes and cannot be guessed from one
+/// another: a keyed hash of a counter, 128 bits wide. A client that has seen
+/// some knows neither how many there are nor what its neighbours got, which
+/// matters once labels are reported by them.
 pub(super) struct Ids {
-    prefix: u64,
+    key: [u8; 16],
     next: AtomicU64,
 }
 
 impl Ids {
-    /// A generator with a prefix of its own.
+    /// A generator with a key of its own.
     pub(super) fn new() -> Self {
-        let mut bytes = [0; 8];
-        if let Err(error) = getrandom::fill(&mut bytes) {
-            // Ids are no secrets: the clock is a good enough stand-in.
+        let mut key = [0; 16];
+        if let Err(error) = getrandom::fill(&mut key) {
+            // Unique all the same, only not secret.
             tracing::warn!(%error, "no random bytes for the ids; using the clock");
             let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-            bytes.copy_from_slice(&since.as_nanos().to_le_bytes()[..8]);
+            key = since.as_nanos().to_le_bytes();
         }
-        Self { prefix: u64::from_le_bytes(bytes), next: AtomicU64::new(1) }
+        Self { key, next: AtomicU64::new(1) }
     }
 
     /// A new id: 32 hex digits.
     pub(super) fn next(&self) -> String {
+        let mut hasher = SipHasher24::new_with_key(&self.key);
+        hasher.write_u64(self.next.fetch_add(1, Relaxed));
+        let hash = hasher.finish128().as_u128();
         let mut id = String::with_capacity(32);
         // Writing into a string cannot fail.
-        let _ = write!(id, "{:016x}{:016x}", self.prefix, self.next.fetch_add(1, Relaxed));
+        let _ = write!(id, "{hash:032x}");
         id
     }
 
@@ -64,6 +72,19 @@ mod tests {
             assert!(id.bytes().all(|b| b.is_ascii_hexdigit()), "{id}");
         }
         assert!(ids[0] != ids[1] && ids[0] != ids[2]);
+    }
+
+    #[test]
+    fn one_id_does_not_tell_the_next() {
+        let ids = Ids::new();
+        let parsed: Vec<_> =
+            (0..1000).map(|_| u128::from_str_radix(&ids.next(), 16).unwrap()).collect();
+        let mut bits_that_change = 0;
+        for pair in parsed.windows(2) {
+            bits_that_change += (pair[0] ^ pair[1]).count_ones();
+        }
+        // Half of the 128, on average, within far more than 6 sigma of it.
+        assert!((62..=66).contains(&(bits_that_change / 999)), "{bits_that_change}");
     }
 
     #[test]

@@ -77,17 +77,21 @@ impl Judge {
         range: f64,
     ) -> Result<Agreement, Mismatch> {
         same_form(champion, shadow)?;
-        let rows = champion.first().map_or(0, Tensor::rows);
-        let disagreed = (0..rows).filter(|&row| !self.agrees(champion, shadow, row, range)).count();
+        let index = match self.basis {
+            Basis::Label(i) | Basis::Argmax(i) | Basis::Number(i, _) => i,
+        };
+        let (Some(a), Some(b)) = (champion.get(index), shadow.get(index)) else {
+            return Err(Mismatch(format!("there is no output {index} to compare")));
+        };
+        // Other outputs may have other rows, or none.
+        let rows = a.rows();
+        let disagreed = (0..rows).filter(|&row| !self.agrees(a, b, row, range)).count();
         let (max, mean) = differences(champion, shadow);
         Ok(Agreement { rows, disagreed, max, mean })
     }
 
-    fn agrees(&self, champion: &[Tensor], shadow: &[Tensor], row: usize, range: f64) -> bool {
-        let index = match self.basis {
-            Basis::Label(i) | Basis::Argmax(i) | Basis::Number(i, _) => i,
-        };
-        let (Some(a), Some(b)) = (champion.get(index), shadow.get(index)) else { return true };
+    /// Whether one row of the output that matters agrees.
+    fn agrees(&self, a: &Tensor, b: &Tensor, row: usize, range: f64) -> bool {
         let width = a.data().len() / a.rows().max(1);
         let span = row * width..(row + 1) * width;
         match self.basis {
@@ -138,12 +142,13 @@ fn same_element(a: &Data, b: &Data, i: usize) -> bool {
     }
 }
 
-/// Index of the largest number in a span, NaN being the least; the first wins.
+/// Index of the largest number in a span, leaving NaN out; the first wins.
+/// `None` where there is nothing but NaN: that is no class.
 fn argmax(data: &Data, span: std::ops::Range<usize>) -> Option<usize> {
     let start = span.start;
     let mut best: Option<(usize, f64)> = None;
     for i in span {
-        let x = data.as_f64(i).filter(|x| !x.is_nan()).unwrap_or(f64::NEG_INFINITY);
+        let Some(x) = data.as_f64(i).filter(|x| !x.is_nan()) else { continue };
         if best.is_none_or(|(_, most)| x > most) {
             best = Some((i - start, x));
         }
@@ -228,6 +233,28 @@ mod tests {
             judge.compare(&a, &[floats("p", 3, &[0.1, 0.4, 0.5])], 0.0).unwrap().disagreed,
             1
         );
+    }
+
+    #[test]
+    fn nothing_but_nan_is_no_class() {
+        let judge = judge(vec![spec("p", Datatype::Fp32, Some(2))], &ModelSettings::default());
+        let (first, nan) = ([floats("p", 2, &[0.9, 0.1])], [floats("p", 2, &[f32::NAN; 2])]);
+        assert_eq!(judge.compare(&first, &nan, 0.0).unwrap().disagreed, 1);
+        assert_eq!(judge.compare(&nan, &nan, 0.0).unwrap().disagreed, 0);
+    }
+
+    #[test]
+    fn rows_are_those_of_the_output_that_matters() {
+        // The first output is one number for all rows.
+        let outputs =
+            vec![spec("mean", Datatype::Fp32, None), spec("label", Datatype::Int64, None)];
+        let judge = judge(outputs, &ModelSettings::default());
+        let mean = || Tensor::new("mean", vec![1], Data::Fp32(vec![0.5])).unwrap();
+        let got = judge.compare(&[mean(), labels(&[0, 1, 2])], &[mean(), labels(&[0, 2, 1])], 0.0);
+        let got = got.unwrap();
+        assert_eq!((got.rows, got.disagreed), (3, 2));
+        let none = judge.compare(&[mean(), labels(&[])], &[mean(), labels(&[])], 0.0).unwrap();
+        assert_eq!((none.rows, none.disagreed), (0, 0));
     }
 
     #[test]

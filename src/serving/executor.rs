@@ -18,7 +18,8 @@ pub struct ExecutorSettings {
     /// Number of engine threads.
     pub threads: usize,
     /// Runs that should take at most this long stay on the caller's thread:
-    /// handing over to another thread costs some tens of microseconds.
+    /// handing over to another thread costs some tens of microseconds. Those
+    /// whose time is not known from warm-up never do.
     pub inline_limit: Duration,
     /// Requests that may wait for an engine thread.
     pub queue_count_max: usize,
@@ -60,7 +61,7 @@ struct Shared {
     count_max: usize,
 }
 
-/// Runs versions. Dropping it ends the engine threads after their present job.
+/// Runs versions. Dropping it ends the engine threads once the queue is empty.
 pub struct Executor {
     shared: Arc<Shared>,
     inline_limit: Duration,
@@ -95,8 +96,8 @@ impl Executor {
         deadline: Option<Instant>,
         measure_cpu: bool,
     ) -> Result<Completed> {
-        let rows = inputs.first().map_or(1, Tensor::rows);
-        if version.cost().of(rows) <= self.inline_limit {
+        let expected = version.expected_time(&inputs);
+        if expected.is_some_and(|time| time <= self.inline_limit) {
             return run_now(version, inputs, Duration::ZERO, measure_cpu);
         }
         let (reply, answer) = oneshot::channel();
@@ -122,6 +123,10 @@ impl Shared {
 
     fn push(&self, job: Job) -> Result<()> {
         let mut queue = self.lock();
+        if queue.jobs.len() >= self.count_max {
+            // Whoever left takes no place from those who wait.
+            queue.jobs.retain(|job| !job.reply.is_closed());
+        }
         if queue.jobs.len() >= self.count_max {
             return Err(Error::new(
                 ErrorCode::Unavailable,
@@ -237,6 +242,24 @@ mod tests {
         // 13 would panic if it ran.
         let error = executor.run(&version, input(13.0), past, false).await.err().unwrap();
         assert_eq!(error.code(), ErrorCode::DeadlineExceeded);
+    }
+
+    #[test]
+    fn who_left_takes_no_place_in_the_queue() {
+        let shared = Shared { queue: Mutex::default(), wake: Condvar::new(), count_max: 1 };
+        let push = || {
+            let (reply, answer) = oneshot::channel();
+            let (version, queued) = (Arc::new(Doubler::version()), Instant::now());
+            let (inputs, measure_cpu, deadline) = (input(1.0), false, None);
+            let job = Job { version, inputs, measure_cpu, deadline, queued, reply };
+            shared.push(job).map(|()| answer)
+        };
+        let first = push().unwrap();
+        assert_eq!(push().err().unwrap().code(), ErrorCode::Unavailable);
+        drop(first);
+        let second = push().unwrap();
+        assert!(push().is_err());
+        drop(second);
     }
 
     #[tokio::test]

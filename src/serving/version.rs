@@ -42,7 +42,8 @@ impl Cost {
     /// The time that a batch of `rows` should take.
     #[must_use]
     pub fn of(&self, rows: usize) -> Duration {
-        self.fixed + self.per_row * u32::try_from(rows).unwrap_or(u32::MAX)
+        let rows = u32::try_from(rows).unwrap_or(u32::MAX);
+        self.fixed.saturating_add(self.per_row.saturating_mul(rows))
     }
 
     /// The line through two measurements `(rows, time)`.
@@ -123,6 +124,24 @@ impl LoadedVersion {
     #[must_use]
     pub fn cost(&self) -> Cost {
         self.cost.get().copied().unwrap_or_default()
+    }
+
+    /// The time that a run on `inputs` should take; `None` where warm-up
+    /// cannot tell, because more than the number of rows may vary or because
+    /// new shapes cost more than known ones.
+    #[must_use]
+    pub fn expected_time(&self, inputs: &[Tensor]) -> Option<Duration> {
+        let specs = &self.signature().inputs;
+        let fixed_row =
+            |spec: &TensorSpec| spec.shape.iter().skip(1).all(|dim| matches!(dim, Dim::Fixed(_)));
+        let batched = specs.iter().filter(|spec| spec.is_batched()).count();
+        let measured = batched == 0 || batched == specs.len() && self.graph.takes_new_shapes();
+        if !measured || !specs.iter().all(fixed_row) {
+            return None;
+        }
+        // Each input may have rows of its own.
+        let rows = inputs.iter().filter(|_| batched > 0).map(Tensor::rows).max();
+        Some(self.cost.get()?.of(rows.unwrap_or(1)))
     }
 
     /// Runs zeros at several batch sizes, so that the first request finds
@@ -301,6 +320,56 @@ pub(crate) mod tests {
         let cost = version.warm_up().unwrap();
         assert_eq!(version.cost(), cost);
         assert!(cost.of(1) > Duration::ZERO);
+    }
+
+    /// What a model of these inputs should take for 1 and for 100 rows.
+    fn expected(shapes: &[&[Dim]], takes_new_shapes: bool) -> [Option<Duration>; 2] {
+        struct Shapes(Signature, bool);
+        impl Model for Shapes {
+            fn signature(&self) -> &Signature {
+                &self.0
+            }
+            fn takes_new_shapes(&self) -> bool {
+                self.1
+            }
+            fn session(&self) -> Result<Box<dyn Session>, EngineError> {
+                unreachable!("nothing runs")
+            }
+        }
+        let spec = |(i, shape): (usize, &&[Dim])| TensorSpec {
+            name: i.to_string(),
+            datatype: Datatype::Fp32,
+            shape: shape.to_vec(),
+        };
+        let inputs = shapes.iter().enumerate().map(spec).collect();
+        let graph = Arc::new(Shapes(Signature { inputs, outputs: vec![] }, takes_new_shapes));
+        let (name, id) = (ModelName::new("m").unwrap(), VersionId::new(1).unwrap());
+        let version = LoadedVersion::new(name, id, Digest::new([0; 32]), "test", graph);
+        let second = Duration::from_secs(1);
+        version.cost.set(Cost { fixed: second, per_row: second }).unwrap();
+        // Only the last input has many rows, where it may.
+        [1, 100].map(|rows| {
+            let mut inputs = version.zeros(1).unwrap();
+            inputs.pop();
+            inputs.extend(version.zeros(rows).unwrap().pop());
+            version.expected_time(&inputs)
+        })
+    }
+
+    #[test]
+    fn a_time_is_expected_only_where_warm_up_can_tell() {
+        let (n, m) = (Dim::Symbol("N".into()), Dim::Symbol("M".into()));
+        let (any, two) = (Dim::Any, Dim::Fixed(2));
+        let seconds = |n| Some(Duration::from_secs(n));
+        let rows = [seconds(2), seconds(101)];
+        assert_eq!(expected(&[&[n.clone(), two.clone()]], true), rows);
+        assert_eq!(expected(&[&[n.clone(), two.clone()], &[m]], true), rows);
+        assert_eq!(expected(&[&[two.clone(), two.clone()]], false), [seconds(2); 2]);
+        // A sequence of any length; a shape that must be optimised first; a
+        // batch beside an input of one size, which warm-up has not varied.
+        assert_eq!(expected(&[&[n.clone(), any]], true), [None; 2]);
+        assert_eq!(expected(&[&[n.clone(), two.clone()]], false), [None; 2]);
+        assert_eq!(expected(&[&[two], &[n]], true), [None; 2]);
     }
 
     #[test]

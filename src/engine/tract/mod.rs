@@ -106,6 +106,10 @@ impl Model for TractModel {
         &self.signature
     }
 
+    fn takes_new_shapes(&self) -> bool {
+        self.plans.is_symbolic()
+    }
+
     fn session(&self) -> Result<Box<dyn Session>, EngineError> {
         let session = session::TractSession::new(self.signature.clone(), self.plans.clone())?;
         Ok(Box::new(session))

@@ -20,11 +20,11 @@ fn shown(word: &str) -> String {
     word.chars().take(SHOWN_MAX).chain(['…']).collect()
 }
 
-/// The text of a number.
-fn number(token: Token<'_>) -> Result<&str, String> {
+/// The text of a number that is to become a `datatype`.
+fn number<'a>(token: Token<'a>, datatype: &str) -> Result<&'a str, String> {
     match token {
         Token::Word(word) if !matches!(word, "null" | "true" | "false") => Ok(word),
-        other => Err(format!("expected a number, got {}", other.kind())),
+        other => Err(format!("expected a number ({datatype}), got {}", other.kind())),
     }
 }
 
@@ -33,7 +33,7 @@ impl Element for bool {
         match token {
             Token::Word("true") => Ok(true),
             Token::Word("false") => Ok(false),
-            other => Err(format!("expected true or false, got {}", other.kind())),
+            other => Err(format!("expected true or false (BOOL), got {}", other.kind())),
         }
     }
 }
@@ -42,7 +42,7 @@ impl Element for Vec<u8> {
     fn read(token: Token<'_>) -> Result<Self, String> {
         match token {
             Token::String(inner) => Ok(unescape(inner)?.into_owned().into_bytes()),
-            other => Err(format!("expected a string, got {}", other.kind())),
+            other => Err(format!("expected a string (BYTES), got {}", other.kind())),
         }
     }
 }
@@ -54,7 +54,7 @@ macro_rules! integers {
     ($($type:ty => $name:literal),*) => {$(
         impl Element for $type {
             fn read(token: Token<'_>) -> Result<Self, String> {
-                let word = number(token)?;
+                let word = number(token, $name)?;
                 if let Ok(value) = word.parse() {
                     return Ok(value);
                 }
@@ -85,7 +85,7 @@ macro_rules! floats {
     ($($type:ty => $name:literal),*) => {$(
         impl Element for $type {
             fn read(token: Token<'_>) -> Result<Self, String> {
-                let word = number(token)?;
+                let word = number(token, $name)?;
                 let value: Self = word.parse().map_err(|_| format!("{} is no number", shown(word)))?;
                 if value.is_finite() {
                     return Ok(value);
@@ -121,10 +121,10 @@ mod tests {
                 error::<f64>("-1e999"),
                 "-1e999 is out of range for FP64 (up to 1.7976931348623157e308)",
             ),
-            (error::<f32>("null"), "expected a number, got null"),
-            (error::<f32>("true"), "expected a number, got a boolean"),
-            (error::<bool>("1"), "expected true or false, got a number"),
-            (error::<Vec<u8>>("1"), "expected a string, got a number"),
+            (error::<f32>("null"), "expected a number (FP32), got null"),
+            (error::<f32>("true"), "expected a number (FP32), got a boolean"),
+            (error::<bool>("1"), "expected true or false (BOOL), got a number"),
+            (error::<Vec<u8>>("1"), "expected a string (BYTES), got a number"),
         ];
         for (got, expected) in cases {
             assert_eq!(got, expected);

@@ -158,13 +158,13 @@ mod tests {
                 "[[[1]]]",
                 [Size::Open, Size::Open],
                 2,
-                What::Value("expected a number, got an array".into()),
+                What::Value("expected a number (FP32), got an array".into()),
             ),
             (
                 "[[1,null]]",
                 [Size::Open, Size::Open],
                 4,
-                What::Value("expected a number, got null".into()),
+                What::Value("expected a number (FP32), got null".into()),
             ),
         ];
         for (text, mut sizes, at, what) in cases {

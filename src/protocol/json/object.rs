@@ -10,6 +10,9 @@ use serde_json::value::RawValue;
 /// Keys that one object may have; keeps the search for duplicates cheap.
 const KEYS_MAX: usize = 64;
 
+/// Characters of a key that a message repeats.
+const SHOWN_MAX: usize = 64;
+
 /// The entries of an object, in their order; no key comes twice.
 #[derive(Clone, Debug, Default)]
 pub(in crate::protocol) struct Object<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
@@ -60,7 +63,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
                 let mut object = Object::default();
                 while let Some(Text(key)) = map.next_key()? {
                     if object.get(&key).is_some() {
-                        return Err(A::Error::custom(format!("key {key:?} is given twice")));
+                        let shown: String = key.chars().take(SHOWN_MAX).collect();
+                        return Err(A::Error::custom(format!("key {shown:?} is given twice")));
                     }
                     if object.0.len() == KEYS_MAX {
                         return Err(A::Error::custom(format!("more than {KEYS_MAX} keys")));
@@ -85,6 +89,9 @@ mod tests {
         assert_eq!(entries, [("a", "[1]"), ("b", "{}")]);
         let twice = serde_json::from_str::<Object<'_>>(r#"{"\u0061":1,"a":2}"#).unwrap_err();
         assert!(twice.to_string().starts_with("key \"a\" is given twice"), "{twice}");
+        let long = format!("\"{}\":1", "k".repeat(1000));
+        let twice = serde_json::from_str::<Object<'_>>(&format!("{{{long},{long}}}")).unwrap_err();
+        assert!(twice.to_string().len() < 150, "{twice}");
     }
 
     #[test]

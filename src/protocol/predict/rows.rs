@@ -102,6 +102,13 @@ impl<'s> Column<'s> {
     }
 
     fn finish(self, rows: usize) -> Result<Tensor> {
+        if self.data.is_empty() {
+            return Err(Error::invalid(format!(
+                "input {:?}: expected shape {:?}, got no values",
+                self.spec.name,
+                self.spec.wire_shape()
+            )));
+        }
         let inner = self.sizes.iter().map(|size| size.get().unwrap_or(0));
         let shape = self.stacked.then_some(rows).into_iter().chain(inner).collect();
         Tensor::new(&self.spec.name, shape, self.data)

@@ -155,19 +155,19 @@ async fn what_is_wrong_with_rows_is_said() {
             x(),
             &[],
             "[[1,2,[3]]]",
-            "input \"X\", instance 0: expected a number, got an array (line 1 column 20)",
+            "input \"X\", instance 0: expected a number (FP32), got an array (line 1 column 20)",
         ),
         (
             x(),
             &[],
             "[[1,\"2\",3]]",
-            "input \"X\", instance 0: expected a number, got a string (line 1 column 18)",
+            "input \"X\", instance 0: expected a number (FP32), got a string (line 1 column 18)",
         ),
         (
             x(),
             &[],
             "[[1,null,3]]",
-            "input \"X\", instance 0: expected a number, got null (line 1 column 18)",
+            "input \"X\", instance 0: expected a number (FP32), got null (line 1 column 18)",
         ),
         (
             x(),
@@ -200,7 +200,7 @@ async fn what_is_wrong_with_rows_is_said() {
             x(),
             &["a", "b", "c"],
             r#"[{"a":1,"b":true,"c":3}]"#,
-            "instance 0: feature \"b\": expected a number, got a boolean (line 1 column 26)",
+            "instance 0: feature \"b\": expected a number (FP32), got a boolean (line 1 column 26)",
         ),
         (
             x(),
@@ -353,4 +353,12 @@ async fn an_output_without_rows_answers_one_row_only() {
     let two = bench.post("/predict", r#"{"instances":[[1],[2]]}"#).await;
     assert_eq!(two.status, 400);
     assert!(two.error().1.starts_with("output \"three\" has shape [3]"), "{}", two.text());
+}
+
+#[tokio::test]
+async fn rows_without_values_reach_no_model() {
+    let bench = echo_bench(&[spec("x", Datatype::Fp32, &[-1, -1])], &[]);
+    let got = bench.post("/predict", r#"{"instances":[[],[]]}"#).await;
+    let message = "input \"x\": expected shape [-1, -1], got no values";
+    assert_eq!(got.error(), (400, message.to_owned()));
 }

@@ -222,7 +222,7 @@ async fn what_is_wrong_is_said() {
         (
             fp32("[1,2]", "[1,\"a\"]"),
             400,
-            "input \"x\": expected a number, got a string (line 1 column 66)",
+            "input \"x\": expected a number (FP32), got a string (line 1 column 66)",
         ),
         (fp32("[1,2]", "[1,NaN]"), 400, "JSON has no NaN; line 1 column 66"),
         (with(""), 400, "input \"x\": \"data\" or \"binary_data_size\" is missing"),
