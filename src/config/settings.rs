@@ -149,7 +149,7 @@ settings! {
         state: PathBuf = ".foreshadow";
         /// How often the folder is read whole, besides being watched.
         rescan: Duration = "10s" positive;
-        /// How long a version's files must have stopped changing.
+        /// How long a version's files, or a changed model.toml, must be quiet.
         settle: Duration = "1s";
         /// Versions that may be loaded at the same time.
         load_threads: usize = "1" positive;

@@ -30,6 +30,9 @@ const FILES: [&str; 3] = [ARTIFACT, VERSION_FILE, GOLDEN_FILE];
 /// Entries of one folder that are looked at; more are an error of that folder.
 const ENTRIES_MAX: usize = 10_000;
 
+/// Problems of one folder that are told one by one.
+const PROBLEMS_MAX: usize = 20;
+
 /// What a file looks like from outside; it changes when its content does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
@@ -184,7 +187,17 @@ pub(super) fn interpret(nodes: &[Node]) -> Found {
             Err(error) => found.problems.push(error.message().to_owned()),
         }
     }
+    bound(&mut found.problems);
     found
+}
+
+/// A folder that was put here by mistake has thousands of problems.
+fn bound(problems: &mut Vec<String>) {
+    let more = problems.len().saturating_sub(PROBLEMS_MAX);
+    if more > 0 {
+        problems.truncate(PROBLEMS_MAX);
+        problems.push(format!("and {more} more of them"));
+    }
 }
 
 fn is_model(entries: &[Node]) -> bool {
@@ -216,6 +229,7 @@ fn model(entries: &[Node]) -> FoundModel {
             (Kind::File(_) | Kind::Other, _) => {}
         }
     }
+    bound(&mut model.problems);
     model
 }
 
@@ -292,6 +306,19 @@ mod tests {
         assert!(matches!(churn.model_file, ModelFileSeen::Present(_)));
         assert_eq!(found.models["bare"].model_file, ModelFileSeen::Absent);
         assert!(!churn.partial);
+    }
+
+    #[test]
+    fn problems_are_bounded() {
+        let wrong: Vec<_> = (0..500).map(|i| folder(&format!("x {i}"), vec![])).collect();
+        let mut nodes: Vec<_> =
+            (0..500).map(|i| folder(&format!("y {i}"), vec![folder("1", vec![])])).collect();
+        nodes.push(folder("m", wrong));
+        let found = interpret(&nodes);
+        for problems in [&found.problems, &found.models["m"].problems] {
+            assert_eq!(problems.len(), 21);
+            assert_eq!(problems[20], "and 480 more of them");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! always read anew. Runs on a thread of its own.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -115,7 +116,8 @@ impl Watch {
 
     /// Looks until nobody takes the snapshots any more. Blocks.
     pub(super) fn run(mut self, waker: &Waker, snapshots: &mpsc::Sender<Snapshot>) {
-        let _notices = self.subscribe(waker);
+        let mut watched = self.folder();
+        let mut notices = self.subscribe(waker);
         let mut told = Instant::now();
         while !snapshots.is_closed() {
             let next = match self.look() {
@@ -138,8 +140,26 @@ impl Watch {
                     None
                 }
             };
+            let folder = self.folder();
+            if folder.is_some() && folder != watched {
+                tracing::info!(models_dir = %self.models_dir.display(),
+                    "the models folder is another one now");
+                // The kernel tells of the former one only, which may be gone.
+                drop(notices);
+                notices = self.subscribe(waker);
+                // For what happened in between.
+                waker.wake();
+            }
+            watched = folder;
             self.wait(next.map_or(self.rescan, |next| next.min(self.rescan)));
         }
+    }
+
+    /// Which folder the path leads to now; `None` if to none. The time of
+    /// birth tells folders apart that got the same inode, where it is known.
+    fn folder(&self) -> Option<(u64, u64, Option<SystemTime>)> {
+        let metadata = self.models_dir.metadata().ok()?;
+        Some((metadata.dev(), metadata.ino(), metadata.created().ok()))
     }
 
     /// Asks the kernel for notices. Without them the rescan still works.
@@ -346,6 +366,33 @@ mod tests {
         assert!(file().unwrap_err().contains("ownr"));
         std::fs::write(folder.join(MODEL_FILE), "owner = \"growth\"").unwrap();
         assert_eq!(file().unwrap().owner.as_deref(), Some("growth"));
+    }
+
+    #[test]
+    fn a_models_folder_that_was_exchanged_is_watched() {
+        let root = tempfile::tempdir().unwrap();
+        let (models, next) = (root.path().join("models"), root.path().join("next"));
+        std::fs::create_dir_all(models.join("a/1")).unwrap();
+        std::fs::create_dir_all(next.join("b/1")).unwrap();
+        // No rescan helps.
+        let hour = Duration::from_secs(3600);
+        let (watch, waker) = Watch::new(models.clone(), hour, hour, vec!["tract"]);
+        let (sender, mut snapshots) = mpsc::channel(1);
+        let runs = waker.clone();
+        let thread = std::thread::spawn(move || watch.run(&runs, &sender));
+        let mut until = |model: &str| {
+            while !snapshots.blocking_recv().unwrap().models.contains_key(model) {}
+        };
+        until("a");
+        std::fs::rename(&models, root.path().join("former")).unwrap();
+        std::fs::rename(&next, &models).unwrap();
+        waker.wake();
+        until("b");
+        std::fs::create_dir_all(models.join("c/1")).unwrap();
+        until("c");
+        drop(snapshots);
+        waker.wake();
+        thread.join().unwrap();
     }
 
     #[test]
