@@ -61,6 +61,7 @@ pub struct App {
     data: Runtime,
     control: Runtime,
     handle: Control,
+    metrics: Arc<Metrics>,
     registry: Registry,
     readiness: Readiness,
     shutdown: watch::Sender<bool>,
@@ -110,7 +111,7 @@ impl App {
         });
         let state = AdminState {
             control: handle.clone(),
-            metrics,
+            metrics: Arc::clone(&metrics),
             readiness: readiness.clone(),
             access: access(config),
         };
@@ -121,6 +122,7 @@ impl App {
             data,
             control,
             handle,
+            metrics,
             registry,
             readiness,
             shutdown,
@@ -180,7 +182,7 @@ impl App {
 /// `foreshadow serve`: runs until a signal, and ends with 0 if it drained.
 #[must_use]
 pub fn serve(config: &Config) -> ExitCode {
-    log::init(&config.log);
+    let logging = log::init(&config.log);
     let app = match App::start(config, Parts::standard(config)) {
         Ok(app) => app,
         Err(error) => {
@@ -188,6 +190,7 @@ pub fn serve(config: &Config) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    app.metrics.watch_log(logging.dropped());
     banner::addresses(&app, config);
     app.control.block_on(async {
         let show = async {

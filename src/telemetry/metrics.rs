@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use prometheus::{
     CounterVec, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
-    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    IntGauge, IntGaugeVec, Opts, PullingGauge, Registry, TextEncoder,
 };
 
 use crate::error::ErrorCode;
@@ -368,6 +368,18 @@ impl Metrics {
         self.remove(&self.shadow_cpu, model, version);
         self.remove(&self.weight, model, version);
         self.remove(&self.version_state, model, version);
+    }
+
+    /// Shows how many log lines were dropped. Called once.
+    pub fn watch_log(&self, dropped: impl Fn() -> usize + Send + Sync + 'static) {
+        #[expect(clippy::cast_precision_loss, reason = "a line count")]
+        let value = Box::new(move || dropped() as f64);
+        let help = "Log lines dropped because nobody read them.";
+        let gauge = PullingGauge::new("foreshadow_log_lines_dropped", help, value);
+        let registered = gauge.and_then(|gauge| self.registry.register(Box::new(gauge)));
+        if let Err(error) = registered {
+            tracing::error!(%error, "dropped log lines are not shown");
+        }
     }
 
     /// The text that Prometheus scrapes.
