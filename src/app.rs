@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::admin::{self, Access, AdminState};
+use crate::app::signals::Signals;
 use crate::config::{ByteSize, Config, Preflight, Token};
 use crate::engine::EngineSet;
 use crate::error::{Error, Result};
@@ -192,17 +193,24 @@ pub fn serve(config: &Config) -> ExitCode {
     };
     app.metrics.watch_log(logging.dropped());
     banner::addresses(&app, config);
-    app.control.block_on(async {
+    let watched = app.control.block_on(async {
+        let mut signals = Signals::watch()?;
         let show = async {
             banner::models_when_ready(&app, config).await;
             std::future::pending::<()>().await;
         };
         tokio::select! {
             () = show => {}
-            signal = signals::first() => tracing::info!(signal, "draining; a second signal ends at once"),
+            signal = signals.next() => tracing::info!(signal, "draining; a second signal ends at once"),
         }
+        tokio::spawn(signals.end_at_next());
+        std::io::Result::Ok(())
     });
-    app.control.spawn(signals::second_ends_at_once());
+    if let Err(error) = watched {
+        tracing::error!(%error, "signals cannot be watched");
+        app.stop();
+        return ExitCode::FAILURE;
+    }
     app.stop();
     tracing::info!("stopped");
     ExitCode::SUCCESS

@@ -13,8 +13,8 @@ pub const MODEL_NAME_BYTES_MAX: usize = 128;
 
 /// A model's name: the name of its folder in the repository.
 ///
-/// Letters, digits, `_`, `-` and `.`, not starting with a dot, at most
-/// [`MODEL_NAME_BYTES_MAX`] bytes. Cloning is cheap.
+/// Letters, digits, `_`, `-` and `.`, not starting with `.` (hidden) or `-` (an
+/// option), at most [`MODEL_NAME_BYTES_MAX`] bytes. Cloning is cheap.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ModelName(Arc<str>);
@@ -22,7 +22,8 @@ pub struct ModelName(Arc<str>);
 impl ModelName {
     /// Checks and takes `name`.
     pub fn new(name: &str) -> Result<Self, Error> {
-        let fits = !name.is_empty() && name.len() <= MODEL_NAME_BYTES_MAX && !name.starts_with('.');
+        let fits =
+            !name.is_empty() && name.len() <= MODEL_NAME_BYTES_MAX && !name.starts_with(['.', '-']);
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
         if fits && name.chars().all(plain) {
             return Ok(Self(name.into()));
@@ -31,7 +32,7 @@ impl ModelName {
             ErrorCode::InvalidArgument,
             format!(
                 "model name {name:?}: expected 1 to {MODEL_NAME_BYTES_MAX} letters, digits, \
-                 '_', '-' or '.', not starting with '.'"
+                 '_', '-' or '.', not starting with '.' or '-'"
             ),
         ))
     }
@@ -270,7 +271,7 @@ mod tests {
         for good in ["churn", "a.b-c_1"] {
             assert_eq!(ModelName::new(good).unwrap().as_str(), good);
         }
-        for bad in ["", ".", "..", ".git", "a/b", "a b", "ü", &"x".repeat(129)] {
+        for bad in ["", ".", "..", ".git", "-a", "a/b", "a b", "ü", &"x".repeat(129)] {
             assert!(ModelName::new(bad).is_err(), "{bad:?}");
         }
     }
