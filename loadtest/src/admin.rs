@@ -79,7 +79,6 @@ pub struct Admin {
     server: Server,
     model: String,
     token: Option<HeaderValue>,
-    connection: Option<Connection>,
 }
 
 impl Admin {
@@ -99,7 +98,7 @@ impl Admin {
             .enable_time()
             .build()
             .map_err(|error| Error::new(format!("cannot start a runtime: {error}")))?;
-        Ok(Self { runtime, server, model: model.to_owned(), token, connection: None })
+        Ok(Self { runtime, server, model: model.to_owned(), token })
     }
 
     /// The model's plan and versions.
@@ -174,16 +173,12 @@ impl Admin {
         let path = format!("{base}/v1/models/{}{action}", self.model);
         let what = format!("admin API: {method} http://{}{path}", self.server.address);
         let request = self.request(method, &path, body)?;
-        let connection = self.connection.take();
-        let exchange = async {
-            tokio::time::timeout(TIMEOUT, exchange(&self.server, connection, request)).await
-        };
+        let exchange =
+            async { tokio::time::timeout(TIMEOUT, exchange(&self.server, request)).await };
         let result = self.runtime.block_on(exchange);
-        let (connection, reply) = result
+        let (status, bytes) = result
             .map_err(|_| Error::new(format!("{what}: no answer in {} s", TIMEOUT.as_secs())))?
             .map_err(|why| Error::new(format!("{what}: {why}")))?;
-        self.connection = Some(connection);
-        let (status, bytes) = reply;
         if status.is_success() {
             return Ok(bytes);
         }
@@ -212,25 +207,13 @@ impl Admin {
 
 type Answer = (hyper::StatusCode, Bytes);
 
-/// Sends on the open connection, or on a new one if the server closed it.
-async fn exchange(
-    server: &Server,
-    connection: Option<Connection>,
-    request: Request<Full<Bytes>>,
-) -> Result<(Connection, Answer), String> {
-    let broken = "the connection broke".to_owned();
-    let unsent = match connection {
-        Some(mut connection) => match connection.send(request).await {
-            Ok(response) => return Ok((connection, read(response).await?)),
-            Err(Some(unsent)) => unsent,
-            Err(None) => return Err(broken),
-        },
-        None => request,
-    };
+/// Sends on a connection of its own: one that waited for its next use may
+/// have been closed by then, and whether a request on it was taken nobody knows.
+async fn exchange(server: &Server, request: Request<Full<Bytes>>) -> Result<Answer, String> {
     let mut connection =
         Connection::open(server.address).await.map_err(|_| "cannot connect".to_owned())?;
-    let response = connection.send(unsent).await.map_err(|_| broken)?;
-    Ok((connection, read(response).await?))
+    let response = connection.send(request).await;
+    read(response.map_err(|_| "the connection broke".to_owned())?).await
 }
 
 async fn read(response: hyper::Response<hyper::body::Incoming>) -> Result<Answer, String> {

@@ -220,7 +220,8 @@ impl Live {
     }
 }
 
-fn histogram() -> Histogram<u64> {
+/// An empty histogram of nanoseconds.
+pub(crate) fn histogram() -> Histogram<u64> {
     // Three significant digits, from a nanosecond: 0.1 % of any value.
     Histogram::new_with_bounds(1, nanos(LONGEST), 3).expect("the bounds are constants in order")
 }

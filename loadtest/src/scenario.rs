@@ -6,12 +6,12 @@
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use serde_json::json;
 
 use crate::admin::{Admin, ModelState};
 use crate::error::Error;
 use crate::load::{self, Load};
+use crate::measure;
 use crate::report::{Percentiles, Report, Swaps};
 use crate::stop::Stop;
 
@@ -168,7 +168,7 @@ fn keep_swapping(
     over: &Receiver<()>,
 ) -> Swaps {
     let mut swaps = Swaps { versions: versions.to_vec(), ..Swaps::default() };
-    let mut times = Histogram::<u64>::new(3).expect("3 digits are allowed");
+    let mut times = measure::histogram();
     let mut due = Instant::now() + every;
     // The first is likely champion already.
     for version in versions.into_iter().cycle().skip(1) {
