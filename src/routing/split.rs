@@ -29,6 +29,12 @@ impl Salt {
         Self(bytes)
     }
 
+    /// Its bytes, to be stored.
+    #[must_use]
+    pub const fn bytes(self) -> [u8; 16] {
+        self.0
+    }
+
     /// A random salt from the operating system.
     pub fn random() -> Result<Self> {
         let mut bytes = [0; 16];

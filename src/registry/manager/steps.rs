@@ -36,11 +36,7 @@ fn ourselves(reason: Option<&str>) -> Provenance {
 
 /// 16 bytes for a split's secret.
 pub(super) fn fresh_salt() -> Result<[u8; 16]> {
-    let mut salt = [0; 16];
-    getrandom::fill(&mut salt).map_err(|error| {
-        crate::error::Error::internal("no random numbers from the system").with_detail(error)
-    })?;
-    Ok(salt)
+    Ok(Salt::random()?.bytes())
 }
 
 impl Manager {
