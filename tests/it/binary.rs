@@ -121,3 +121,24 @@ fn a_models_folder_that_is_missing_is_named() {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && text.contains("/nowhere/at/all"), "{text}");
 }
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    use std::io::Write as _;
+    let state = tempfile::tempdir().unwrap();
+    let mut program = serve(samples(), state.path(), &[]);
+    program.line("Try:");
+    // Half a request holds the graceful end up, for thirty seconds.
+    let mut held = std::net::TcpStream::connect(program.inference).unwrap();
+    held.write_all(b"POST /predict/churn HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+        .unwrap();
+    block_on(async { Client::connect(program.inference).await.get("/v2/health/live").await });
+    program.signal("TERM");
+    let began = std::time::Instant::now();
+    while std::net::TcpStream::connect(program.inference).is_ok() {
+        assert!(began.elapsed() < std::time::Duration::from_secs(30), "it still listens");
+        std::thread::yield_now();
+    }
+    program.signal("TERM");
+    assert_eq!(program.wait().0, Some(130));
+}
