@@ -26,7 +26,9 @@ pub enum EngineErrorKind {
     Unsupported,
     /// Not enough memory.
     OutOfMemory,
-    /// Everything else, panics among it.
+    /// A panic that the engine caught itself.
+    Panic,
+    /// Everything else.
     Internal,
 }
 

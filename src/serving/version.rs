@@ -15,7 +15,8 @@ use crate::types::{Data, Digest, Dim, ModelName, Signature, Tensor, TensorSpec, 
 pub enum RunError {
     /// The engine said so.
     Engine(EngineError),
-    /// The engine panicked, with this message.
+    /// The engine panicked, whether it was caught there or here; the message
+    /// says so.
     Panic(String),
 }
 
@@ -23,7 +24,7 @@ impl std::fmt::Display for RunError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Engine(error) => error.fmt(f),
-            Self::Panic(message) => write!(f, "the engine panicked: {message}"),
+            Self::Panic(message) => f.write_str(message),
         }
     }
 }
@@ -236,8 +237,14 @@ const ZEROS_MAX: usize = 1 << 28;
 fn guarded<T>(f: impl FnOnce() -> Result<T, EngineError>) -> Result<T, RunError> {
     // What `f` touched is dropped with the error, so no broken state is seen.
     match catch_unwind(AssertUnwindSafe(f)) {
-        Ok(result) => result.map_err(RunError::Engine),
-        Err(panic) => Err(RunError::Panic(panic_message(panic.as_ref()))),
+        Ok(result) => result.map_err(|error| match error.kind {
+            EngineErrorKind::Panic => RunError::Panic(error.message),
+            _ => RunError::Engine(error),
+        }),
+        Err(panic) => {
+            let message = panic_message(panic.as_ref());
+            Err(RunError::Panic(format!("the engine panicked: {message}")))
+        }
     }
 }
 
@@ -253,7 +260,8 @@ pub(crate) mod tests {
     use super::*;
     use crate::types::Datatype;
 
-    /// Doubles its input; panics on 13 and fails on 7.
+    /// Doubles its input; panics on 13, fails on 7, and has caught a panic
+    /// itself on 17.
     pub(crate) struct Doubler(pub(crate) Signature);
 
     impl Doubler {
@@ -288,6 +296,9 @@ pub(crate) mod tests {
         fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, EngineError> {
             let Data::Fp32(x) = inputs[0].data() else { unreachable!("checked") };
             assert!(!x.contains(&13.0), "thirteen");
+            if x.contains(&17.0) {
+                return Err(EngineError::new(EngineErrorKind::Panic, "caught"));
+            }
             if x.contains(&7.0) {
                 return Err(EngineError::new(EngineErrorKind::Internal, "seven"));
             }
@@ -305,9 +316,13 @@ pub(crate) mod tests {
         let version = Doubler::version();
         assert_eq!(version.run(&input(2.0)).unwrap()[0].data(), &Data::Fp32(vec![4.0]));
         assert_eq!(version.sessions.len(), 1);
-        assert!(matches!(version.run(&input(13.0)), Err(RunError::Panic(m)) if m == "thirteen"));
+        assert!(
+            matches!(version.run(&input(13.0)), Err(RunError::Panic(m)) if m == "the engine panicked: thirteen")
+        );
         assert_eq!(version.sessions.len(), 0);
         assert!(version.run(&input(7.0)).unwrap_err().to_string().contains("seven"));
+        assert_eq!(version.sessions.len(), 0);
+        assert!(matches!(version.run(&input(17.0)), Err(RunError::Panic(m)) if m == "caught"));
         assert_eq!(version.sessions.len(), 0);
         assert!(version.run(&input(1.0)).is_ok());
         assert_eq!(version.sessions.len(), 1);

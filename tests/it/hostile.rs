@@ -249,7 +249,24 @@ fn endless() -> Vec<u8> {
     model(nodes, vec![shape("size", &[2000, 2000])], "y")
 }
 
-/// An output that no node makes, which makes tract's parser panic.
+/// One divided by the sum of the inputs, in integers: zeros make it panic.
+fn panicking() -> Vec<u8> {
+    let to = |datatype| AttributeProto {
+        name: "to".into(),
+        r#type: AttributeType::Int.into(),
+        i: datatype,
+        ..AttributeProto::default()
+    };
+    let nodes = vec![
+        node("ReduceSum", &["input"], "s", vec![]),
+        node("Cast", &["s"], "whole", vec![to(7)]),
+        node("Div", &["one", "whole"], "quotient", vec![]),
+        node("Cast", &["quotient"], "y", vec![to(1)]),
+    ];
+    model(nodes, vec![shape("one", &[1])], "y")
+}
+
+/// An output that no node makes.
 fn dangling() -> Vec<u8> {
     model(vec![node("Identity", &["input"], "z", vec![])], vec![], "y")
 }
@@ -275,8 +292,9 @@ fn fail(limit: &str, files: &[(Vec<u8>, &[&str])]) {
 
 #[test]
 fn files_that_panic_or_ask_for_200_gb_fail_with_their_reason() {
-    let files: [(Vec<u8>, &[&str]); 4] = [
+    let files: [(Vec<u8>, &[&str]); 5] = [
         (greedy(), &["50000000000 elements"]),
+        (panicking(), &["tract panicked: attempt to divide by zero"]),
         (dangling(), &["nothing produces the output \"y\""]),
         (b"this is no protobuf".to_vec(), &["no ONNX file"]),
         // Found by the watch, or by the allocator that the kernel refused.

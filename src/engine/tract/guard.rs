@@ -7,7 +7,7 @@ use tract_onnx::prelude::TractResult;
 
 use crate::engine::{EngineError, EngineErrorKind};
 
-/// Runs `work`; an error becomes one of `kind`, a panic an internal one, both
+/// Runs `work`; an error becomes one of `kind`, a panic one of its own kind, both
 /// after the words of `doing`.
 ///
 /// What `work` touched is to be dropped when this fails: it may be half done.
@@ -20,7 +20,7 @@ pub(super) fn guarded<T>(
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(EngineError::new(kind, format!("{doing}: {error:#}"))),
         Err(payload) => Err(EngineError::new(
-            EngineErrorKind::Internal,
+            EngineErrorKind::Panic,
             format!("{doing}: tract panicked: {}", panic_message(&*payload)),
         )),
     }
@@ -36,12 +36,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_is_an_internal_error_with_its_message() {
+    fn a_panic_is_an_error_of_its_own_kind_with_its_message() {
         let error = guarded::<()>(EngineErrorKind::Unsupported, "parsing", || {
             panic!("node {} has no op", 3)
         });
         let error = error.unwrap_err();
-        assert_eq!(error.kind, EngineErrorKind::Internal);
+        assert_eq!(error.kind, EngineErrorKind::Panic);
         assert_eq!(error.message, "parsing: tract panicked: node 3 has no op");
     }
 }
