@@ -192,9 +192,18 @@ pub fn serve(config: &Config) -> ExitCode {
         }
     };
     app.metrics.watch_log(logging.dropped());
+    // Before anything is printed: who reads the address may send a signal.
+    let signals = app.control.block_on(async { Signals::watch() });
+    let mut signals = match signals {
+        Ok(signals) => signals,
+        Err(error) => {
+            tracing::error!(%error, "signals cannot be watched");
+            app.stop();
+            return ExitCode::FAILURE;
+        }
+    };
     banner::addresses(&app, config);
-    let watched = app.control.block_on(async {
-        let mut signals = Signals::watch()?;
+    app.control.block_on(async {
         let show = async {
             banner::models_when_ready(&app, config).await;
             std::future::pending::<()>().await;
@@ -204,13 +213,7 @@ pub fn serve(config: &Config) -> ExitCode {
             signal = signals.next() => tracing::info!(signal, "draining; a second signal ends at once"),
         }
         tokio::spawn(signals.end_at_next());
-        std::io::Result::Ok(())
     });
-    if let Err(error) = watched {
-        tracing::error!(%error, "signals cannot be watched");
-        app.stop();
-        return ExitCode::FAILURE;
-    }
     app.stop();
     tracing::info!("stopped");
     ExitCode::SUCCESS

@@ -77,7 +77,7 @@ impl Entry {
         }
     }
 
-    /// Queues what its folder asks for now.
+    /// Queues what its folder asks for.
     pub(super) fn consider(&mut self) {
         let whole = self.present && self.wholeness == Wholeness::Whole;
         if self.busy || self.queued.is_some() || self.tried.as_ref() == Some(&self.files) {
