@@ -68,10 +68,27 @@ pub trait Engine: Send + Sync {
     fn load(&self, artifact: &Path) -> Result<Arc<dyn Model>, EngineError>;
 }
 
+/// An operator that a graph uses, and how often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operator {
+    /// The domain; empty for the standard's own operators.
+    pub domain: String,
+    /// The type, `Gemm` for instance.
+    pub op_type: String,
+    /// Nodes of this type, those of inner graphs included.
+    pub count: usize,
+}
+
 /// A loaded, immutable graph.
 pub trait Model: Send + Sync {
     /// Names, datatypes and shapes, taken from the artifact.
     fn signature(&self) -> &Signature;
+
+    /// The operators of the artifact by domain and type; empty where the
+    /// engine cannot tell.
+    fn operators(&self) -> &[Operator] {
+        &[]
+    }
 
     /// Whether a batch of a size that never came before costs no more than
     /// its rows do: no optimising, for instance.

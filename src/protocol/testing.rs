@@ -55,7 +55,7 @@ pub(crate) fn spec(name: &str, datatype: Datatype, shape: &[i64]) -> TensorSpec 
         Err(_) => Dim::Any,
     };
     let shape = shape.iter().enumerate().map(dim).collect();
-    TensorSpec { name: name.into(), datatype, shape }
+    TensorSpec::new(name, datatype, shape)
 }
 
 /// Gives every input back, under the name with `_out` behind it.
@@ -71,7 +71,7 @@ pub(crate) fn echo(inputs: &[Tensor]) -> Result<Vec<Tensor>, EngineError> {
 pub(crate) fn echo_signature(inputs: &[TensorSpec]) -> Signature {
     let output =
         |spec: &TensorSpec| TensorSpec { name: format!("{}_out", spec.name), ..spec.clone() };
-    Signature { inputs: inputs.to_vec(), outputs: inputs.iter().map(output).collect() }
+    Signature::new(inputs.to_vec(), inputs.iter().map(output).collect())
 }
 
 /// Sums each row of FP32 `X`; fails on a row that starts with 7, panics on 13,
@@ -90,10 +90,10 @@ pub(crate) fn sums(inputs: &[Tensor]) -> Result<Vec<Tensor>, EngineError> {
 
 /// The signature of [`sums`] for rows of `width` numbers.
 pub(crate) fn sums_signature(width: i64) -> Signature {
-    Signature {
-        inputs: vec![spec("X", Datatype::Fp32, &[-1, width])],
-        outputs: vec![spec("sum", Datatype::Fp32, &[-1])],
-    }
+    Signature::new(
+        vec![spec("X", Datatype::Fp32, &[-1, width])],
+        vec![spec("sum", Datatype::Fp32, &[-1])],
+    )
 }
 
 /// A version, warmed up.

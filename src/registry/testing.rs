@@ -35,12 +35,10 @@ impl Engine for FakeEngine {
 }
 
 fn doubler() -> Arc<dyn Model> {
-    let spec = |name: &str| TensorSpec {
-        name: name.into(),
-        datatype: Datatype::Fp32,
-        shape: vec![Dim::Symbol("N".into()), Dim::Fixed(1)],
+    let spec = |name: &str| {
+        TensorSpec::new(name, Datatype::Fp32, vec![Dim::Symbol("N".into()), Dim::Fixed(1)])
     };
-    Arc::new(Doubler(Signature { inputs: vec![spec("x")], outputs: vec![spec("y")] }))
+    Arc::new(Doubler(Signature::new(vec![spec("x")], vec![spec("y")])))
 }
 
 impl Model for Doubler {

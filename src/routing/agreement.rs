@@ -194,11 +194,11 @@ mod tests {
     fn spec(name: &str, datatype: Datatype, width: Option<usize>) -> TensorSpec {
         let mut shape = vec![Dim::Symbol("N".into())];
         shape.extend(width.map(Dim::Fixed));
-        TensorSpec { name: name.into(), datatype, shape }
+        TensorSpec::new(name, datatype, shape)
     }
 
     fn judge(outputs: Vec<TensorSpec>, settings: &ModelSettings) -> Judge {
-        Judge::new(&Signature { inputs: vec![], outputs }, settings)
+        Judge::new(&Signature::new(vec![], outputs), settings)
     }
 
     fn floats(name: &str, width: usize, x: &[f32]) -> Tensor {

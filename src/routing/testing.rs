@@ -62,12 +62,10 @@ pub(super) fn fails() -> Behaviour {
 
 /// Takes and gives `width` FP32 per row.
 pub(super) fn version(n: u64, width: usize, behaviour: Behaviour) -> Arc<LoadedVersion> {
-    let spec = |name: &str| TensorSpec {
-        name: name.into(),
-        datatype: Datatype::Fp32,
-        shape: vec![Dim::Symbol("N".into()), Dim::Fixed(width)],
+    let spec = |name: &str| {
+        TensorSpec::new(name, Datatype::Fp32, vec![Dim::Symbol("N".into()), Dim::Fixed(width)])
     };
-    version_of(n, Signature { inputs: vec![spec("x")], outputs: vec![spec("y")] }, behaviour)
+    version_of(n, Signature::new(vec![spec("x")], vec![spec("y")]), behaviour)
 }
 
 /// A version of any signature.

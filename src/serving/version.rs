@@ -266,12 +266,10 @@ pub(crate) mod tests {
 
     impl Doubler {
         pub(crate) fn graph() -> Arc<dyn Model> {
-            let spec = |name: &str| TensorSpec {
-                name: name.into(),
-                datatype: Datatype::Fp32,
-                shape: vec![Dim::Symbol("N".into()), Dim::Fixed(1)],
+            let spec = |name: &str| {
+                TensorSpec::new(name, Datatype::Fp32, vec![Dim::Symbol("N".into()), Dim::Fixed(1)])
             };
-            Arc::new(Self(Signature { inputs: vec![spec("x")], outputs: vec![spec("y")] }))
+            Arc::new(Self(Signature::new(vec![spec("x")], vec![spec("y")])))
         }
 
         pub(crate) fn version() -> LoadedVersion {
@@ -351,13 +349,11 @@ pub(crate) mod tests {
                 unreachable!("nothing runs")
             }
         }
-        let spec = |(i, shape): (usize, &&[Dim])| TensorSpec {
-            name: i.to_string(),
-            datatype: Datatype::Fp32,
-            shape: shape.to_vec(),
+        let spec = |(i, shape): (usize, &&[Dim])| {
+            TensorSpec::new(i.to_string(), Datatype::Fp32, shape.to_vec())
         };
         let inputs = shapes.iter().enumerate().map(spec).collect();
-        let graph = Arc::new(Shapes(Signature { inputs, outputs: vec![] }, takes_new_shapes));
+        let graph = Arc::new(Shapes(Signature::new(inputs, vec![]), takes_new_shapes));
         let (name, id) = (ModelName::new("m").unwrap(), VersionId::new(1).unwrap());
         let version = LoadedVersion::new(name, id, Digest::new([0; 32]), "test", graph);
         let second = Duration::from_secs(1);

@@ -14,5 +14,5 @@ pub use ids::{Digest, MODEL_NAME_BYTES_MAX, ModelName, Role, VersionId};
 pub use readiness::Readiness;
 pub use settings::{ModelSettings, Task};
 pub use share::Share;
-pub use signature::{Dim, Signature, TensorSpec};
+pub use signature::{Dim, Docs, Signature, TensorSpec};
 pub use tensor::{Data, Datatype, Tensor, element_count};

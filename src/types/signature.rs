@@ -1,6 +1,7 @@
 //! What a version takes and gives.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::types::{Datatype, Tensor};
@@ -27,7 +28,8 @@ impl Dim {
     }
 }
 
-/// One input or output: name, datatype and shape.
+/// One input or output: name, datatype and shape, and what the artifact says
+/// of its meaning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorSpec {
     /// The name in the graph.
@@ -36,9 +38,21 @@ pub struct TensorSpec {
     pub datatype: Datatype,
     /// The dimensions.
     pub shape: Vec<Dim>,
+    /// What the author wrote about it; often empty.
+    pub doc: String,
+    /// The names of the last dimension's entries, in order, where the artifact
+    /// declares them: the classes of a classifier's probabilities (ZipMap's
+    /// keys). Empty elsewhere.
+    pub classes: Arc<[String]>,
 }
 
 impl TensorSpec {
+    /// A tensor without documentation.
+    #[must_use]
+    pub fn new(name: impl Into<String>, datatype: Datatype, shape: Vec<Dim>) -> Self {
+        Self { name: name.into(), datatype, shape, doc: String::new(), classes: Arc::default() }
+    }
+
     /// The shape as the protocols write it: −1 for a dimension that may vary.
     #[must_use]
     pub fn wire_shape(&self) -> Vec<i64> {
@@ -75,6 +89,17 @@ impl TensorSpec {
     }
 }
 
+/// What an artifact says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Docs {
+    /// The author's description of the model, or of its graph.
+    pub description: String,
+    /// The program that wrote the artifact, with its version.
+    pub producer: String,
+    /// Free properties (`metadata_props`), in the artifact's order.
+    pub properties: Vec<(String, String)>,
+}
+
 /// All inputs and outputs of a version, in the graph's order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signature {
@@ -82,9 +107,17 @@ pub struct Signature {
     pub inputs: Vec<TensorSpec>,
     /// What comes back.
     pub outputs: Vec<TensorSpec>,
+    /// What the artifact says of itself.
+    pub docs: Docs,
 }
 
 impl Signature {
+    /// A signature without documentation.
+    #[must_use]
+    pub fn new(inputs: Vec<TensorSpec>, outputs: Vec<TensorSpec>) -> Self {
+        Self { inputs, outputs, docs: Docs::default() }
+    }
+
     /// The input with this name.
     #[must_use]
     pub fn input(&self, name: &str) -> Option<&TensorSpec> {
@@ -179,12 +212,10 @@ mod tests {
     }
 
     fn two_inputs() -> Signature {
-        let spec = |name: &str, width| TensorSpec {
-            name: name.into(),
-            datatype: Datatype::Fp32,
-            shape: vec![Dim::Symbol("N".into()), Dim::Fixed(width)],
+        let spec = |name: &str, width| {
+            TensorSpec::new(name, Datatype::Fp32, vec![Dim::Symbol("N".into()), Dim::Fixed(width)])
         };
-        Signature { inputs: vec![spec("a", 2), spec("b", 3)], outputs: vec![] }
+        Signature::new(vec![spec("a", 2), spec("b", 3)], vec![])
     }
 
     #[test]

@@ -85,12 +85,10 @@ impl Engine for Scripted {
             Some("sleeps") => Behaviour::Sleeps(Arc::clone(&self.gate)),
             _ => return Err(EngineError::new(EngineErrorKind::Unsupported, "no such script")),
         };
-        let spec = |name: &str| TensorSpec {
-            name: name.into(),
-            datatype: Datatype::Fp32,
-            shape: vec![Dim::Symbol("N".into()), Dim::Fixed(1)],
+        let spec = |name: &str| {
+            TensorSpec::new(name, Datatype::Fp32, vec![Dim::Symbol("N".into()), Dim::Fixed(1)])
         };
-        let signature = Signature { inputs: vec![spec("x")], outputs: vec![spec("y")] };
+        let signature = Signature::new(vec![spec("x")], vec![spec("y")]);
         Ok(Arc::new(Graph { signature, behaviour, armed: Arc::clone(&self.armed) }))
     }
 }

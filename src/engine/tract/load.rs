@@ -11,7 +11,7 @@ use tract_onnx::prelude::*;
 
 use super::guard::guarded;
 use super::plan::Plans;
-use super::{TractModel, check, rewrite, signature};
+use super::{TractModel, check, operators, rewrite, signature};
 use crate::engine::{EngineError, EngineErrorKind};
 
 /// Protobuf itself ends at 2 GB.
@@ -27,10 +27,11 @@ pub(super) fn load_bytes(onnx: &Onnx, bytes: &[u8]) -> Result<TractModel, Engine
         .map_err(|error| unsupported(format!("this is no ONNX file: {error}")))?;
     check::check(&proto)?;
     let mut signature = signature::read(&proto)?;
+    let operators = operators::count(&proto);
     rewrite::rewrite(&mut proto)?;
     let model = parse(onnx, &proto)?;
     let plans = Plans::build(model, &mut signature)?;
-    Ok(TractModel { signature: Arc::new(signature), plans: Arc::new(plans) })
+    Ok(TractModel { signature: Arc::new(signature), operators, plans: Arc::new(plans) })
 }
 
 fn read(artifact: &Path) -> Result<Vec<u8>, EngineError> {

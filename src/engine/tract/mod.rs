@@ -18,6 +18,7 @@ mod check;
 mod convert;
 mod guard;
 mod load;
+mod operators;
 mod plan;
 mod rewrite;
 mod session;
@@ -30,7 +31,7 @@ use std::sync::Arc;
 
 use tract_onnx::Onnx;
 
-use crate::engine::{Engine, EngineError, Model, Session};
+use crate::engine::{Engine, EngineError, Model, Operator, Session};
 use crate::types::Signature;
 use plan::Plans;
 
@@ -98,12 +99,17 @@ impl Engine for Tract {
 /// A loaded graph: its signature and its plans.
 struct TractModel {
     signature: Arc<Signature>,
+    operators: Vec<Operator>,
     plans: Arc<Plans>,
 }
 
 impl Model for TractModel {
     fn signature(&self) -> &Signature {
         &self.signature
+    }
+
+    fn operators(&self) -> &[Operator] {
+        &self.operators
     }
 
     fn takes_new_shapes(&self) -> bool {

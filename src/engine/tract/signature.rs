@@ -7,7 +7,7 @@ use tract_onnx::pb::{GraphProto, ModelProto, TensorShapeProto, ValueInfoProto, t
 use super::load::unsupported;
 use super::rewrite;
 use crate::engine::EngineError;
-use crate::types::{Datatype, Dim, Signature, TensorSpec};
+use crate::types::{Datatype, Dim, Docs, Signature, TensorSpec};
 
 /// Reads it. Initialisers that are listed as inputs are none; a ZipMap's
 /// output is the tensor that goes into it.
@@ -20,11 +20,12 @@ pub(super) fn read(proto: &ModelProto) -> Result<Signature, EngineError> {
     let outputs = graph
         .output
         .iter()
-        .map(|value| match rewrite::zip_map(graph, &value.name) {
-            Some(_) => {
-                Ok(TensorSpec { name: value.name.clone(), datatype: Datatype::Fp32, shape: vec![] })
-            }
-            None => output(value),
+        .map(|value| {
+            let spec = match rewrite::zip_map(graph, &value.name) {
+                Some(_) => Ok(TensorSpec::new(&*value.name, Datatype::Fp32, vec![])),
+                None => output(value),
+            };
+            spec.map(|spec| TensorSpec { doc: value.doc_string.clone(), ..spec })
         })
         .collect::<Result<Vec<_>, _>>()?;
     if inputs.is_empty() || outputs.is_empty() {
@@ -34,7 +35,18 @@ pub(super) fn read(proto: &ModelProto) -> Result<Signature, EngineError> {
             outputs.len()
         )));
     }
-    Ok(Signature { inputs, outputs })
+    Ok(Signature { inputs, outputs, docs: docs(proto, graph) })
+}
+
+fn docs(proto: &ModelProto, graph: &GraphProto) -> Docs {
+    let description = [&proto.doc_string, &graph.doc_string].into_iter().find(|d| !d.is_empty());
+    let producer = [&*proto.producer_name, &*proto.producer_version].join(" ");
+    let properties = proto.metadata_props.iter();
+    Docs {
+        description: description.cloned().unwrap_or_default(),
+        producer: producer.trim().to_owned(),
+        properties: properties.map(|p| (p.key.clone(), p.value.clone())).collect(),
+    }
 }
 
 /// The inputs that are no initialisers.
@@ -52,14 +64,15 @@ pub(super) fn input(value: &ValueInfoProto) -> Result<TensorSpec, EngineError> {
         )));
     };
     let datatype = datatype("input", &value.name, tensor.elem_type)?;
-    Ok(TensorSpec { name: value.name.clone(), datatype, shape: dims(shape) })
+    let spec = TensorSpec::new(&*value.name, datatype, dims(shape));
+    Ok(TensorSpec { doc: value.doc_string.clone(), ..spec })
 }
 
 fn output(value: &ValueInfoProto) -> Result<TensorSpec, EngineError> {
     let tensor = tensor_type("output", value)?;
     let shape = tensor.shape.as_ref().map(dims).unwrap_or_default();
     let datatype = datatype("output", &value.name, tensor.elem_type)?;
-    Ok(TensorSpec { name: value.name.clone(), datatype, shape })
+    Ok(TensorSpec::new(&*value.name, datatype, shape))
 }
 
 fn tensor_type<'a>(

@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn a_raw_body_fills_the_open_dimension() {
-        let spec = |shape| TensorSpec { name: "x".into(), datatype: Datatype::Fp32, shape };
+        let spec = |shape| TensorSpec::new("x", Datatype::Fp32, shape);
         let open = spec(vec![Dim::Any, Dim::Fixed(2)]);
         assert_eq!(whole_body(&open, &[0; 24]).unwrap().shape(), [3, 2]);
         let error = whole_body(&open, &[0; 9]).unwrap_err();

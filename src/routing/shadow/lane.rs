@@ -462,12 +462,10 @@ mod tests {
 
     #[test]
     fn a_copy_passes_the_shadows_own_checks() {
-        let spec = |name: &str| TensorSpec {
-            name: name.into(),
-            datatype: Datatype::Fp32,
-            shape: vec![Dim::Symbol("N".into()), Dim::Fixed(1)],
+        let spec = |name: &str| {
+            TensorSpec::new(name, Datatype::Fp32, vec![Dim::Symbol("N".into()), Dim::Fixed(1)])
         };
-        let signature = Signature { inputs: vec![spec("x"), spec("z")], outputs: vec![spec("y")] };
+        let signature = Signature::new(vec![spec("x"), spec("z")], vec![spec("y")]);
         let version = version_of(3, signature, adds(0.0));
         let shadow = shadow(&Metrics::new(), &version, Share::ALL);
         let z = |rows| Tensor::new("z", vec![rows, 1], Data::zeros(Datatype::Fp32, rows)).unwrap();
