@@ -7,6 +7,7 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::types::{Signature, Tensor};
 
@@ -79,6 +80,19 @@ pub struct Operator {
     pub count: usize,
 }
 
+/// The plans of a model: graphs that were optimised for some shapes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PlanFigures {
+    /// Plans that are held now.
+    pub held: usize,
+    /// Their memory, as far as can be told.
+    pub bytes: usize,
+    /// Plans that were made so far.
+    pub made: u64,
+    /// Plans that were freed so far.
+    pub evicted: u64,
+}
+
 /// A loaded, immutable graph.
 pub trait Model: Send + Sync {
     /// Names, datatypes and shapes, taken from the artifact.
@@ -96,6 +110,21 @@ pub trait Model: Send + Sync {
         true
     }
 
+    /// What a run on `inputs` should take, where this was measured on earlier
+    /// ones of their shapes.
+    fn run_time(&self, _inputs: &[Tensor]) -> Option<Duration> {
+        None
+    }
+
+    /// Frees what was made for shapes that did not come for `idle`. Not for a
+    /// request's thread.
+    fn trim(&self, _idle: Duration) {}
+
+    /// What was made for shapes, and is held.
+    fn plans(&self) -> PlanFigures {
+        PlanFigures::default()
+    }
+
     /// A new session; costs memory, so sessions are pooled.
     fn session(&self) -> Result<Box<dyn Session>, EngineError>;
 }
@@ -106,4 +135,10 @@ pub trait Session: Send {
     /// checked against it; outputs come in the signature's order. After an
     /// error or a panic the caller drops the session.
     fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, EngineError>;
+
+    /// The same, if nothing has to be made for these shapes first; else `None`,
+    /// at once.
+    fn run_known(&mut self, inputs: &[Tensor]) -> Result<Option<Vec<Tensor>>, EngineError> {
+        self.run(inputs).map(Some)
+    }
 }

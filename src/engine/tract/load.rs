@@ -10,7 +10,7 @@ use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::*;
 
 use super::guard::guarded;
-use super::plan::Plans;
+use super::plans::Plans;
 use super::{TractModel, check, operators, rewrite, signature};
 use crate::engine::{EngineError, EngineErrorKind};
 
@@ -26,12 +26,12 @@ pub(super) fn load_bytes(onnx: &Onnx, bytes: &[u8]) -> Result<TractModel, Engine
     let mut proto = ModelProto::decode(bytes)
         .map_err(|error| unsupported(format!("this is no ONNX file: {error}")))?;
     check::check(&proto)?;
-    let mut signature = signature::read(&proto)?;
+    let signature = signature::read(&proto)?;
     let operators = operators::count(&proto);
     rewrite::rewrite(&mut proto)?;
     let model = parse(onnx, &proto)?;
-    let plans = Plans::build(model, &mut signature)?;
-    Ok(TractModel { signature: Arc::new(signature), operators, plans: Arc::new(plans) })
+    let plans = Plans::build(model, signature)?;
+    Ok(TractModel { operators, plans: Arc::new(plans) })
 }
 
 fn read(artifact: &Path) -> Result<Vec<u8>, EngineError> {

@@ -19,7 +19,7 @@ mod convert;
 mod guard;
 mod load;
 mod operators;
-mod plan;
+mod plans;
 mod rewrite;
 mod session;
 mod signature;
@@ -28,12 +28,13 @@ mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tract_onnx::Onnx;
 
-use crate::engine::{Engine, EngineError, Model, Operator, Session};
-use crate::types::Signature;
-use plan::Plans;
+use crate::engine::{Engine, EngineError, Model, Operator, PlanFigures, Session};
+use crate::types::{Signature, Tensor};
+use plans::Plans;
 
 /// What tract enters under short names although the default domain has no such
 /// operators: its own ML operators, and those of other domains.
@@ -96,16 +97,15 @@ impl Engine for Tract {
     }
 }
 
-/// A loaded graph: its signature and its plans.
+/// A loaded graph: its operators and its plans.
 struct TractModel {
-    signature: Arc<Signature>,
     operators: Vec<Operator>,
     plans: Arc<Plans>,
 }
 
 impl Model for TractModel {
     fn signature(&self) -> &Signature {
-        &self.signature
+        self.plans.signature()
     }
 
     fn operators(&self) -> &[Operator] {
@@ -113,11 +113,22 @@ impl Model for TractModel {
     }
 
     fn takes_new_shapes(&self) -> bool {
-        self.plans.is_symbolic()
+        self.plans.is_open()
+    }
+
+    fn run_time(&self, inputs: &[Tensor]) -> Option<Duration> {
+        self.plans.run_time(inputs)
+    }
+
+    fn trim(&self, idle: Duration) {
+        self.plans.trim(idle);
+    }
+
+    fn plans(&self) -> PlanFigures {
+        self.plans.figures()
     }
 
     fn session(&self) -> Result<Box<dyn Session>, EngineError> {
-        let session = session::TractSession::new(self.signature.clone(), self.plans.clone())?;
-        Ok(Box::new(session))
+        Ok(Box::new(session::TractSession::new(self.plans.clone())))
     }
 }

@@ -3,7 +3,7 @@
 use tract_onnx::pb::ModelProto;
 use tract_onnx::pb::tensor_proto::DataType;
 
-use super::super::plan::SHAPES_MAX;
+use super::super::plans::PLANS_MAX;
 use super::graphs::*;
 use crate::engine::{EngineErrorKind, Model};
 
@@ -24,14 +24,14 @@ fn unrelated() -> ModelProto {
 
 /// More sizes than the cache holds, up and down.
 fn sizes() -> impl Iterator<Item = usize> {
-    let sizes = 1..=SHAPES_MAX + 4;
+    let sizes = 1..=PLANS_MAX + 4;
     sizes.clone().chain(sizes.rev())
 }
 
 #[test]
 fn one_session_runs_any_batch_size_in_turn() {
     let loaded = load_proto(&unary("", "Relu", vec![])).unwrap();
-    assert!(loaded.plans.is_symbolic());
+    assert!(loaded.plans.is_open());
     let mut session = loaded.session().unwrap();
     for rows in sizes() {
         let data = (0..2 * rows).map(|i| i as f32).collect::<Vec<_>>();
@@ -43,7 +43,7 @@ fn one_session_runs_any_batch_size_in_turn() {
 #[test]
 fn a_plan_per_shape_serves_where_symbols_do_not() {
     let loaded = load_proto(&unrelated()).unwrap();
-    assert!(!loaded.plans.is_symbolic());
+    assert!(!loaded.plans.is_open());
     let mut session = loaded.session().unwrap();
     for rows in sizes() {
         let a = fp32("A", &[rows, 3], &vec![1.0; 3 * rows]);
@@ -101,12 +101,15 @@ fn unnamed_batches_are_one() {
     let column = |name, width| value(name, DataType::Float, &[D::S(""), D::N(width)]);
     let inputs = vec![column("A", 1), column("B", 1)];
     let loaded = load_proto(&model(vec![concat], inputs, vec![column("Y", 2)], vec![])).unwrap();
-    assert!(loaded.plans.is_symbolic());
+    assert!(loaded.plans.is_open());
     let mut session = loaded.session().unwrap();
     let column = |name, data: &[f32]| fp32(name, &[data.len(), 1], data);
     let got = session.run(&[column("A", &[1.0, 2.0]), column("B", &[3.0, 4.0])]).unwrap();
     assert_eq!(got, [fp32("Y", &[2, 2], &[1.0, 3.0, 2.0, 4.0])]);
     let error = session.run(&[column("A", &[1.0, 2.0]), column("B", &[3.0])]).unwrap_err();
     assert_eq!(error.kind, EngineErrorKind::BadInput);
-    assert!(error.message.contains("\"A\" has 2 rows and input \"B\" has 1"), "{error}");
+    assert!(
+        error.message.contains("\"A\" has the size 2, and axis 0 of input \"B\" has 1"),
+        "{error}"
+    );
 }
