@@ -4,3 +4,4 @@ mod answers;
 mod broken;
 mod graphs;
 mod plans;
+mod shapes;

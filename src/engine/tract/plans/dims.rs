@@ -3,14 +3,31 @@
 use std::collections::HashMap;
 
 use crate::engine::{EngineError, EngineErrorKind};
-use crate::types::{Dim, Signature, Tensor};
+use crate::types::{Dim, Signature, Tensor, TensorSpec};
 
 /// The shapes of all inputs.
 pub(in crate::engine::tract) type Shapes = Vec<Vec<usize>>;
 
-/// The open dimensions of a signature. Equal names are one; unnamed first
-/// dimensions are one, the batch; each other unnamed one is its own. They are
-/// numbered as they come, as the rewritten file names them.
+/// One dimension of a shape that a plan is for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Size {
+    /// Of this size.
+    Is(usize),
+    /// Open: the dimension of this number.
+    Open(usize),
+}
+
+/// Which open dimensions are taken for one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Equal {
+    /// Those with equal names, and the unnamed first ones: the batch.
+    Names,
+    /// Those on one axis of different inputs: some exporters give each a name
+    /// of its own.
+    Axes,
+}
+
+/// The open dimensions of a signature, numbered as they come.
 #[derive(Debug)]
 pub(super) struct Dims {
     /// For each input and axis: which open dimension it is.
@@ -20,7 +37,7 @@ pub(super) struct Dims {
 }
 
 impl Dims {
-    pub(super) fn of(signature: &Signature) -> Self {
+    pub(super) fn of(signature: &Signature, equal: Equal) -> Self {
         let mut known: HashMap<(Option<&str>, usize, usize), usize> = HashMap::new();
         let mut inputs = Vec::new();
         for (i, spec) in signature.inputs.iter().enumerate() {
@@ -28,6 +45,7 @@ impl Dims {
             for (axis, dim) in spec.shape.iter().enumerate() {
                 let key = match dim {
                     Dim::Fixed(_) => None,
+                    _ if equal == Equal::Axes => Some((None, 0, axis)),
                     Dim::Symbol(name) => Some((Some(name.as_str()), 0, 0)),
                     Dim::Any if axis == 0 => Some((None, 0, 0)),
                     Dim::Any => Some((None, i, axis)),
@@ -42,10 +60,9 @@ impl Dims {
     }
 
     /// Each one's name, in their order.
-    pub(super) fn names(signature: &Signature) -> Vec<Dim> {
-        let dims = Self::of(signature);
-        let mut names = vec![Dim::Any; dims.count];
-        for (spec, axes) in signature.inputs.iter().zip(&dims.inputs) {
+    pub(super) fn names(&self, signature: &Signature) -> Vec<Dim> {
+        let mut names = vec![Dim::Any; self.count];
+        for (spec, axes) in signature.inputs.iter().zip(&self.inputs) {
             for (dim, open) in spec.shape.iter().zip(axes) {
                 if let Some(open) = *open {
                     names[open] = dim.clone();
@@ -106,28 +123,41 @@ impl Dims {
         Ok(values.into_iter().map(|value| value.map_or(0, |(size, ..)| size)).collect())
     }
 
-    /// The inputs' shapes when the open dimensions have these sizes; `None`
-    /// stays open.
+    /// The inputs' shapes, with these for the open dimensions.
     pub(super) fn shapes(
         &self,
         signature: &Signature,
-        values: impl Fn(usize) -> Option<usize>,
-    ) -> Vec<Vec<Option<usize>>> {
-        let size = |(dim, open): (&Dim, &Option<usize>)| match (dim, open) {
-            (Dim::Fixed(n), _) => Some(*n),
-            (_, Some(open)) => values(*open),
-            (_, None) => None,
+        size: impl Fn(usize) -> Size,
+    ) -> Vec<Vec<Size>> {
+        let one = |(dim, open): (&Dim, &Option<usize>)| match (dim, open) {
+            (Dim::Fixed(n), _) => Size::Is(*n),
+            (_, Some(open)) => size(*open),
+            (_, None) => Size::Is(1),
         };
-        let shape = |(spec, axes): (&crate::types::TensorSpec, &Vec<Option<usize>>)| {
-            spec.shape.iter().zip(axes).map(size).collect()
+        let shape = |(spec, axes): (&TensorSpec, &Vec<Option<usize>>)| {
+            spec.shape.iter().zip(axes).map(one).collect()
         };
         signature.inputs.iter().zip(&self.inputs).map(shape).collect()
+    }
+
+    /// The inputs' shapes, with these sizes for the open dimensions.
+    pub(super) fn sizes(&self, signature: &Signature, size: impl Fn(usize) -> usize) -> Shapes {
+        let whole = |size: Size| match size {
+            Size::Is(n) | Size::Open(n) => n,
+        };
+        let shapes = self.shapes(signature, |open| Size::Is(size(open)));
+        shapes.into_iter().map(|shape| shape.into_iter().map(whole).collect()).collect()
     }
 }
 
 /// Shapes that leave nothing open.
-pub(super) fn concrete(shapes: &Shapes) -> Vec<Vec<Option<usize>>> {
-    shapes.iter().map(|shape| shape.iter().copied().map(Some).collect()).collect()
+pub(super) fn concrete(shapes: &Shapes) -> Vec<Vec<Size>> {
+    shapes.iter().map(|shape| shape.iter().copied().map(Size::Is).collect()).collect()
+}
+
+/// The shapes of these.
+pub(super) fn shapes_of(inputs: &[Tensor]) -> Shapes {
+    inputs.iter().map(|input| input.shape().to_vec()).collect()
 }
 
 /// Shapes with every open dimension set to `size`.
@@ -142,7 +172,7 @@ pub(super) fn all_of(signature: &Signature, size: usize) -> Shapes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{Data, Datatype, TensorSpec};
+    use crate::types::{Data, Datatype};
 
     fn named(name: &str) -> Dim {
         Dim::Symbol(name.into())
@@ -173,20 +203,30 @@ mod tests {
             (&[&[Dim::Fixed(1), s.clone()]], 1, None),
         ];
         for (inputs, count, batch) in cases {
-            let dims = Dims::of(&signature(inputs));
+            let dims = Dims::of(&signature(inputs), Equal::Names);
             assert_eq!((dims.count(), dims.batch()), (count, batch), "{inputs:?}");
         }
     }
 
     #[test]
+    fn dimensions_on_one_axis_may_be_taken_for_one() {
+        let own = |names: [&str; 2]| names.map(named);
+        let signature = signature(&[&own(["a", "b"]), &own(["c", "d"]), &[named("e")]]);
+        assert_eq!(Dims::of(&signature, Equal::Names).count(), 5);
+        let dims = Dims::of(&signature, Equal::Axes);
+        assert_eq!((dims.count(), dims.batch()), (2, Some(0)));
+    }
+
+    #[test]
     fn sizes_are_read_and_put_back() {
         let signature = signature(&[&[named("N"), named("S")], &[named("N"), Dim::Fixed(3)]]);
-        let dims = Dims::of(&signature);
+        let dims = Dims::of(&signature, Equal::Names);
         let inputs = [zeros("0", &[4, 7]), zeros("1", &[4, 3])];
         let values = dims.values(&signature, &inputs).unwrap();
         assert_eq!(values, [4, 7]);
-        let open_batch = dims.shapes(&signature, |d| (d != 0).then(|| values[d]));
-        assert_eq!(open_batch, [[None, Some(7)], [None, Some(3)]]);
+        let size = |open| if open == 0 { Size::Open(0) } else { Size::Is(values[open]) };
+        let expected = [[Size::Open(0), Size::Is(7)], [Size::Open(0), Size::Is(3)]];
+        assert_eq!(dims.shapes(&signature, size), expected);
         let wrong = [zeros("0", &[4, 7]), zeros("1", &[5, 3])];
         let error = dims.values(&signature, &wrong).unwrap_err();
         assert_eq!(error.kind, EngineErrorKind::BadInput);

@@ -9,6 +9,7 @@ use tract_onnx::tract_core::ops::konst::Const;
 use tract_onnx::tract_core::runtime::RunOptions;
 use tract_onnx::tract_hir::internal::*;
 
+use super::dims::Size;
 use super::runnable::Runnable;
 use crate::engine::tract::check::DECLARED_BYTES_MAX;
 use crate::engine::tract::guard::guarded;
@@ -25,18 +26,19 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// The graph for inputs of these shapes; `None` leaves a dimension open.
-    fn with_shapes(&self, shapes: &[Vec<Option<usize>>]) -> Result<InferenceModel, EngineError> {
+    /// The graph for inputs of these shapes.
+    fn with_shapes(&self, shapes: &[Vec<Size>]) -> Result<InferenceModel, EngineError> {
         guarded(EngineErrorKind::Internal, "setting the shapes", || {
             let mut model = self.model.clone();
             for (i, shape) in shapes.iter().enumerate() {
                 let fact = model.input_fact(i)?;
                 let datatype =
                     fact.datum_type.concretize().context("an input without a datatype")?;
-                let declared = fact.shape.concretize().context("an input without a shape")?;
-                let dims = shape.iter().zip(declared);
-                let dims = dims.map(|(size, open)| size.map_or(open, |size| size.to_dim()));
-                let dims = dims.collect::<TVec<TDim>>();
+                let dim = |size: &Size| match size {
+                    Size::Is(n) => n.to_dim(),
+                    Size::Open(number) => model.symbols.sym(&dim_name(*number)).to_dim(),
+                };
+                let dims = shape.iter().map(dim).collect::<TVec<TDim>>();
                 model.set_input_fact(i, InferenceFact::dt_shape(datatype, dims))?;
             }
             Ok(model)
@@ -44,7 +46,7 @@ impl Source {
     }
 
     /// Whether the graph fits together at these sizes.
-    pub(super) fn fits(&self, shapes: &[Vec<Option<usize>>]) -> Result<(), EngineError> {
+    pub(super) fn fits(&self, shapes: &[Vec<Size>]) -> Result<(), EngineError> {
         let concrete = self.with_shapes(shapes)?;
         guarded(EngineErrorKind::Unsupported, "typing the graph", || {
             check_shapes(&concrete.into_typed()?)
@@ -52,7 +54,7 @@ impl Source {
     }
 
     /// Optimises it for inputs of these shapes.
-    pub(super) fn optimise(&self, shapes: &[Vec<Option<usize>>]) -> Result<Runnable, EngineError> {
+    pub(super) fn optimise(&self, shapes: &[Vec<Size>]) -> Result<Runnable, EngineError> {
         let model = self.with_shapes(shapes)?;
         guarded(EngineErrorKind::Unsupported, "optimising the graph", || {
             let mut model = model.into_typed()?;
@@ -71,6 +73,11 @@ impl Source {
             Ok(Runnable::new(plan, bytes))
         })
     }
+}
+
+/// What an open dimension is called.
+pub(super) fn dim_name(number: usize) -> String {
+    format!("dim{number}")
 }
 
 fn model_constants(model: &TypedModel) -> impl Iterator<Item = &Arc<Tensor>> {

@@ -73,6 +73,11 @@ impl Runnable {
         self.bytes
     }
 
+    /// Whether it takes inputs of different shapes.
+    pub(super) const fn is_open(&self) -> bool {
+        !self.open.is_empty()
+    }
+
     pub(super) fn model(&self) -> &TypedModel {
         self.plan.model()
     }

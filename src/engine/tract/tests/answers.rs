@@ -28,18 +28,23 @@ pub(super) fn models(names: &[&str]) -> Vec<Vec<u8>> {
 }
 
 fn read_case(case: &Value) -> Case {
-    let hex = case["model"].as_str().unwrap();
-    let byte = |i: usize| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap();
     let tensors = |key: &str| case[key].as_array().unwrap().iter().map(read_tensor).collect();
     Case {
         name: case["name"].as_str().unwrap().to_owned(),
-        model: (0..hex.len() / 2).map(byte).collect(),
+        model: read_bytes(&case["model"]),
         inputs: tensors("inputs"),
         outputs: tensors("outputs"),
     }
 }
 
-fn read_tensor(tensor: &Value) -> Tensor {
+/// Bytes in hexadecimal.
+pub(super) fn read_bytes(text: &Value) -> Vec<u8> {
+    let hex = text.as_str().unwrap();
+    let byte = |i: usize| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap();
+    (0..hex.len() / 2).map(byte).collect()
+}
+
+pub(super) fn read_tensor(tensor: &Value) -> Tensor {
     let datatype: Datatype = tensor["datatype"].as_str().unwrap().parse().unwrap();
     let items = tensor["data"].as_array().unwrap();
     let float = |item: &Value| match item {
@@ -80,7 +85,7 @@ fn slice(tensor: &Tensor, from: usize, to: usize) -> Tensor {
     Tensor::new(tensor.name(), shape, data).unwrap()
 }
 
-fn difference(got: &Tensor, expected: &Tensor) -> Option<String> {
+pub(super) fn difference(got: &Tensor, expected: &Tensor) -> Option<String> {
     if (got.name(), got.shape(), got.datatype())
         != (expected.name(), expected.shape(), expected.datatype())
     {
