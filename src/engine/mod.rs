@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::types::{Signature, Tensor};
+use crate::types::{PlanFigures, Signature, Tensor};
 
 mod onnx_ml;
 mod set;
@@ -78,19 +78,6 @@ pub struct Operator {
     pub op_type: String,
     /// Nodes of this type, those of inner graphs included.
     pub count: usize,
-}
-
-/// The plans of a model: graphs that were optimised for some shapes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PlanFigures {
-    /// Plans that are held now.
-    pub held: usize,
-    /// Their memory, as far as can be told.
-    pub bytes: usize,
-    /// Plans that were made so far.
-    pub made: u64,
-    /// Plans that were freed so far.
-    pub evicted: u64,
 }
 
 /// A loaded, immutable graph.

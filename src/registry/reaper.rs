@@ -1,4 +1,5 @@
-//! Frees versions that left, on a thread of its own.
+//! Frees versions that left, and what others hold and do not need, on a thread
+//! of its own.
 //!
 //! It holds each until nobody else does, so that the last reference is never
 //! dropped by a request, and only then says that the version retired.
@@ -17,6 +18,15 @@ use crate::types::thread::{Class, enter};
 /// How often it looks whether somebody still holds a version.
 const POLL: Duration = Duration::from_millis(10);
 
+/// What a version made for shapes is freed when they did not come for this long.
+const IDLE: Duration = Duration::from_secs(300);
+
+/// What the thread is asked to do.
+enum Work {
+    Free(Leaving),
+    Trim(Vec<Arc<LoadedVersion>>),
+}
+
 /// A version that left.
 pub(super) struct Leaving {
     pub(super) place: Place,
@@ -31,7 +41,7 @@ pub(super) struct Freed {
 }
 
 /// Takes versions that left; dropping it ends the thread.
-pub(super) struct Reaper(Sender<Leaving>);
+pub(super) struct Reaper(Sender<Work>);
 
 impl Reaper {
     /// Starts the thread. It drops `alive` when it ends.
@@ -39,24 +49,29 @@ impl Reaper {
         freed: mpsc::Sender<Freed>,
         alive: mpsc::Sender<()>,
     ) -> std::io::Result<Self> {
-        // Bounded by the versions that there are.
-        let (leaving, receiver) = channel();
+        // Bounded by the versions that there are, and a list of them now and then.
+        let (work, receiver) = channel();
         thread::Builder::new().name("reaper".into()).spawn(move || {
             enter(Class::Background);
             run(&receiver, &freed);
             drop(alive);
         })?;
-        Ok(Self(leaving))
+        Ok(Self(work))
     }
 
     /// Hands over a version. No plan names it any more.
     pub(super) fn take(&self, leaving: Leaving) {
         // The thread ends only when the manager does.
-        let _ = self.0.send(leaving);
+        let _ = self.0.send(Work::Free(leaving));
+    }
+
+    /// Frees what these versions hold for bursts that are over.
+    pub(super) fn trim(&self, versions: Vec<Arc<LoadedVersion>>) {
+        let _ = self.0.send(Work::Trim(versions));
     }
 }
 
-fn run(receiver: &Receiver<Leaving>, freed: &mpsc::Sender<Freed>) {
+fn run(receiver: &Receiver<Work>, freed: &mpsc::Sender<Freed>) {
     let mut held: Vec<Leaving> = Vec::new();
     loop {
         let next = if held.is_empty() {
@@ -65,7 +80,8 @@ fn run(receiver: &Receiver<Leaving>, freed: &mpsc::Sender<Freed>) {
             receiver.recv_timeout(POLL)
         };
         match next {
-            Ok(leaving) => held.push(leaving),
+            Ok(Work::Free(leaving)) => held.push(leaving),
+            Ok(Work::Trim(versions)) => versions.iter().for_each(|version| version.trim(IDLE)),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }

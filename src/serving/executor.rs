@@ -97,9 +97,16 @@ impl Executor {
         measure_cpu: bool,
     ) -> Result<Completed> {
         let expected = version.expected_time(&inputs);
-        if expected.is_some_and(|time| time <= self.inline_limit) {
-            return run_now(version, inputs, Duration::ZERO, measure_cpu);
-        }
+        let inline = expected.is_some_and(|time| time <= self.inline_limit);
+        let inputs = if inline {
+            // Its plan may have been freed since: never made on this thread.
+            match run(version, inputs, Duration::ZERO, measure_cpu, LoadedVersion::run_known)? {
+                Ran::Done(completed) => return Ok(completed),
+                Ran::NotKnown(inputs) => inputs,
+            }
+        } else {
+            inputs
+        };
         let (reply, answer) = oneshot::channel();
         let queued = Instant::now();
         let version = Arc::clone(version);
@@ -170,25 +177,39 @@ impl Job {
                 format!("the deadline passed after {waited} in the queue; nothing was run");
             Err(Error::new(ErrorCode::DeadlineExceeded, message))
         } else {
-            run_now(&self.version, self.inputs, waited, self.measure_cpu)
+            let whole = |version: &LoadedVersion, inputs: &[Tensor]| version.run(inputs).map(Some);
+            match run(&self.version, self.inputs, waited, self.measure_cpu, whole) {
+                Ok(Ran::Done(completed)) => Ok(completed),
+                Ok(Ran::NotKnown(_)) => Err(Error::internal("the engine gave no answer")),
+                Err(error) => Err(error),
+            }
         };
         // The caller may have left meanwhile.
         let _ = self.reply.send(answer);
     }
 }
 
-fn run_now(
+/// What came of an attempt to run.
+enum Ran {
+    Done(Completed),
+    /// The engine has to make something for these first.
+    NotKnown(Vec<Tensor>),
+}
+
+fn run(
     version: &LoadedVersion,
     inputs: Vec<Tensor>,
     queue: Duration,
     measure_cpu: bool,
-) -> Result<Completed> {
+    how: impl FnOnce(&LoadedVersion, &[Tensor]) -> std::result::Result<Option<Vec<Tensor>>, RunError>,
+) -> Result<Ran> {
     let cpu = measure_cpu.then(os_thread::cpu_time);
     let started = Instant::now();
-    let outputs = version.run(&inputs).map_err(|error| failure(version, &error))?;
+    let outputs = how(version, &inputs).map_err(|error| failure(version, &error))?;
+    let Some(outputs) = outputs else { return Ok(Ran::NotKnown(inputs)) };
     let inference = started.elapsed();
     let cpu = cpu.map(|before| os_thread::cpu_time().saturating_sub(before));
-    Ok(Completed { inputs, outputs, queue, inference, cpu })
+    Ok(Ran::Done(Completed { inputs, outputs, queue, inference, cpu }))
 }
 
 /// What the caller may know of an engine's failure.

@@ -2,13 +2,16 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
 
 use crate::engine::{EngineError, EngineErrorKind, Model, Session};
-use crate::types::{Data, Digest, Dim, ModelName, Signature, Tensor, TensorSpec, VersionId};
+use crate::types::{
+    Data, Digest, Dim, ModelName, PlanFigures, Signature, Tensor, TensorSpec, VersionId,
+};
 
 /// Why a run failed.
 #[derive(Clone, Debug)]
@@ -63,8 +66,9 @@ const SESSIONS_MAX: usize = 64;
 const WARM_UP_RUNS: usize = 5;
 /// Batch sizes that warm-up tries, where the first dimension may vary.
 const WARM_UP_ROWS: [usize; 4] = [1, 2, 8, 64];
-/// Stand-in for dimensions (other than the first) that may vary.
-const WARM_UP_DIM: usize = 1;
+/// Sizes of dimensions (other than the first) that may vary: the first that
+/// the model takes. An image may have to be larger than a pixel.
+const WARM_UP_DIMS: [usize; 4] = [1, 8, 64, 224];
 
 /// A version that can run. Shared by plans; freed by a control thread.
 pub struct LoadedVersion {
@@ -74,6 +78,8 @@ pub struct LoadedVersion {
     engine: &'static str,
     graph: Arc<dyn Model>,
     sessions: ArrayQueue<Box<dyn Session>>,
+    /// The fewest free sessions since the last trim.
+    spare: AtomicUsize,
     cost: OnceLock<Cost>,
 }
 
@@ -88,7 +94,8 @@ impl LoadedVersion {
         graph: Arc<dyn Model>,
     ) -> Self {
         let sessions = ArrayQueue::new(SESSIONS_MAX);
-        Self { model, id, digest, engine, graph, sessions, cost: OnceLock::new() }
+        let (spare, cost) = (AtomicUsize::new(0), OnceLock::new());
+        Self { model, id, digest, engine, graph, sessions, spare, cost }
     }
 
     /// The model it belongs to.
@@ -127,9 +134,9 @@ impl LoadedVersion {
         self.cost.get().copied().unwrap_or_default()
     }
 
-    /// The time that a run on `inputs` should take; `None` where warm-up
-    /// cannot tell, because more than the number of rows may vary or because
-    /// new shapes cost more than known ones.
+    /// The time that a run on `inputs` should take: from warm-up, where no more
+    /// than the number of rows may vary and new shapes cost no more than known
+    /// ones; else from earlier runs on the same shapes; `None` without any.
     #[must_use]
     pub fn expected_time(&self, inputs: &[Tensor]) -> Option<Duration> {
         let specs = &self.signature().inputs;
@@ -138,7 +145,7 @@ impl LoadedVersion {
         let batched = specs.iter().filter(|spec| spec.is_batched()).count();
         let measured = batched == 0 || batched == specs.len() && self.graph.takes_new_shapes();
         if !measured || !specs.iter().all(fixed_row) {
-            return None;
+            return self.graph.run_time(inputs);
         }
         // Each input may have rows of its own.
         let rows = inputs.iter().filter(|_| batched > 0).map(Tensor::rows).max();
@@ -150,9 +157,10 @@ impl LoadedVersion {
     pub fn warm_up(&self) -> Result<Cost, RunError> {
         let batched = self.signature().inputs.iter().all(TensorSpec::is_batched);
         let sizes = if batched { &WARM_UP_ROWS[..] } else { &WARM_UP_ROWS[..1] };
+        let dim = self.warm_up_dim()?;
         let mut measured = Vec::with_capacity(sizes.len());
         for &rows in sizes {
-            let inputs = self.zeros(rows)?;
+            let inputs = self.zeros(rows, dim)?;
             let mut times = [Duration::ZERO; WARM_UP_RUNS];
             for time in &mut times {
                 let started = Instant::now();
@@ -169,27 +177,77 @@ impl LoadedVersion {
         Ok(*self.cost.get_or_init(|| cost))
     }
 
+    /// The first of the sizes that the model takes for what varies beside the
+    /// rows; an error if it takes none.
+    fn warm_up_dim(&self) -> Result<usize, RunError> {
+        let runs = |dim| self.run(&self.zeros(1, dim)?).map(|_| dim);
+        let others = self.signature().inputs.iter().flat_map(|spec| spec.shape.iter().skip(1));
+        if others.into_iter().all(|dim| matches!(dim, Dim::Fixed(_))) {
+            return Ok(WARM_UP_DIMS[0]);
+        }
+        let [first, rest @ ..] = WARM_UP_DIMS;
+        runs(first).or_else(|error| rest.into_iter().find_map(|dim| runs(dim).ok()).ok_or(error))
+    }
+
     /// Runs one batch on the calling thread. `inputs` are in the signature's
     /// order and checked against it ([`Signature::arrange`]).
     pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
+        self.with_session(|session| {
+            let outputs = session.run(inputs)?;
+            self.check_outputs(&outputs)?;
+            Ok(outputs)
+        })
+    }
+
+    /// The same, if the engine has nothing to make for these shapes first;
+    /// else `None`, at once.
+    pub fn run_known(&self, inputs: &[Tensor]) -> Result<Option<Vec<Tensor>>, RunError> {
+        self.with_session(|session| {
+            let outputs = session.run_known(inputs)?;
+            outputs.iter().try_for_each(|outputs| self.check_outputs(outputs))?;
+            Ok(outputs)
+        })
+    }
+
+    fn with_session<T>(
+        &self,
+        work: impl FnOnce(&mut dyn Session) -> Result<T, EngineError>,
+    ) -> Result<T, RunError> {
         let session = match self.sessions.pop() {
             Some(session) => session,
             None => guarded(|| self.graph.session())?,
         };
+        self.spare.fetch_min(self.sessions.len(), Relaxed);
         // The session moves in: after a panic or an error it is dropped here.
-        let (session, outputs) = guarded(move || {
+        let (session, answer) = guarded(move || {
             let mut session = session;
-            let outputs = session.run(inputs)?;
-            Ok((session, outputs))
+            let answer = work(&mut *session)?;
+            Ok((session, answer))
         })?;
-        self.check_outputs(&outputs)?;
         // A full pool only means that one session more is dropped.
         drop(self.sessions.push(session));
-        Ok(outputs)
+        Ok(answer)
+    }
+
+    /// Frees what was made for a burst that is over: sessions that nobody
+    /// needed since the last trim, and what the engine made for shapes that did
+    /// not come for `idle`. Not for a request's thread.
+    pub fn trim(&self, idle: Duration) {
+        for _ in 0..self.spare.load(Relaxed) {
+            drop(self.sessions.pop());
+        }
+        self.spare.store(self.sessions.len(), Relaxed);
+        self.graph.trim(idle);
+    }
+
+    /// What its engine made for shapes.
+    #[must_use]
+    pub fn plans(&self) -> PlanFigures {
+        self.graph.plans()
     }
 
     /// The outputs must be those that the signature promises.
-    fn check_outputs(&self, outputs: &[Tensor]) -> Result<(), RunError> {
+    fn check_outputs(&self, outputs: &[Tensor]) -> Result<(), EngineError> {
         let specs = &self.signature().outputs;
         let same = specs.len() == outputs.len()
             && specs.iter().zip(outputs).all(|(spec, tensor)| {
@@ -200,19 +258,20 @@ impl LoadedVersion {
         }
         let wanted: Vec<_> = specs.iter().map(|s| (s.name.as_str(), s.datatype)).collect();
         let got: Vec<_> = outputs.iter().map(|t| (t.name(), t.datatype())).collect();
-        Err(RunError::Engine(EngineError::new(
+        Err(EngineError::new(
             EngineErrorKind::Internal,
             format!("expected outputs {wanted:?}, the engine returned {got:?}"),
-        )))
+        ))
     }
 
-    /// Inputs full of zeros, with `rows` for the first dimension.
-    fn zeros(&self, rows: usize) -> Result<Vec<Tensor>, RunError> {
+    /// Inputs full of zeros, with `rows` for the first dimension and `other` for
+    /// the others that may vary.
+    fn zeros(&self, rows: usize, other: usize) -> Result<Vec<Tensor>, RunError> {
         let tensor = |spec: &TensorSpec| {
             let size = |(axis, dim): (usize, &Dim)| match dim {
                 Dim::Fixed(n) => *n,
                 Dim::Symbol(_) | Dim::Any if axis == 0 => rows,
-                Dim::Symbol(_) | Dim::Any => WARM_UP_DIM,
+                Dim::Symbol(_) | Dim::Any => other,
             };
             let shape: Vec<usize> = spec.shape.iter().enumerate().map(size).collect();
             let len = crate::types::element_count(&shape).unwrap_or(usize::MAX);
@@ -327,6 +386,18 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn sessions_that_nobody_needs_are_trimmed() {
+        let version = Doubler::version();
+        let sessions = || std::iter::repeat_with(|| version.graph.session().unwrap());
+        sessions().take(5).for_each(|session| drop(version.sessions.push(session)));
+        version.trim(Duration::ZERO);
+        assert_eq!(version.sessions.len(), 5, "they are new");
+        version.run(&input(1.0)).unwrap();
+        version.trim(Duration::ZERO);
+        assert_eq!(version.sessions.len(), 1, "one was needed");
+    }
+
+    #[test]
     fn warm_up_measures() {
         let version = Doubler::version();
         assert_eq!(version.cost(), Cost::default());
@@ -360,9 +431,9 @@ pub(crate) mod tests {
         version.cost.set(Cost { fixed: second, per_row: second }).unwrap();
         // Only the last input has many rows, where it may.
         [1, 100].map(|rows| {
-            let mut inputs = version.zeros(1).unwrap();
+            let mut inputs = version.zeros(1, 1).unwrap();
             inputs.pop();
-            inputs.extend(version.zeros(rows).unwrap().pop());
+            inputs.extend(version.zeros(rows, 1).unwrap().pop());
             version.expected_time(&inputs)
         })
     }

@@ -12,7 +12,7 @@ use prometheus::{
 use crate::error::ErrorCode;
 use crate::telemetry::arm::{ArmFamilies, ArmStats};
 use crate::telemetry::shadow::{DropReason, ShadowFailure, ShadowHandles, ShadowStats};
-use crate::types::{ModelName, Role, Share, VersionId};
+use crate::types::{ModelName, PlanFigures, Role, Share, VersionId};
 
 /// The `role` label of a request: how its version was chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -77,6 +77,10 @@ pub struct Metrics {
     shadow_cpu: CounterVec,
     weight: GaugeVec,
     version_state: IntGaugeVec,
+    plans: IntGaugeVec,
+    plan_bytes: IntGaugeVec,
+    plans_made: IntCounterVec,
+    plans_evicted: IntCounterVec,
     load_seconds: Histogram,
     publish_seconds: Histogram,
     rejected: IntCounterVec,
@@ -103,6 +107,11 @@ impl Declare<'_> {
     fn histograms(&self, name: &str, help: &str, labels: &[&str], bounds: &[f64]) -> HistogramVec {
         let opts = HistogramOpts::new(name, help).buckets(bounds.to_vec());
         self.add(HistogramVec::new(opts, labels).expect(DECLARED))
+    }
+
+    /// Gauges of a version.
+    fn gauges(&self, name: &str, help: &str) -> IntGaugeVec {
+        self.add(IntGaugeVec::new(Opts::new(name, help), VERSION).expect(DECLARED))
     }
 
     fn histogram(&self, name: &str, help: &str, bounds: &[f64]) -> Histogram {
@@ -185,6 +194,14 @@ impl Metrics {
         let state = Opts::new("foreshadow_version_state", "1 for the state a version is in.");
         let state_labels = &["model", "version", "state"];
         let version_state = d.add(IntGaugeVec::new(state, state_labels).expect(DECLARED));
+        let plans = d.gauges("foreshadow_plans", "Plans held: graphs optimised for some shapes.");
+        let plan_bytes = d.gauges("foreshadow_plan_bytes", "Memory of these plans, estimated.");
+        let plans_made = d.counters("foreshadow_plans_made_total", "Plans made.", VERSION);
+        let plans_evicted = d.counters(
+            "foreshadow_plans_evicted_total",
+            "Plans freed because of too many others, or because nobody needed them.",
+            VERSION,
+        );
         let load_seconds = d.histogram(
             "foreshadow_load_seconds",
             "From a whole version folder to a version that may serve.",
@@ -232,6 +249,10 @@ impl Metrics {
             shadow_cpu,
             weight,
             version_state,
+            plans,
+            plan_bytes,
+            plans_made,
+            plans_evicted,
             load_seconds,
             publish_seconds,
             rejected,
@@ -306,6 +327,20 @@ impl Metrics {
         self.version_state.with_label_values(&[model.as_str(), &number, to]).set(1);
     }
 
+    /// Shows what was made of a version for the shapes that came.
+    pub fn set_plans(&self, model: &ModelName, version: VersionId, figures: PlanFigures) {
+        let labels = [model.as_str(), &version.to_string()];
+        let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        self.plans.with_label_values(&labels).set(number(figures.held));
+        self.plan_bytes.with_label_values(&labels).set(number(figures.bytes));
+        for (family, total) in
+            [(&self.plans_made, figures.made), (&self.plans_evicted, figures.evicted)]
+        {
+            let counter = family.with_label_values(&labels);
+            counter.inc_by(total.saturating_sub(counter.get()));
+        }
+    }
+
     /// Counts a finished load.
     pub fn loaded(&self, elapsed: Duration) {
         self.load_seconds.observe(elapsed.as_secs_f64());
@@ -353,6 +388,8 @@ impl Metrics {
             &self.shadow_failed,
             &self.shadow_dropped,
             &self.shadow_nonfinite,
+            &self.plans_made,
+            &self.plans_evicted,
         ] {
             self.remove(family, model, version);
         }
@@ -367,7 +404,9 @@ impl Metrics {
         }
         self.remove(&self.shadow_cpu, model, version);
         self.remove(&self.weight, model, version);
-        self.remove(&self.version_state, model, version);
+        for family in [&self.version_state, &self.plans, &self.plan_bytes] {
+            self.remove(family, model, version);
+        }
     }
 
     /// Shows how many log lines were dropped. Called once.
@@ -430,6 +469,7 @@ mod tests {
             arm.ran(Duration::ZERO, Duration::from_millis(1), 3);
             metrics.shadow(&model, version).compared(2, 1, 0.5, 0.1);
             metrics.set_state(&model, version, None, "ready");
+            metrics.set_plans(&model, version, PlanFigures::default());
         }
         let two = VersionId::new(2).unwrap();
         let before = metrics.render();
@@ -457,6 +497,7 @@ mod tests {
         metrics.shadow(&model, one).compared(1, 0, 0.0, 0.0);
         metrics.set_weights(&model, &[(one, Role::Champion, Share::ALL)]);
         metrics.set_state(&model, one, None, "ready");
+        metrics.set_plans(&model, one, PlanFigures { held: 2, bytes: 64, made: 3, evicted: 1 });
         metrics.rejected(ErrorCode::NotFound);
         metrics.loaded(Duration::ZERO);
         metrics.published(Duration::ZERO);

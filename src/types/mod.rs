@@ -3,6 +3,7 @@
 //! Invariant: nothing here knows HTTP, JSON, an engine or a runtime.
 
 mod ids;
+mod plans;
 mod readiness;
 mod settings;
 mod share;
@@ -11,6 +12,7 @@ mod tensor;
 pub mod thread;
 
 pub use ids::{Digest, MODEL_NAME_BYTES_MAX, ModelName, Role, VersionId};
+pub use plans::PlanFigures;
 pub use readiness::Readiness;
 pub use settings::{ModelSettings, Task};
 pub use share::Share;

@@ -32,8 +32,8 @@ use std::time::Duration;
 
 use tract_onnx::Onnx;
 
-use crate::engine::{Engine, EngineError, Model, Operator, PlanFigures, Session};
-use crate::types::{Signature, Tensor};
+use crate::engine::{Engine, EngineError, Model, Operator, Session};
+use crate::types::{PlanFigures, Signature, Tensor};
 use plans::Plans;
 
 /// What tract enters under short names although the default domain has no such

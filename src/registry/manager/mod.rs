@@ -15,6 +15,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
@@ -34,6 +35,9 @@ use crate::routing::Catalog;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 use crate::types::{Digest, ModelName, Readiness, VersionId};
+
+/// How often versions are asked to free what they do not need, at most.
+const TRIM_EVERY: Duration = Duration::from_secs(10);
 
 /// Everything that control knows.
 pub(super) struct Manager {
@@ -58,6 +62,8 @@ pub(super) struct Manager {
     blobs: Blobs,
     /// What is stored and may not be needed any more.
     garbage: BTreeSet<Digest>,
+    /// When versions were last asked to free what they do not need.
+    trimmed: Instant,
 }
 
 /// What reaches the manager.
@@ -106,6 +112,7 @@ impl Manager {
             waited_for: None,
             blobs: parts.blobs,
             garbage: parts.stored.into_iter().collect(),
+            trimmed: Instant::now(),
         }
     }
 
@@ -125,6 +132,7 @@ impl Manager {
             self.dispatch();
             self.tell_readiness();
             self.sweep();
+            self.trim();
             self.publish_board();
             self.steps.send_modify(|step| *step += 1);
         }
@@ -345,6 +353,24 @@ impl Manager {
                 self.blobs.remove(digest);
             }
         }
+    }
+
+    /// Now and then, shows what versions made for shapes, and has them free what
+    /// they do not need. A look at the repository comes often enough.
+    fn trim(&mut self) {
+        if self.trimmed.elapsed() < TRIM_EVERY {
+            return;
+        }
+        self.trimmed = Instant::now();
+        let mut versions = Vec::new();
+        for (name, model) in &self.models {
+            for (version, entry) in &model.entries {
+                let Some(loaded) = &entry.loaded else { continue };
+                self.metrics.set_plans(name, *version, loaded.plans());
+                versions.push(Arc::clone(loaded));
+            }
+        }
+        self.reaper.trim(versions);
     }
 
     fn set_state(&mut self, name: &ModelName, version: VersionId, state: State) {

@@ -17,7 +17,8 @@ use arc_swap::ArcSwap;
 use crossbeam_queue::ArrayQueue;
 
 use super::runnable::{Runnable, State};
-use crate::engine::{EngineError, EngineErrorKind, PlanFigures};
+use crate::engine::{EngineError, EngineErrorKind};
+use crate::types::PlanFigures;
 
 /// Plans that a model may hold.
 pub(in crate::engine::tract) const PLANS_MAX: usize = 64;

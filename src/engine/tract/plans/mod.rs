@@ -30,8 +30,8 @@ use tract_onnx::tract_hir::internal::DimLike as _;
 
 use super::convert;
 use super::load::unsupported;
-use crate::engine::{EngineError, EngineErrorKind, PlanFigures};
-use crate::types::{Dim, Signature, Tensor as Sent};
+use crate::engine::{EngineError, EngineErrorKind};
+use crate::types::{Dim, PlanFigures, Signature, Tensor as Sent};
 use cache::Cache;
 #[cfg(test)]
 pub(super) use cache::PLANS_MAX;
