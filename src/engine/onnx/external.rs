@@ -66,7 +66,7 @@ impl Range {
 pub(super) fn check_location(location: &str) -> Result<(), String> {
     let path = Path::new(location);
     let plain = path.components().all(|part| matches!(part, Component::Normal(_)));
-    if location.is_empty() || location.contains('\0') || !plain {
+    if location.is_empty() || location.contains(char::is_control) || !plain {
         return Err(format!(
             "external data at {location:?}: expected a path inside the version's folder, without \
              \"..\""
