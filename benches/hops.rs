@@ -12,7 +12,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use foreshadow::engine::EngineSet;
+use foreshadow::engine::{EngineSet, EngineSettings};
 use foreshadow::protocol::hops;
 use foreshadow::routing::{Arm, Canary, Catalog, Judge, Plan, Salt, Shadow, Slot, Worst, split};
 use foreshadow::serving::LoadedVersion;
@@ -23,7 +23,7 @@ use foreshadow::types::{Data, Digest, ModelName, ModelSettings, Share, Tensor, V
 fn load(number: u64) -> Arc<LoadedVersion> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let artifact = root.join(format!("models/churn/{number}/model.onnx"));
-    let engines = EngineSet::standard();
+    let engines = EngineSet::standard(&EngineSettings::default());
     let graph = engines.get("tract").unwrap().load(&artifact).unwrap();
     let id = VersionId::new(number).unwrap();
     let version = LoadedVersion::new(name(), id, Digest::new([0; 32]), "tract", graph);

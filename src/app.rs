@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 use crate::admin::{self, Access, AdminState};
 use crate::app::signals::Signals;
 use crate::config::{ByteSize, Config, Preflight, Token};
-use crate::engine::EngineSet;
+use crate::engine::{EngineSet, EngineSettings};
 use crate::error::{Error, Result};
 use crate::protocol::{RequestLimits, Service};
 use crate::registry::preflight::{self, ChildPreflight};
@@ -44,13 +44,15 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// tract, a child process of this binary, memory.
+    /// The binary's engines, a child process of this binary, memory.
     #[must_use]
     pub fn standard(config: &Config) -> Self {
         let Preflight { memory_max, time_max } = config.preflight;
-        let preflight = ChildPreflight::new(memory_max.get(), time_max);
+        let engines =
+            EngineSettings { onnxruntime_library: config.engine.onnxruntime_library.clone() };
+        let preflight = ChildPreflight::new(memory_max.get(), time_max).with_engines(&engines);
         Self {
-            engines: EngineSet::standard(),
+            engines: EngineSet::standard(&engines),
             preflight: Arc::new(preflight),
             store: Arc::new(Memory::default()),
         }

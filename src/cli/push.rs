@@ -12,16 +12,20 @@ use crate::types::{ModelName, VersionId};
 /// Put a new version into the repository, whole or not at all, under the next number.
 #[derive(Debug, Args)]
 #[command(after_help = "\
+Files beside the ONNX file in which it keeps tensors (external data) are taken
+along.
+
 This works on the folder; a gateway that watches it finds the version, tries
 it, and then waits for you to give it a role.
 
 Examples:
   foreshadow push churn model.onnx
+  foreshadow push churn build/
   foreshadow push churn model.onnx --version-file version.toml --models /srv/models")]
 pub(super) struct PushArgs {
     /// The model's name
     model: ModelName,
-    /// The ONNX file
+    /// The ONNX file, or a folder with model.onnx and what belongs to it
     file: PathBuf,
     /// Its lineage: code commit, data digest, metrics, notes
     #[arg(long, value_name = "FILE")]

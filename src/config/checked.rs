@@ -14,6 +14,7 @@ pub(super) struct Reader<'a> {
 
 pub(super) fn load(sources: &Sources) -> Result<Config, Problems> {
     let (mut layers, mut problems) = (Layers::default(), Vec::new());
+    env::read_common(&sources.environment, &mut layers);
     let file =
         sources.file.clone().or_else(|| env::config_file(&sources.environment).map(Into::into));
     if let Some(file) = &file {
@@ -169,6 +170,20 @@ mod tests {
         assert_eq!(server.grace, Duration::from_secs(2));
         assert_eq!(server.headers_max, 7);
         assert_eq!(server.body_max.get(), 64 << 20);
+    }
+
+    #[test]
+    fn the_library_may_come_from_the_variable_that_others_use() {
+        let library = |file: &str, variables: &[(&str, &str)]| {
+            load_from(file, variables, &[]).unwrap().engine.onnxruntime_library
+        };
+        let common = ("ORT_DYLIB_PATH", "/a.so");
+        assert_eq!(library("", &[]), None);
+        assert_eq!(library("", &[common]), Some("/a.so".into()));
+        let ours = "[engine]\nonnxruntime_library = \"/b.so\"\n";
+        assert_eq!(library(ours, &[common]), Some("/b.so".into()));
+        let variable = ("FORESHADOW_ENGINE_ONNXRUNTIME_LIBRARY", "/c.so");
+        assert_eq!(library(ours, &[common, variable]), Some("/c.so".into()));
     }
 
     #[test]

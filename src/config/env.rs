@@ -11,6 +11,9 @@ const PREFIX: &str = "FORESHADOW_";
 /// Names the configuration file.
 pub const CONFIG_VARIABLE: &str = "FORESHADOW_CONFIG";
 
+/// What others call the library of ONNX Runtime; below all settings of ours.
+pub(super) const LIBRARY_VARIABLE: &str = "ORT_DYLIB_PATH";
+
 /// Variables of the client commands: where the gateway answers. They may
 /// stand in a server's environment too.
 pub const CLIENT_VARIABLES: [&str; 2] = ["FORESHADOW_ADMIN", "FORESHADOW_INFERENCE"];
@@ -40,6 +43,17 @@ pub(super) fn read(
             }
             None => problems.push(format!("{name}: expected UTF-8 text")),
         }
+    }
+}
+
+/// Puts what a common variable of others says into `layers`, where our own
+/// settings replace it.
+pub(super) fn read_common(environment: &[(OsString, OsString)], layers: &mut Layers) {
+    let found = environment.iter().find(|(name, _)| name == LIBRARY_VARIABLE);
+    if let Some(path) = found.and_then(|(_, value)| value.to_str()) {
+        let source = Source::Variable(LIBRARY_VARIABLE.to_owned());
+        let value = Value::Plain(path.to_owned());
+        layers.set("engine.onnxruntime_library".to_owned(), value, source);
     }
 }
 

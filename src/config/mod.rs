@@ -28,7 +28,7 @@ pub use env::{CLIENT_VARIABLES, CONFIG_VARIABLE};
 pub use kinds::{Hosts, LogFormat, LogLevel, Threads};
 pub use secret::{TOKEN_CHARS_MIN, Token};
 pub use settings::{
-    Admin, Config, Execution, KEYS, Key, Log, Preflight, Repository, Server, Shadow,
+    Admin, Config, Engine, Execution, KEYS, Key, Log, Preflight, Repository, Server, Shadow,
 };
 pub use size::ByteSize;
 

@@ -156,6 +156,12 @@ settings! {
         /// The largest artifact.
         artifact_max: ByteSize = "2GiB" positive;
     }
+    /// What runs the graphs.
+    engine: Engine {
+        /// The shared library of ONNX Runtime, for models whose engine is
+        /// "onnxruntime"; ORT_DYLIB_PATH sets it as well.
+        onnxruntime_library: Option<PathBuf> = "";
+    }
     /// The trial of a candidate in a child process.
     preflight: Preflight {
         /// Memory that the child may use.

@@ -11,11 +11,15 @@ use std::time::Duration;
 
 use crate::types::{PlanFigures, Signature, Tensor};
 
+mod onnx;
 mod onnx_ml;
+mod onnxruntime;
 mod set;
 mod tract;
 
-pub use set::EngineSet;
+pub use onnx::{ExternalFile, external_files};
+pub use onnxruntime::OnnxRuntime;
+pub use set::{EngineSet, EngineSettings};
 pub use tract::Tract;
 
 /// Why an engine failed.
@@ -62,6 +66,12 @@ impl std::error::Error for EngineError {}
 pub trait Engine: Send + Sync {
     /// The name in settings and metadata (`tract`).
     fn name(&self) -> &'static str;
+
+    /// What it consists of besides this binary, such as a library that it
+    /// loads: a candidate's trial holds for the same one only.
+    fn identity(&self) -> String {
+        String::new()
+    }
 
     /// Loads and optimises an ONNX file. Slow; a hostile file may panic,
     /// loop or eat memory, which is why candidates are first tried in a child

@@ -1,10 +1,21 @@
 //! The engines that a process has, by name.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::engine::Engine;
+use crate::engine::onnxruntime::OnnxRuntime;
 use crate::engine::tract::Tract;
 use crate::error::{Error, ErrorCode, Result};
+
+/// What engines need to know.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EngineSettings {
+    /// The shared library of ONNX Runtime; the system's, for `None`.
+    pub onnxruntime_library: Option<PathBuf>,
+}
 
 /// Engines by name. Few, so a list is enough.
 #[derive(Clone, Default)]
@@ -15,8 +26,9 @@ pub struct EngineSet {
 impl EngineSet {
     /// What the binary is built with.
     #[must_use]
-    pub fn standard() -> Self {
-        Self::default().with(Arc::new(Tract::new()))
+    pub fn standard(settings: &EngineSettings) -> Self {
+        let onnxruntime = OnnxRuntime::new(settings.onnxruntime_library.clone());
+        Self::default().with(Arc::new(Tract::new())).with(Arc::new(onnxruntime))
     }
 
     /// Adds `engine`; it replaces one of the same name.
@@ -77,13 +89,15 @@ mod tests {
 
     #[test]
     fn engines_are_found_by_name() {
-        let set = EngineSet::standard().with(Arc::new(Named("fake"))).with(Arc::new(Named("fake")));
-        assert_eq!(set.names().collect::<Vec<_>>(), ["tract", "fake"]);
+        let set = EngineSet::standard(&EngineSettings::default())
+            .with(Arc::new(Named("fake")))
+            .with(Arc::new(Named("fake")));
+        assert_eq!(set.names().collect::<Vec<_>>(), ["tract", "onnxruntime", "fake"]);
         assert_eq!(set.get("fake").unwrap().name(), "fake");
         let error = set.require("onnx").err().unwrap();
         assert_eq!(
             error.message(),
-            "engine \"onnx\" is unknown; this server has \"tract\", \"fake\""
+            "engine \"onnx\" is unknown; this server has \"tract\", \"onnxruntime\", \"fake\""
         );
     }
 }

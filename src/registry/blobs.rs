@@ -1,14 +1,17 @@
-//! The content-addressed store: `<state_dir>/blobs/sha256/<hex>`.
+//! The content-addressed store: `<state_dir>/blobs/sha256/<hex>`, and
+//! `<state_dir>/versions/<hex>/` for artifacts that need their files beside
+//! them: links to the same blobs, under the names that the artifact knows.
 //!
 //! A version's bytes are copied here while they are hashed, and only these
 //! bytes are checked and loaded: a file that is overwritten in the watched
 //! folder while it is mapped would kill the process.
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
@@ -44,10 +47,27 @@ pub(super) enum PinError {
     Refused(String),
 }
 
-/// The store's folder.
+impl Copied {
+    /// Where the copy is for now.
+    pub(super) fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// Its size.
+    pub(super) fn bytes(&self) -> Result<u64, PinError> {
+        let metadata = self.file.as_file().metadata();
+        let metadata = metadata.map_err(|e| PinError::Refused(format!("a copy is lost: {e}")))?;
+        Ok(metadata.len())
+    }
+}
+
+/// The store's folders.
 #[derive(Clone, Debug)]
 pub(super) struct Blobs {
     folder: PathBuf,
+    versions: PathBuf,
+    /// The folders that were assembled in the life of this process.
+    assembled: Arc<Mutex<HashSet<Digest>>>,
     /// Held as long as the store is used.
     _lock: Arc<File>,
 }
@@ -58,7 +78,9 @@ impl Blobs {
     /// process would remove what it does not need itself.
     pub(super) fn open(state_dir: &Path) -> io::Result<Self> {
         let folder = state_dir.join("blobs").join("sha256");
+        let versions = state_dir.join("versions");
         fs::create_dir_all(&folder)?;
+        fs::create_dir_all(&versions)?;
         let lock = Arc::new(lock(&state_dir.join(LOCK_FILE))?);
         for entry in fs::read_dir(&folder)? {
             let entry = entry?;
@@ -66,13 +88,19 @@ impl Blobs {
                 fs::remove_file(entry.path())?;
             }
         }
-        Ok(Self { folder, _lock: lock })
+        for entry in fs::read_dir(&versions)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with('.') {
+                fs::remove_dir_all(entry.path())?;
+            }
+        }
+        Ok(Self { folder, versions, assembled: Arc::default(), _lock: lock })
     }
 
     /// Everything that is stored.
     pub(super) fn list(&self) -> io::Result<Vec<Digest>> {
         let mut digests = Vec::new();
-        for entry in fs::read_dir(&self.folder)? {
+        for entry in fs::read_dir(&self.folder)?.chain(fs::read_dir(&self.versions)?) {
             // Other names are not ours.
             digests
                 .extend(entry?.file_name().to_str().and_then(|name| name.parse::<Digest>().ok()));
@@ -83,17 +111,56 @@ impl Blobs {
     /// Removes what is stored under a digest, if anything is. What is mapped
     /// stays readable until it is unmapped.
     pub(super) fn remove(&self, digest: Digest) {
-        let path = self.path(digest);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(path = %path.display(), %error, "a pinned file cannot be removed");
+        let mut assembled = self.assembled.lock().unwrap_or_else(PoisonError::into_inner);
+        assembled.remove(&digest);
+        let (file, folder) = (self.path(digest), self.versions.join(digest.hex()));
+        for (path, removed) in
+            [(&file, fs::remove_file(&file)), (&folder, fs::remove_dir_all(&folder))]
+        {
+            match removed {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    let path = path.display();
+                    tracing::warn!(%path, %error, "a pinned file cannot be removed");
+                }
+                _ => {}
             }
-            _ => {}
         }
     }
 
     fn path(&self, digest: Digest) -> PathBuf {
-        self.folder.join(digest.to_string().replace("sha256:", ""))
+        self.folder.join(digest.hex())
+    }
+
+    /// A folder with these blobs under these names; `digest` stands for all of
+    /// them. One that an earlier process left is replaced: like the blobs, what
+    /// it holds was hashed in the life of this one.
+    pub(super) fn assemble(
+        &self,
+        digest: Digest,
+        files: &[(String, PathBuf)],
+    ) -> Result<PathBuf, PinError> {
+        let own = |error| self.not_copied(&error);
+        let mut assembled = self.assembled.lock().unwrap_or_else(PoisonError::into_inner);
+        let target = self.versions.join(digest.hex());
+        if assembled.contains(&digest) {
+            return Ok(target);
+        }
+        let hidden = tempfile::Builder::new().prefix(".").tempdir_in(&self.versions);
+        let hidden = hidden.map_err(own)?;
+        for (name, blob) in files {
+            let path = hidden.path().join(name);
+            path.parent().map_or(Ok(()), fs::create_dir_all).map_err(own)?;
+            // Not every file system has links.
+            fs::hard_link(blob, &path).or_else(|_| fs::copy(blob, &path).map(drop)).map_err(own)?;
+        }
+        if target.exists() {
+            fs::remove_dir_all(&target).map_err(own)?;
+        }
+        fs::rename(hidden.path(), &target).map_err(own)?;
+        // What was a temporary folder is the version's now.
+        let _ = hidden.keep();
+        assembled.insert(digest);
+        Ok(target)
     }
 
     /// Copies `source` next to the store. Nothing is left of it unless it is

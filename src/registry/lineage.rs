@@ -18,6 +18,13 @@ pub struct Lineage {
     /// The digest that `model.onnx` must have; the watcher waits until it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_digest: Option<String>,
+    /// The digests that the files must have in which `model.onnx` keeps
+    /// tensors, by their paths; the watcher waits for these as well.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub file_digests: BTreeMap<String, String>,
+    /// The engine that is to run this version; the model's, if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<String>,
     /// The random seed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<i64>,

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::engine::EngineSet;
 use crate::registry::Lineage;
+use crate::registry::artifact::{self, Whole};
 use crate::registry::blobs::{Blobs, PinError, Pinned, digest, read_text};
 use crate::registry::preflight::{Candidate, Preflight};
 use crate::registry::scan::{ARTIFACT, GOLDEN_FILE, Stamp, VERSION_FILE};
@@ -28,16 +29,18 @@ use crate::types::thread::{Class, enter};
 const GOLDEN_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// The digests that a version is pinned to.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Digests {
-    pub(super) artifact: Digest,
+    pub(super) whole: Whole,
     pub(super) golden: Option<Digest>,
 }
 
 impl Digests {
-    /// Both, or the one.
+    /// Everything that is stored for it.
     pub(super) fn each(self) -> impl Iterator<Item = Digest> {
-        std::iter::once(self.artifact).chain(self.golden)
+        let version = self.whole.digest();
+        let files = self.whole.files.into_values();
+        [version, self.whole.artifact].into_iter().chain(files).chain(self.golden)
     }
 }
 
@@ -158,7 +161,7 @@ impl Tools {
         };
         let work = || match &job.task {
             Task::Load { engine } => self.load(&job, engine, &tell),
-            Task::Verify(digests) => Ok(self.verify(&job, *digests)),
+            Task::Verify(digests) => Ok(self.verify(&job, digests)),
         };
         // What `work` touched is dropped with the panic.
         let outcome = catch_unwind(AssertUnwindSafe(work))
@@ -172,13 +175,13 @@ impl Tools {
         engine: &str,
         tell: &impl Fn(Step) -> Result<(), Gone>,
     ) -> Result<Outcome, Gone> {
-        let (candidate, lineage) = match self.pin(job, engine) {
+        let (candidate, whole, lineage) = match self.pin(job, engine) {
             Ok(pinned) => pinned,
             Err(PinError::Moving(why)) => return Ok(Outcome::NotYet(why)),
             Err(PinError::Refused(why)) => return Ok(Outcome::Failed(why)),
         };
         let golden = candidate.golden.as_ref().map(|(_, digest)| *digest);
-        let digests = Digests { artifact: candidate.digest, golden };
+        let digests = Digests { whole, golden };
         tell(Step::Pinned(digests, Box::new(lineage)))?;
         match self.preflight.try_candidate(&candidate) {
             Ok(report) => tracing::info!(
@@ -207,49 +210,46 @@ impl Tools {
     }
 
     /// Takes the folder's bytes, and checks them against what it says itself.
-    fn pin(&self, job: &Job, engine: &str) -> Result<(Candidate, Lineage), PinError> {
+    fn pin(&self, job: &Job, engine: &str) -> Result<(Candidate, Whole, Lineage), PinError> {
         let text = read_text(&job.folder.join(VERSION_FILE), TOML_BYTES_MAX)?.unwrap_or_default();
         let lineage = Lineage::parse(&text).map_err(PinError::Refused)?;
-        let stated = lineage.artifact_digest.as_deref().map(str::parse::<Digest>).transpose();
-        let stated = stated.map_err(|error| {
-            PinError::Refused(format!("{VERSION_FILE}: artifact_digest: {error}"))
-        })?;
-        let artifact = self.blobs.copy(&job.folder.join(ARTIFACT), self.artifact_bytes_max)?;
-        if let Some(stated) = stated
-            && stated != artifact.digest
-        {
-            return Err(PinError::Moving(format!(
-                "waits until {ARTIFACT} has the digest that {VERSION_FILE} states: {stated}; now it is {}",
-                artifact.digest
-            )));
+        let engine = lineage.engine.as_deref().unwrap_or(engine);
+        self.engines
+            .require(engine)
+            .map_err(|error| PinError::Refused(format!("{VERSION_FILE}: {}", error.message())))?;
+        let copies = artifact::copy(&self.blobs, &job.folder, self.artifact_bytes_max)?;
+        let whole = copies.digests();
+        if let Some(why) = lineage.mismatch(&whole).map_err(PinError::Refused)? {
+            return Err(PinError::Moving(format!("waits: {why}")));
         }
         let golden = job.folder.join(GOLDEN_FILE);
         let golden =
             golden.exists().then(|| self.blobs.copy(&golden, GOLDEN_BYTES_MAX)).transpose()?;
         // Only what is whole goes into the store: nobody would remove the rest.
-        let artifact = self.blobs.keep(artifact)?;
+        let artifact = copies.keep(&self.blobs)?;
         let golden = golden.map(|golden| self.blobs.keep(golden)).transpose()?;
         let candidate = Candidate {
             model: job.place.0.clone(),
             version: job.place.1,
-            artifact: artifact.path,
-            digest: artifact.digest,
+            artifact,
+            digest: whole.digest(),
             golden: golden.map(|Pinned { digest, path }| (path, digest)),
             engine: engine.to_owned(),
         };
-        Ok((candidate, lineage))
+        Ok((candidate, whole, lineage))
     }
 
-    fn verify(&self, job: &Job, pinned: Digests) -> Outcome {
-        let artifact = digest(&job.folder.join(ARTIFACT), self.artifact_bytes_max);
+    fn verify(&self, job: &Job, pinned: &Digests) -> Outcome {
+        let files = pinned.whole.files.keys();
+        let whole = artifact::digests(&job.folder, files, self.artifact_bytes_max);
         let golden = job.folder.join(GOLDEN_FILE);
         let golden = golden.exists().then(|| digest(&golden, GOLDEN_BYTES_MAX)).transpose();
-        match (artifact, golden) {
+        match (whole, golden) {
             (Err(PinError::Moving(why)), _) | (_, Err(PinError::Moving(why))) => {
                 Outcome::NotYet(why)
             }
-            (Ok(artifact), Ok(golden)) => {
-                Outcome::Verified { changed: Digests { artifact, golden } != pinned }
+            (Ok(whole), Ok(golden)) => {
+                Outcome::Verified { changed: Digests { whole, golden } != *pinned }
             }
             (Err(PinError::Refused(_)), _) | (_, Err(PinError::Refused(_))) => {
                 Outcome::Verified { changed: true }
@@ -263,10 +263,40 @@ impl Lineage {
     pub fn parse(text: &str) -> Result<Self, String> {
         toml::from_str(text).map_err(|error| located(VERSION_FILE, text, &error))
     }
+
+    /// What of the files does not have the digest that is stated for it, if
+    /// any; the error is a statement that makes no sense.
+    pub(super) fn mismatch(&self, whole: &Whole) -> Result<Option<String>, String> {
+        let stated = self.artifact_digest.iter().map(|digest| (ARTIFACT, digest));
+        let stated = stated.chain(self.file_digests.iter().map(|(file, d)| (&**file, d)));
+        for (file, text) in stated {
+            let found =
+                if file == ARTIFACT { Some(&whole.artifact) } else { whole.files.get(file) };
+            let found = found.ok_or_else(|| {
+                format!("{VERSION_FILE}: file_digests names {file:?}, which {ARTIFACT} does not")
+            })?;
+            let stated = text.parse::<Digest>().map_err(|error| {
+                let key = if file == ARTIFACT { "artifact_digest" } else { "file_digests" };
+                format!("{VERSION_FILE}: {key}: {error}")
+            })?;
+            if stated != *found {
+                return Ok(Some(format!(
+                    "{file} has the digest {found}, and {VERSION_FILE} states {stated}"
+                )));
+            }
+        }
+        Ok(None)
+    }
 }
 
 /// The files of a version that its content consists of: a new lineage is no
-/// new content.
-pub(super) fn content(stamps: &BTreeMap<String, Stamp>) -> (Option<Stamp>, Option<Stamp>) {
-    (stamps.get(ARTIFACT).copied(), stamps.get(GOLDEN_FILE).copied())
+/// new content, and what belongs to nothing is none.
+pub(super) fn content(
+    stamps: &BTreeMap<String, Stamp>,
+    digests: Option<&Digests>,
+) -> BTreeMap<String, Stamp> {
+    let external = |name: &String| digests.is_some_and(|d| d.whole.files.contains_key(name));
+    let is_content = |name: &String| name == ARTIFACT || name == GOLDEN_FILE || external(name);
+    let files = stamps.iter().filter(|(name, _)| is_content(name));
+    files.map(|(name, stamp)| (name.clone(), *stamp)).collect()
 }

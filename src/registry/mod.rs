@@ -6,6 +6,7 @@
 //! every publish has an audit entry, written before it; a version is freed by
 //! a control thread, and only when no request holds it.
 
+mod artifact;
 mod blobs;
 mod compare;
 mod control;

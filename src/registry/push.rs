@@ -1,22 +1,26 @@
 //! Puts a new version into the repository.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorCode, Result};
 use crate::registry::Lineage;
+use crate::registry::artifact::{Whole, find, named_by};
 use crate::registry::blobs::{PinError, digest, read_text};
-use crate::registry::scan::{ARTIFACT, VERSION_FILE};
+use crate::registry::scan::{ARTIFACT, GOLDEN_FILE, VERSION_FILE};
 use crate::registry::settings::TOML_BYTES_MAX;
 use crate::types::{Digest, ModelName, VersionId};
 
 /// Others may push at the same time: so often a lost race is run again.
 const ATTEMPTS_MAX: usize = 100;
 
-/// Copies an artifact (and its lineage) into the repository as the next
-/// version of `model`. The version appears whole, by one rename; the model's
-/// folder is created if needed.
+/// Copies an artifact into the repository as the next version of `model`: with
+/// the files beside it in which it keeps tensors, and with its lineage. A
+/// folder is taken as a version's: its `model.onnx`, `version.toml` and
+/// `golden.json`. The version appears whole, by one rename; the model's folder
+/// is created if needed.
 ///
 /// # Errors
 /// The files cannot be read or do not fit each other, or the repository
@@ -31,8 +35,7 @@ pub fn push(
         let message = format!("models folder {} does not exist", models_dir.display());
         return Err(Error::new(ErrorCode::NotFound, message));
     }
-    let found = digest(artifact, u64::MAX).map_err(|error| unreadable(artifact, error))?;
-    let lineage = version_file.map(|path| checked_lineage(path, found)).transpose()?;
+    let source = Source::find(artifact, version_file)?;
     let folder = models_dir.join(model.as_str());
     let written = |error: io::Error| {
         let folder = folder.display();
@@ -42,14 +45,16 @@ pub fn push(
     // Hidden, so that the watcher does not see it before it is whole.
     let hidden = tempfile::Builder::new().prefix(".push-").tempdir_in(&folder).map_err(written)?;
     readable_by_all(hidden.path()).map_err(written)?;
-    let target = hidden.path().join(ARTIFACT);
-    fs::copy(artifact, &target).map_err(written)?;
-    sync(&target).map_err(written)?;
-    if digest(&target, u64::MAX).ok() != Some(found) {
-        let message = format!("{} changed while it was copied; try again", artifact.display());
-        return Err(Error::new(ErrorCode::Conflict, message));
+    for (name, (path, found)) in &source.files {
+        let target = hidden.path().join(name);
+        target.parent().map_or(Ok(()), fs::create_dir_all).map_err(written)?;
+        fs::copy(path, &target).and_then(|_| sync(&target)).map_err(written)?;
+        if digest(&target, u64::MAX).ok() != Some(*found) {
+            let message = format!("{} changed while it was copied; try again", path.display());
+            return Err(Error::new(ErrorCode::Conflict, message));
+        }
     }
-    if let Some(text) = lineage {
+    if let Some(text) = source.lineage {
         let target = hidden.path().join(VERSION_FILE);
         fs::write(&target, text).and_then(|()| sync(&target)).map_err(written)?;
     }
@@ -61,22 +66,62 @@ pub fn push(
     Ok(version)
 }
 
+/// What a version is made of.
+struct Source {
+    /// By their names in the version's folder: where each lies, and its digest.
+    files: BTreeMap<String, (PathBuf, Digest)>,
+    lineage: Option<String>,
+}
+
+impl Source {
+    fn find(artifact: &Path, version_file: Option<&Path>) -> Result<Self> {
+        let in_folder = |name| Some(artifact.join(name)).filter(|path| path.exists());
+        let (artifact, version_file, golden) = if artifact.is_dir() {
+            let lineage = version_file.map(Path::to_owned).or_else(|| in_folder(VERSION_FILE));
+            (&*artifact.join(ARTIFACT), lineage, in_folder(GOLDEN_FILE))
+        } else {
+            (artifact, version_file.map(Path::to_owned), None)
+        };
+        let whole = whole(artifact)?;
+        let lineage = version_file.map(|path| checked_lineage(&path, &whole)).transpose()?;
+        let folder = artifact.parent().unwrap_or(Path::new("."));
+        let external = whole.files.into_iter();
+        let external = external.map(|(name, found)| (name.clone(), (folder.join(name), found)));
+        let mut files: BTreeMap<_, _> = external.collect();
+        files.insert(ARTIFACT.to_owned(), (artifact.to_owned(), whole.artifact));
+        if let Some(path) = golden {
+            let found = digest(&path, u64::MAX).map_err(|error| unreadable(&path, error))?;
+            files.insert(GOLDEN_FILE.to_owned(), (path, found));
+        }
+        Ok(Self { files, lineage })
+    }
+}
+
+/// The digests of an artifact and of the files that it names.
+fn whole(artifact: &Path) -> Result<Whole> {
+    let wrong = |error| unreadable(artifact, error);
+    let found = digest(artifact, u64::MAX).map_err(wrong)?;
+    let folder = artifact.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let mut files = BTreeMap::new();
+    for file in named_by(artifact).map_err(wrong)? {
+        let source = find(folder, &file).map_err(wrong)?;
+        files.insert(file.location, digest(&source, u64::MAX).map_err(wrong)?);
+    }
+    Ok(Whole { artifact: found, files })
+}
+
 /// The text of a `version.toml` that parses and fits the artifact.
-fn checked_lineage(path: &Path, found: Digest) -> Result<String> {
+fn checked_lineage(path: &Path, whole: &Whole) -> Result<String> {
     let text = read_text(path, TOML_BYTES_MAX).map_err(|error| unreadable(path, error))?;
     let text = text.ok_or_else(|| {
         Error::new(ErrorCode::NotFound, format!("{} does not exist", path.display()))
     })?;
     let lineage = Lineage::parse(&text).map_err(Error::invalid)?;
-    if let Some(stated) = &lineage.artifact_digest
-        && stated.parse::<Digest>()? != found
-    {
-        return Err(Error::invalid(format!(
-            "{}: artifact_digest is {stated}, but the artifact has {found}",
-            path.display()
-        )));
+    match lineage.mismatch(whole).map_err(Error::invalid)? {
+        Some(why) => Err(Error::invalid(format!("{}: {why}", path.display()))),
+        None => Ok(text),
     }
-    Ok(text)
 }
 
 fn unreadable(path: &Path, error: PinError) -> Error {
@@ -129,6 +174,7 @@ fn next(folder: &Path) -> io::Result<VersionId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::testing::onnx_with_files;
 
     const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
@@ -174,8 +220,36 @@ mod tests {
         fs::write(&lineage, "autor = \"me\"").unwrap();
         assert!(push().message().contains("`autor`"));
         fs::write(&lineage, format!("artifact_digest = \"{}\"", "0".repeat(64))).unwrap();
-        assert!(push().message().contains("but the artifact has sha256:ba7816bf"));
+        assert!(push().message().contains("model.onnx has the digest sha256:ba7816bf"));
         assert!(!root.path().join("churn").exists());
+    }
+
+    #[test]
+    fn a_folder_is_pushed_with_the_files_that_its_artifact_names() {
+        let root = tempfile::tempdir().unwrap();
+        let source = root.path().join("build");
+        fs::create_dir_all(source.join("w")).unwrap();
+        fs::write(source.join(ARTIFACT), onnx_with_files(&[("w/0.bin", 1)])).unwrap();
+        fs::write(source.join("notes.txt"), "mine").unwrap();
+        let push = |path: &Path| push(root.path(), &model(), path, None);
+        let why = push(&source).unwrap_err();
+        assert!(why.message().contains("waits for w/0.bin"), "{why}");
+        assert!(!root.path().join("churn").exists());
+        fs::write(source.join("w/0.bin"), "abc").unwrap();
+        fs::write(source.join(GOLDEN_FILE), "{}").unwrap();
+        let lineage = format!("file_digests = {{ \"w/0.bin\" = \"{ABC}\" }}");
+        fs::write(source.join(VERSION_FILE), lineage).unwrap();
+        push(&source).unwrap();
+        push(&source.join(ARTIFACT)).unwrap();
+        let pushed = |path: &str| fs::read(root.path().join("churn").join(path)).ok();
+        assert_eq!(pushed("1/w/0.bin").unwrap(), b"abc");
+        assert!(pushed("1/golden.json").is_some() && pushed("1/version.toml").is_some());
+        assert!(pushed("1/notes.txt").is_none());
+        assert_eq!(pushed("2/w/0.bin").unwrap(), b"abc");
+        assert!(pushed("2/golden.json").is_none());
+        fs::write(source.join("w/0.bin"), "abd").unwrap();
+        let why = push(&source).unwrap_err();
+        assert!(why.message().contains("w/0.bin has the digest"), "{why}");
     }
 
     #[test]

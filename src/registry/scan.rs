@@ -24,9 +24,6 @@ pub(super) const GOLDEN_FILE: &str = "golden.json";
 /// Settings, in a model's folder.
 pub(super) const MODEL_FILE: &str = "model.toml";
 
-/// The files of a version that matter.
-const FILES: [&str; 3] = [ARTIFACT, VERSION_FILE, GOLDEN_FILE];
-
 /// Entries of one folder that are looked at; more are an error of that folder.
 const ENTRIES_MAX: usize = 10_000;
 
@@ -72,7 +69,8 @@ pub(super) enum Kind {
 /// The files of one version.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Files {
-    /// Those of [`FILES`] that are there.
+    /// All that are there, by their paths in the folder: which of them the
+    /// artifact needs is not known from outside.
     pub(super) stamps: BTreeMap<String, Stamp>,
     /// The latest change of the folder and of these files.
     pub(super) changed: SystemTime,
@@ -108,9 +106,10 @@ pub(super) struct Found {
     pub(super) problems: Vec<String>,
 }
 
-/// Reads the models folder: three levels, no file's content.
+/// Reads the models folder: models, versions, their files, and the files in
+/// folders of versions; no file's content.
 pub(super) fn read(models_dir: &Path) -> io::Result<Vec<Node>> {
-    list(models_dir, 3)
+    list(models_dir, 4)
 }
 
 fn list(folder: &Path, depth: usize) -> io::Result<Vec<Node>> {
@@ -146,7 +145,9 @@ fn node(path: &Path, name: String, metadata: &fs::Metadata, depth: usize) -> Nod
     let kind = if metadata.is_file() {
         Kind::File(Stamp::of(metadata))
     } else if metadata.is_dir() && depth > 1 {
-        match list(path, depth - 1) {
+        // Only versions have folders that matter.
+        let is_version = name.parse::<VersionId>().is_ok();
+        match list(path, if depth == 3 && !is_version { 1 } else { depth - 1 }) {
             Ok(nodes) => Kind::Folder(nodes),
             Err(error) => Kind::Unreadable(error.to_string()),
         }
@@ -248,11 +249,18 @@ fn model_file(kind: &Kind) -> ModelFileSeen {
 fn files(folder_changed: SystemTime, entries: &[Node]) -> Files {
     let mut files = Files { stamps: BTreeMap::new(), changed: folder_changed };
     for entry in entries {
-        if let Kind::File(stamp) = entry.kind
-            && FILES.contains(&entry.name.as_str())
-        {
-            files.stamps.insert(entry.name.clone(), stamp);
-            files.changed = files.changed.max(entry.changed);
+        match &entry.kind {
+            Kind::File(stamp) => {
+                files.stamps.insert(entry.name.clone(), *stamp);
+                files.changed = files.changed.max(entry.changed);
+            }
+            Kind::Folder(inner) => {
+                let inner = self::files(entry.changed, inner);
+                let path = |(name, stamp)| (format!("{}/{name}", entry.name), stamp);
+                files.stamps.extend(inner.stamps.into_iter().map(path));
+                files.changed = files.changed.max(inner.changed);
+            }
+            Kind::Other | Kind::Unreadable(_) => {}
         }
     }
     files
@@ -275,7 +283,8 @@ mod tests {
 
     #[test]
     fn a_repository_is_read_as_it_is_meant() {
-        let version = |n: &str| folder(n, vec![file(ARTIFACT), file("notes.txt")]);
+        let weights = || folder("weights", vec![file("0.bin")]);
+        let version = |n: &str| folder(n, vec![file(ARTIFACT), file("notes.txt"), weights()]);
         let found = interpret(&[
             file("train.py"),
             folder("data", vec![file("x.csv")]),
@@ -300,7 +309,7 @@ mod tests {
         let churn = &found.models["churn"];
         assert_eq!(churn.versions.keys().map(|v| v.get()).collect::<Vec<_>>(), [1, 12]);
         let stamps = &churn.versions.values().next().unwrap().stamps;
-        assert_eq!(stamps.keys().collect::<Vec<_>>(), [ARTIFACT]);
+        assert_eq!(stamps.keys().collect::<Vec<_>>(), [ARTIFACT, "notes.txt", "weights/0.bin"]);
         assert_eq!(churn.problems.len(), 2, "{:?}", churn.problems);
         assert!(churn.problems[0].contains("\"v3\"") && churn.problems[1].contains("7 is a file"));
         assert!(matches!(churn.model_file, ModelFileSeen::Present(_)));
@@ -351,16 +360,21 @@ mod tests {
     #[test]
     fn the_disk_is_read_without_hidden_and_temporary_names() {
         let root = tempfile::tempdir().unwrap();
-        for path in ["m/1", "m/.push-1", "m/2.tmp", ".git/x"] {
+        for path in ["m/1/w", "m/1/w/deep", "m/data/x", "m/.push-1", "m/2.tmp", ".git/x"] {
             fs::create_dir_all(root.path().join(path)).unwrap();
+        }
+        for path in ["m/1/w/0.bin", "m/1/w/deep/0.bin", "m/data/x/0.csv"] {
+            fs::write(root.path().join(path), b"x").unwrap();
         }
         fs::write(root.path().join("m/1").join(ARTIFACT), b"abc").unwrap();
         std::os::unix::fs::symlink("nowhere", root.path().join("m/5")).unwrap();
         let found = interpret(&read(root.path()).unwrap());
         let model = &found.models["m"];
         assert_eq!(model.versions.keys().map(|v| v.get()).collect::<Vec<_>>(), [1]);
-        assert!(model.problems.is_empty() && found.problems.is_empty());
+        assert!(found.problems.is_empty());
+        assert_eq!(model.problems.len(), 1, "data: {:?}", model.problems);
         let files = model.versions.values().next().unwrap();
+        assert_eq!(files.stamps.keys().collect::<Vec<_>>(), [ARTIFACT, "w/0.bin"]);
         assert_eq!(files.stamps[ARTIFACT].size, 3);
         assert!(files.changed > SystemTime::UNIX_EPOCH);
     }

@@ -76,3 +76,22 @@ impl Preflight for FakePreflight {
         if text.starts_with("hostile") { Err(text) } else { Ok(Report::default()) }
     }
 }
+
+/// An ONNX file that keeps one tensor in each of these files, and how many
+/// bytes it needs of each.
+pub(super) fn onnx_with_files(files: &[(&str, u64)]) -> Vec<u8> {
+    use prost::Message as _;
+    use tract_onnx::pb::{GraphProto, ModelProto, StringStringEntryProto, TensorProto};
+
+    let entry =
+        |key: &str, value: &str| StringStringEntryProto { key: key.into(), value: value.into() };
+    let tensor = |(location, bytes): &(&str, u64)| TensorProto {
+        name: (*location).into(),
+        data_location: Some(1),
+        external_data: vec![entry("location", location), entry("length", &bytes.to_string())],
+        ..TensorProto::default()
+    };
+    let initializer = files.iter().map(tensor).collect();
+    let graph = Some(GraphProto { initializer, ..GraphProto::default() });
+    ModelProto { ir_version: 8, graph, ..ModelProto::default() }.encode_to_vec()
+}

@@ -156,10 +156,16 @@ impl Digest {
         Self(bytes)
     }
 
+    /// The 64 hex digits alone.
+    #[must_use]
+    pub fn hex(&self) -> String {
+        self.to_string()["sha256:".len()..].to_owned()
+    }
+
     /// The first 12 hex digits, for people.
     #[must_use]
     pub fn short(&self) -> String {
-        self.to_string()["sha256:".len()..][..12].to_owned()
+        self.hex()[..12].to_owned()
     }
 }
 

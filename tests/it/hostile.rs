@@ -21,7 +21,8 @@ use crate::program::{Program, serve};
 const MUTANTS: usize = 200;
 /// Ends a test that hangs; 200 candidates, each in a process of its own.
 const HANG: Duration = Duration::from_secs(600);
-const ROW: &str = r#"{"instances": [[8, 39.25, 289.75, 24, 1, 1, 2.5, 3, 1, 4, 0, 29]]}"#;
+pub(crate) const ROW: &str =
+    r#"{"instances": [[8, 39.25, 289.75, 24, 1, 1, 2.5, 3, 1, 4, 0, 29]]}"#;
 
 /// A small generator of numbers that are the same on every run.
 struct Numbers(u64);
@@ -60,7 +61,7 @@ fn mutate(bytes: &[u8], numbers: &mut Numbers) -> Vec<u8> {
 }
 
 /// `models/churn` with version 1 only, in a folder of its own.
-fn repository() -> (tempfile::TempDir, PathBuf) {
+pub(crate) fn repository() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let churn = folder.path().join("models/churn");
     fs::create_dir_all(churn.join("1")).unwrap();
@@ -72,7 +73,7 @@ fn repository() -> (tempfile::TempDir, PathBuf) {
     (folder, churn)
 }
 
-fn sample() -> PathBuf {
+pub(crate) fn sample() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("models/churn/1")
 }
 
@@ -100,7 +101,7 @@ fn start(folder: &Path, limit: &str) -> Program {
 
 /// Asks all the while, until every version but the first is ready or failed;
 /// these versions.
-fn watch(program: &Program, expected: usize) -> Vec<Value> {
+pub(crate) fn watch(program: &Program, expected: usize) -> Vec<Value> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let mut inference = Client::connect(program.inference).await;

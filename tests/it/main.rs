@@ -7,6 +7,8 @@
 mod bad_input;
 mod binary;
 mod engine;
+mod engines;
+mod external;
 mod gateway;
 mod hostile;
 mod http;

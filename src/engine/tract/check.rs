@@ -5,11 +5,12 @@ use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
 use tract_onnx::Onnx;
-use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
+use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto};
 
 use super::load::unsupported;
 use super::{attributes, signature};
+use crate::engine::onnx::external;
 use crate::engine::{EngineError, onnx_ml};
 use crate::types::{Dim, element_count};
 
@@ -167,14 +168,6 @@ fn check_node(node: &NodeProto) -> Result<(), EngineError> {
 
 /// A tensor's shape must mean exactly as many elements as the file holds.
 fn check_tensor(tensor: &TensorProto) -> Result<(), EngineError> {
-    if tensor.data_location == Some(DataLocation::External as i32)
-        || !tensor.external_data.is_empty()
-    {
-        return Err(unsupported(
-            "its data lie in another file; put them into the model file (external data are not \
-             supported)",
-        ));
-    }
     if tensor.segment.is_some() {
         return Err(unsupported("tensors in segments are not supported"));
     }
@@ -186,17 +179,18 @@ fn check_tensor(tensor: &TensorProto) -> Result<(), EngineError> {
     let Some(datatype) = signature::from_onnx(tensor.data_type) else {
         return Err(unsupported(format!("the element type {} is not supported", tensor.data_type)));
     };
-    let held = if tensor.raw_data.is_empty() {
+    let raw = match tensor.raw_data.len() {
+        0 if external::is_external(tensor) => external::byte_len(tensor).unwrap_or_default(),
+        bytes => bytes as u64,
+    };
+    let held = if raw == 0 {
         typed_len(tensor)
     } else {
         let size = datatype.size().ok_or_else(|| unsupported("strings cannot be raw data"))?;
-        if !tensor.raw_data.len().is_multiple_of(size) {
-            return Err(unsupported(format!(
-                "{} bytes of raw data are no whole number of {datatype} elements",
-                tensor.raw_data.len()
-            )));
-        }
-        tensor.raw_data.len() / size
+        let raw = usize::try_from(raw).ok().filter(|raw| raw.is_multiple_of(size));
+        raw.ok_or_else(|| {
+            unsupported(format!("its bytes are no whole number of {datatype} elements"))
+        })? / size
     };
     if held != elements {
         return Err(unsupported(format!(

@@ -3,7 +3,7 @@
 //! A file goes through these steps, and the first that fails says why:
 //!
 //! ```text
-//! bytes → decode → check (sizes, names, external data) → rewrite (ai.onnx.ml
+//! bytes → decode → external data → check (sizes, names) → rewrite (ai.onnx.ml
 //! names, ZipMap, symbols) → parse → type → optimise → plan
 //! ```
 //!
@@ -18,11 +18,11 @@ mod check;
 mod convert;
 mod guard;
 mod load;
-mod operators;
+pub(super) mod operators;
 mod plans;
 mod rewrite;
 mod session;
-mod signature;
+pub(super) mod signature;
 #[cfg(test)]
 mod tests;
 

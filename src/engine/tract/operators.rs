@@ -9,7 +9,7 @@ use crate::engine::Operator;
 
 /// Counts them, by domain and type. For the file as it came: rewriting
 /// changes names.
-pub(super) fn count(proto: &ModelProto) -> Vec<Operator> {
+pub(in crate::engine) fn count(proto: &ModelProto) -> Vec<Operator> {
     let mut counts = BTreeMap::new();
     proto.graph.iter().for_each(|graph| count_graph(graph, &mut counts));
     let operators = counts.into_iter();

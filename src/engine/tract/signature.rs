@@ -14,7 +14,7 @@ use crate::types::{Datatype, Dim, Docs, Signature, TensorSpec};
 ///
 /// An output without a declared shape gets an empty one here; tract's own
 /// inference fills it in later.
-pub(super) fn read(proto: &ModelProto) -> Result<Signature, EngineError> {
+pub(in crate::engine) fn read(proto: &ModelProto) -> Result<Signature, EngineError> {
     let graph = proto.graph.as_ref().ok_or_else(|| unsupported("the file holds no graph"))?;
     let inputs = real_inputs(graph).map(input).collect::<Result<Vec<_>, _>>()?;
     let outputs = graph

@@ -265,7 +265,7 @@ impl Manager {
             return;
         }
         let Some(entry) = model.entries.remove(version) else { return };
-        self.garbage.extend(entry.digests.into_iter().flat_map(Digests::each));
+        self.garbage.extend(entry.digests.clone().into_iter().flat_map(Digests::each));
         let mut view = entry.view(*version);
         (view.state, view.since) = (State::Retired, now());
         model.remember_retired(view);
@@ -291,7 +291,7 @@ impl Manager {
             let Some(model) = self.models.get_mut(&name) else { return };
             let engine = model.file.as_ref().map(|file| file.engine.clone()).unwrap_or_default();
             let Some(entry) = model.entries.get_mut(&version) else { return };
-            let task = match (entry.queued.take(), entry.digests) {
+            let task = match (entry.queued.take(), entry.digests.clone()) {
                 (Some(Queued::Verify), Some(digests)) => Task::Verify(digests),
                 (Some(Queued::Verify), None) => {
                     // It failed before anything was pinned; any change counts.
@@ -346,7 +346,7 @@ impl Manager {
             return;
         }
         let entries = self.models.values().flat_map(|model| model.entries.values());
-        let needed = entries.filter_map(|entry| entry.digests).flat_map(Digests::each);
+        let needed = entries.filter_map(|entry| entry.digests.clone()).flat_map(Digests::each);
         let needed: HashSet<Digest> = needed.collect();
         for digest in std::mem::take(&mut self.garbage) {
             if !needed.contains(&digest) {

@@ -109,8 +109,8 @@ impl Entry {
     }
 
     fn content_touched(&self) -> bool {
-        let tried = self.tried.as_ref().map(|files| content(&files.stamps));
-        tried.is_some_and(|tried| tried != content(&self.files.stamps))
+        let content = |files: &Files| content(&files.stamps, self.digests.as_ref());
+        self.tried.as_ref().is_some_and(|tried| content(tried) != content(&self.files))
     }
 
     /// How far it is on its way into service.
@@ -137,7 +137,7 @@ impl Entry {
             version,
             state: self.state,
             reason: self.reason.clone(),
-            digest: self.digests.map(|digests| digests.artifact.to_string()),
+            digest: self.digests.as_ref().map(|digests| digests.whole.digest().to_string()),
             engine: self.engine,
             lineage: self.lineage.clone(),
             inputs: specs(|v| &v.signature().inputs),

@@ -262,7 +262,7 @@ impl Manager {
                 _ => {
                     // Nothing of it is loaded; what a loader brings later has
                     // a ticket that nobody knows.
-                    self.garbage.extend(entry.digests.into_iter().flat_map(Digests::each));
+                    self.garbage.extend(entry.digests.take().into_iter().flat_map(Digests::each));
                     model.entries.remove(&version);
                     forgotten.push(version);
                     self.metrics.retire(name, version);

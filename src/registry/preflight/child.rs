@@ -35,7 +35,7 @@ pub fn child_main() -> i32 {
     };
     limit(&spec);
     let Ok(mut report) = take_stdout() else { return 2 };
-    let outcome = match attempt(&spec.candidate, &EngineSet::standard()) {
+    let outcome = match attempt(&spec.candidate, &EngineSet::standard(&spec.engines)) {
         Ok(report) => Outcome::Passed(report),
         Err(why) => Outcome::Failed(why),
     };
@@ -122,7 +122,12 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::engine::EngineSettings;
     use crate::types::{Digest, ModelName, VersionId};
+
+    fn standard() -> EngineSet {
+        EngineSet::standard(&EngineSettings::default())
+    }
 
     /// A sample of this repository, with these golden cases.
     fn candidate(golden: &Path) -> Candidate {
@@ -140,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_sample_passes_with_its_own_answers_and_not_with_others() {
-        let report = attempt(&candidate(Path::new("golden.json")), &EngineSet::standard()).unwrap();
+        let report = attempt(&candidate(Path::new("golden.json")), &standard()).unwrap();
         assert!(report.golden_cases > 0 && report.cost_seconds > 0.0, "{report:?}");
         let signature = "input FP32 [-1, 12] → label INT64 [-1], probabilities FP32 [-1, 2]";
         assert_eq!(report.signature, signature);
@@ -149,7 +154,7 @@ mod tests {
         let other = folder.path().join("golden.json");
         let two = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/churn/2/golden.json");
         fs::copy(two, &other).unwrap();
-        let why = attempt(&candidate(&other), &EngineSet::standard()).unwrap_err();
+        let why = attempt(&candidate(&other), &standard()).unwrap_err();
         assert!(why.starts_with("golden.json case 1: output \""), "{why}");
         assert!(why.contains("expected") && why.contains("tolerance"), "{why}");
     }

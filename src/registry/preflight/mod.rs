@@ -13,6 +13,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::EngineSettings;
 use crate::types::{Digest, ModelName, VersionId};
 
 pub use child::child_main;
@@ -59,6 +60,7 @@ pub trait Preflight: Send + Sync {
 #[derive(Debug, Serialize, Deserialize)]
 struct Spec {
     candidate: Candidate,
+    engines: EngineSettings,
     memory_bytes_max: u64,
     /// The gateway's process, without which the child has no purpose.
     parent: u32,

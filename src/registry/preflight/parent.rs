@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crate::engine::{EngineSet, EngineSettings};
 use crate::registry::preflight::{Candidate, Outcome, Preflight, Report, Spec, memory};
 use crate::types::Digest;
 
@@ -36,6 +37,7 @@ pub struct ChildPreflight {
     pub memory_bytes_max: u64,
     /// Wall time that it may take.
     pub time_max: Duration,
+    engines: EngineSettings,
     passed: Mutex<HashMap<CacheKey, Report>>,
     stopped: AtomicBool,
 }
@@ -56,9 +58,24 @@ impl ChildPreflight {
             exe: PathBuf::from("/proc/self/exe"),
             memory_bytes_max,
             time_max,
+            engines: EngineSettings::default(),
             passed: Mutex::default(),
             stopped: AtomicBool::new(false),
         }
+    }
+
+    /// Tells the children what the gateway's engines know.
+    #[must_use]
+    pub fn with_engines(mut self, engines: &EngineSettings) -> Self {
+        self.engines = engines.clone();
+        self
+    }
+
+    /// The engine as it is now: another library is another trial.
+    fn engine_key(&self, name: &str) -> String {
+        let engines = EngineSet::standard(&self.engines);
+        let identity = engines.get(name).map(|engine| engine.identity()).unwrap_or_default();
+        format!("{name} {identity}")
     }
 
     fn passed(&self) -> std::sync::MutexGuard<'_, HashMap<CacheKey, Report>> {
@@ -70,7 +87,12 @@ impl ChildPreflight {
         let left = memory::left().map_or(u64::MAX, |left| left / 8 * 7);
         let memory_bytes_max = self.memory_bytes_max.min(left);
         let parent = std::process::id();
-        let spec = Spec { candidate: candidate.clone(), memory_bytes_max, parent };
+        let spec = Spec {
+            candidate: candidate.clone(),
+            engines: self.engines.clone(),
+            memory_bytes_max,
+            parent,
+        };
         let spec = serde_json::to_vec(&spec).map_err(|error| error.to_string())?;
         let mut child = Running::spawn(&self.exe, &spec)
             .map_err(|error| format!("the child process could not be started: {error}"))?;
@@ -116,7 +138,7 @@ impl ChildPreflight {
 impl Preflight for ChildPreflight {
     fn try_candidate(&self, candidate: &Candidate) -> Result<Report, String> {
         let golden = candidate.golden.as_ref().map(|(_, digest)| *digest);
-        let key = (candidate.digest, golden, candidate.engine.clone());
+        let key = (candidate.digest, golden, self.engine_key(&candidate.engine));
         if let Some(report) = self.passed().get(&key) {
             return Ok(report.clone());
         }

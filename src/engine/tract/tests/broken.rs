@@ -79,7 +79,7 @@ fn sizes_must_fit_the_file() {
     }
     let location = Some(DataLocation::External as i32);
     let external = TensorProto { data_location: location, ..weights(&[2]) };
-    assert!(refusal(&with(external)).contains("in another file"));
+    assert!(refusal(&with(external)).contains("external data at \"\""));
 
     let filled = vec![value("Y", DataType::Float, &[D::S("")])];
     let shape = TensorProto {
