@@ -20,6 +20,7 @@ mod guard;
 mod load;
 pub(super) mod operators;
 mod plans;
+mod recurrence;
 mod rewrite;
 mod session;
 pub(super) mod signature;

@@ -2,6 +2,6 @@
 
 mod answers;
 mod broken;
-mod graphs;
+pub(in crate::engine) mod graphs;
 mod plans;
 mod shapes;

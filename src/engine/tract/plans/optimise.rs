@@ -13,6 +13,7 @@ use super::dims::Size;
 use super::runnable::Runnable;
 use crate::engine::tract::check::DECLARED_BYTES_MAX;
 use crate::engine::tract::guard::guarded;
+use crate::engine::tract::recurrence::forget_between_runs;
 use crate::engine::{EngineError, EngineErrorKind};
 
 /// What a node of a plan takes beside its constants: its facts and its
@@ -58,6 +59,7 @@ impl Source {
         let model = self.with_shapes(shapes)?;
         guarded(EngineErrorKind::Unsupported, "optimising the graph", || {
             let mut model = model.into_typed()?;
+            forget_between_runs(&mut model);
             check_shapes(&model)?;
             fix_outputs(&mut model, &self.outputs)?;
             let (before, held) = (constants(&model), constant_bytes(&model));

@@ -11,12 +11,12 @@ use crate::engine::EngineError;
 use crate::types::{Data, Tensor};
 
 /// A dimension: a size, or a name; an empty name is no name.
-pub(super) enum D {
+pub(in crate::engine) enum D {
     N(i64),
     S(&'static str),
 }
 
-pub(super) fn value(name: &str, datatype: DataType, shape: &[D]) -> ValueInfoProto {
+pub(in crate::engine) fn value(name: &str, datatype: DataType, shape: &[D]) -> ValueInfoProto {
     let dim = |d: &D| Dimension {
         value: match d {
             D::N(n) => Some(DimValue::DimValue(*n)),
@@ -35,7 +35,7 @@ pub(super) fn value(name: &str, datatype: DataType, shape: &[D]) -> ValueInfoPro
     }
 }
 
-pub(super) fn node(domain: &str, op: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
+pub(in crate::engine) fn node(domain: &str, op: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
     let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
     NodeProto {
         op_type: op.into(),
@@ -47,29 +47,29 @@ pub(super) fn node(domain: &str, op: &str, inputs: &[&str], outputs: &[&str]) ->
     }
 }
 
-pub(super) fn int(name: &str, i: i64) -> AttributeProto {
+pub(in crate::engine) fn int(name: &str, i: i64) -> AttributeProto {
     let r#type = AttributeType::Int as i32;
     AttributeProto { name: name.into(), r#type, i, ..AttributeProto::default() }
 }
 
-pub(super) fn ints(name: &str, ints: &[i64]) -> AttributeProto {
+pub(in crate::engine) fn ints(name: &str, ints: &[i64]) -> AttributeProto {
     let r#type = AttributeType::Ints as i32;
     AttributeProto { name: name.into(), r#type, ints: ints.to_vec(), ..AttributeProto::default() }
 }
 
-pub(super) fn floats(name: &str, floats: &[f32]) -> AttributeProto {
+pub(in crate::engine) fn floats(name: &str, floats: &[f32]) -> AttributeProto {
     let r#type = AttributeType::Floats as i32;
     let floats = floats.to_vec();
     AttributeProto { name: name.into(), r#type, floats, ..AttributeProto::default() }
 }
 
-pub(super) fn strings(name: &str, strings: &[&str]) -> AttributeProto {
+pub(in crate::engine) fn strings(name: &str, strings: &[&str]) -> AttributeProto {
     let r#type = AttributeType::Strings as i32;
     let strings = strings.iter().map(|text| text.as_bytes().to_vec()).collect();
     AttributeProto { name: name.into(), r#type, strings, ..AttributeProto::default() }
 }
 
-pub(super) fn model(
+pub(in crate::engine) fn model(
     nodes: Vec<NodeProto>,
     input: Vec<ValueInfoProto>,
     output: Vec<ValueInfoProto>,
@@ -93,7 +93,7 @@ pub(super) fn model(
 }
 
 /// `Y = op(X)` on rows of two FP32, with a symbolic batch.
-pub(super) fn unary(domain: &str, op: &str, attributes: Vec<AttributeProto>) -> ModelProto {
+pub(in crate::engine) fn unary(domain: &str, op: &str, attributes: Vec<AttributeProto>) -> ModelProto {
     let mut op = node(domain, op, &["X"], &["Y"]);
     op.attribute = attributes;
     let shape = || [D::S("N"), D::N(2)];
@@ -101,15 +101,15 @@ pub(super) fn unary(domain: &str, op: &str, attributes: Vec<AttributeProto>) -> 
     model(vec![op], values("X"), values("Y"), vec![])
 }
 
-pub(super) fn load_proto(proto: &ModelProto) -> Result<TractModel, EngineError> {
+pub(in crate::engine) fn load_proto(proto: &ModelProto) -> Result<TractModel, EngineError> {
     load::load_bytes(&Tract::new().onnx, &proto.encode_to_vec())
 }
 
 /// The message with which a file is refused.
-pub(super) fn refusal(proto: &ModelProto) -> String {
+pub(in crate::engine) fn refusal(proto: &ModelProto) -> String {
     load_proto(proto).err().expect("the file should be refused").message
 }
 
-pub(super) fn fp32(name: &str, shape: &[usize], data: &[f32]) -> Tensor {
+pub(in crate::engine) fn fp32(name: &str, shape: &[usize], data: &[f32]) -> Tensor {
     Tensor::new(name, shape.to_vec(), Data::Fp32(data.to_vec())).unwrap()
 }
