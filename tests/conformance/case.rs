@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use foreshadow::types::{Data, Tensor};
 use half::f16;
 use prost::Message;
-use tract_onnx::pb::{ModelProto, TensorProto};
 use tract_onnx::pb::tensor_proto::DataType;
+use tract_onnx::pb::{ModelProto, TensorProto};
 
 /// Instead of a model: why there is none.
 pub(crate) const NOT_MADE: &str = "not_made.txt";
@@ -51,6 +51,12 @@ pub(crate) fn data_sets(case: &Path) -> Result<Vec<PathBuf>, String> {
     sets.retain(|path| path.is_dir());
     sets.sort();
     if sets.is_empty() { Err(format!("{}: no data sets", case.display())) } else { Ok(sets) }
+}
+
+/// The set's name in messages: `set 0`.
+pub(crate) fn set_name(set: &Path) -> String {
+    let name = set.file_name().unwrap_or_default().to_string_lossy();
+    format!("set {}", name.rsplit('_').next().unwrap_or_default())
 }
 
 /// The tensors `<side>_0.pb`, `<side>_1.pb`, … of a data set, named by `names`.

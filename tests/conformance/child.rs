@@ -12,7 +12,7 @@ use foreshadow::engine::{EngineError, EngineErrorKind, EngineSet};
 use foreshadow::types::{Signature, Tensor, TensorSpec};
 
 use crate::case;
-use crate::compare::difference;
+use crate::compare::Comparison;
 use crate::outcome::{Outcome, Status};
 use crate::plain;
 use crate::suite::Suite;
@@ -84,6 +84,7 @@ fn gateway(folder: &Path) -> Result<Outcome, Outcome> {
     let model = engine.load(&folder.join("model.onnx")).map_err(|e| refused(&e))?;
     let signature = model.signature();
     let mut session = model.session().map_err(|e| refused(&e))?;
+    let mut comparison = None;
     for set in case::data_sets(folder).map_err(|e| failed(&e))? {
         let (inputs, expected) = read(&set, signature).map_err(|e| failed(&e))?;
         let inputs = signature.arrange(inputs).map_err(|e| failed(e.message()))?;
@@ -91,8 +92,9 @@ fn gateway(folder: &Path) -> Result<Outcome, Outcome> {
             EngineErrorKind::Panic => Outcome::new(Status::Crashed, &e.message),
             _ => failed(&e.message),
         })?;
-        if let Some(what) = difference(&got, &expected, suite.rule) {
-            return Err(failed(&what));
+        let comparison = comparison.get_or_insert_with(|| Comparison::new(suite.rule, &expected));
+        if let Some(what) = comparison.difference(&got, &expected) {
+            return Err(failed(&format!("{}: {what}", case::set_name(&set))));
         }
     }
     Ok(Outcome::passed())
@@ -118,10 +120,7 @@ fn refused(error: &EngineError) -> Outcome {
 
 /// Runs the cases below `root` with both runners, as many at a time as there
 /// are cores.
-pub(crate) fn run_all(
-    root: &Path,
-    names: &[String],
-) -> Result<BTreeMap<String, Outcomes>, String> {
+pub(crate) fn run_all(root: &Path, names: &[String]) -> Result<BTreeMap<String, Outcomes>, String> {
     let next = AtomicUsize::new(0);
     let done = Mutex::new(BTreeMap::new());
     let work = || -> Result<(), String> {

@@ -8,61 +8,73 @@ use crate::suite::Rule;
 /// One row of a hundred may be a tie.
 const TIES_PER_ROW_MAX: f64 = 0.01;
 
-/// The first difference.
-pub(crate) fn difference(got: &[Tensor], expected: &[Tensor], rule: Rule) -> Option<String> {
-    if got.len() != expected.len() {
-        return Some(format!("{} outputs, expected {}", got.len(), expected.len()));
-    }
-    got.iter().zip(expected).find_map(|(got, wanted)| {
-        tensor(got, wanted, expected, rule).map(|what| format!("{:?}: {what}", wanted.name()))
-    })
+/// Compares the answers to a case's data sets.
+pub(crate) struct Comparison {
+    rule: Rule,
+    /// For each output the size of each column, over the rows of the first set.
+    sizes: Vec<Vec<f64>>,
 }
 
-fn tensor(got: &Tensor, expected: &Tensor, all: &[Tensor], rule: Rule) -> Option<String> {
-    if got.datatype() != expected.datatype() {
-        return Some(format!("{}, expected {}", got.datatype(), expected.datatype()));
+impl Comparison {
+    /// For a case whose first (and largest) data set expects this.
+    pub(crate) fn new(rule: Rule, first: &[Tensor]) -> Self {
+        let sizes =
+            if rule.column_size { first.iter().map(column_sizes).collect() } else { vec![] };
+        Self { rule, sizes }
     }
-    if got.shape() != expected.shape() {
-        return Some(format!("shape {:?}, expected {:?}", got.shape(), expected.shape()));
+
+    /// The first difference.
+    pub(crate) fn difference(&self, got: &[Tensor], expected: &[Tensor]) -> Option<String> {
+        if got.len() != expected.len() {
+            return Some(format!("{} outputs, expected {}", got.len(), expected.len()));
+        }
+        let pairs = got.iter().zip(expected).enumerate();
+        pairs.into_iter().find_map(|(i, (got, wanted))| {
+            self.tensor(i, got, expected).map(|what| format!("{:?}: {what}", wanted.name()))
+        })
     }
-    if is_float(expected.datatype()) {
-        return numbers(got.data(), expected, rule);
+
+    fn tensor(&self, i: usize, got: &Tensor, all: &[Tensor]) -> Option<String> {
+        let expected = &all[i];
+        if got.datatype() != expected.datatype() {
+            return Some(format!("{}, expected {}", got.datatype(), expected.datatype()));
+        }
+        if got.shape() != expected.shape() {
+            return Some(format!("shape {:?}, expected {:?}", got.shape(), expected.shape()));
+        }
+        let floats = is_float(expected.datatype());
+        let right = |at: usize| {
+            if floats {
+                self.close(i, got, expected, at)
+            } else {
+                same(got.data(), expected.data(), at)
+            }
+        };
+        let wrong = (0..expected.data().len()).filter(|&at| !right(at)).collect::<Vec<_>>();
+        let first = *wrong.first()?;
+        if !floats && self.rule.label_ties && are_ties(&wrong, expected, all, self.rule) {
+            return None;
+        }
+        Some(format!(
+            "element {first} is {}, expected {} ({} of {} differ)",
+            element(got.data(), first),
+            element(expected.data(), first),
+            wrong.len(),
+            expected.data().len()
+        ))
     }
-    let wrong = (0..expected.data().len()).filter(|&i| !same(got.data(), expected.data(), i));
-    let wrong = wrong.collect::<Vec<_>>();
-    let first = *wrong.first()?;
-    if rule.label_ties && are_ties(&wrong, expected, all, rule) {
-        return None;
+
+    /// Whether element `at` of output `i` is near enough.
+    fn close(&self, i: usize, got: &Tensor, expected: &Tensor, at: usize) -> bool {
+        let (a, b) = (value(got.data(), at), value(expected.data(), at));
+        let sizes = self.sizes.get(i).map_or(&[][..], Vec::as_slice);
+        let size = sizes.get(at % sizes.len().max(1)).map_or(b.abs(), |size| size.max(b.abs()));
+        a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= tolerance(size, self.rule)
     }
-    let count = wrong.len();
-    let text = |data: &Data| element(data, first);
-    Some(format!(
-        "element {first} is {}, expected {} ({count} differ)",
-        text(got.data()),
-        text(expected.data())
-    ))
 }
 
 fn is_float(datatype: Datatype) -> bool {
     matches!(datatype, Datatype::Fp16 | Datatype::Fp32 | Datatype::Fp64)
-}
-
-fn numbers(got: &Data, expected: &Tensor, rule: Rule) -> Option<String> {
-    let sizes = if rule.column_size { column_sizes(expected) } else { vec![] };
-    let wrong = |&i: &usize| {
-        let (a, b) = (value(got, i), value(expected.data(), i));
-        let size = sizes.get(i % sizes.len().max(1)).map_or(b.abs(), |size| size.max(b.abs()));
-        !(a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= tolerance(size, rule))
-    };
-    let wrong = (0..expected.data().len()).filter(wrong).collect::<Vec<_>>();
-    let first = *wrong.first()?;
-    Some(format!(
-        "element {first} is {}, expected {} ({} of {} differ)",
-        value(got, first),
-        value(expected.data(), first),
-        wrong.len(),
-        expected.data().len()
-    ))
 }
 
 fn tolerance(size: f64, rule: Rule) -> f64 {
@@ -105,9 +117,8 @@ fn are_ties(rows: &[usize], labels: &Tensor, all: &[Tensor], rule: Rule) -> bool
     let Some(scores) = all.iter().find(scores) else { return false };
     let width = scores.shape()[1];
     rows.iter().all(|&row| {
-        let mut row = (row * width..(row + 1) * width)
-            .map(|i| value(scores.data(), i))
-            .collect::<Vec<_>>();
+        let mut row =
+            (row * width..(row + 1) * width).map(|i| value(scores.data(), i)).collect::<Vec<_>>();
         row.sort_by(|a, b| b.total_cmp(a));
         match row[..] {
             [best, second, ..] => (best - second).abs() <= 2.0 * tolerance(best.abs(), rule),
@@ -138,8 +149,11 @@ fn element(data: &Data, i: usize) -> String {
 mod tests {
     use super::*;
 
-    const RULE: Rule =
-        Rule { relative: 1e-5, absolute: 0.0, column_size: true, label_ties: true };
+    fn difference(got: &[Tensor], expected: &[Tensor], rule: Rule) -> Option<String> {
+        Comparison::new(rule, expected).difference(got, expected)
+    }
+
+    const RULE: Rule = Rule { relative: 1e-5, absolute: 0.0, column_size: true, label_ties: true };
 
     fn floats(shape: &[usize], data: &[f32]) -> Tensor {
         Tensor::new("p", shape.to_vec(), Data::Fp32(data.to_vec())).unwrap()

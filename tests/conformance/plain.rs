@@ -11,7 +11,7 @@ use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::*;
 
 use crate::case;
-use crate::compare::difference;
+use crate::compare::Comparison;
 use crate::outcome::{Outcome, Status};
 use crate::suite::Suite;
 
@@ -29,13 +29,15 @@ fn cases(folder: &Path, suite: &Suite) -> Result<Outcome, Outcome> {
     let path = folder.join("model.onnx");
     let proto = onnx().proto_model_for_path(&path).map_err(refused)?;
     let (inputs, outputs) = names(&proto);
+    let mut comparison = None;
     for set in case::data_sets(folder).map_err(|e| failed(&e))? {
         let given = case::tensors(&set, "input", &inputs).map_err(|e| failed(&e))?;
         let expected = case::tensors(&set, "output", &outputs).map_err(|e| failed(&e))?;
         let plan = plan(&path, &given).map_err(refused)?;
         let got = answer(&plan, &given, &outputs).map_err(|e| failed(&format!("{e:#}")))?;
-        if let Some(what) = difference(&got, &expected, suite.rule) {
-            return Err(failed(&what));
+        let comparison = comparison.get_or_insert_with(|| Comparison::new(suite.rule, &expected));
+        if let Some(what) = comparison.difference(&got, &expected) {
+            return Err(failed(&format!("{}: {what}", case::set_name(&set))));
         }
     }
     Ok(Outcome::passed())

@@ -35,7 +35,13 @@ impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fall { name, was, now } => {
-                write!(f, "FALL {name}: was {}, is {}: {}", was.as_str(), now.status.as_str(), now.reason)
+                write!(
+                    f,
+                    "FALL {name}: was {}, is {}: {}",
+                    was.as_str(),
+                    now.status.as_str(),
+                    now.reason
+                )
             }
             Self::Fewer { recorded, now } => {
                 write!(f, "FALL of the number of cases: {recorded} are recorded, {now} were found")
@@ -70,9 +76,9 @@ impl Results {
 
     /// Every case, in one line each.
     pub(crate) fn lines(&self) -> impl Iterator<Item = String> {
-        self.cases.iter().map(|(name, case)| {
-            format!("{name}\t{}\t[tract: {}]", case.gateway, case.tract)
-        })
+        self.cases
+            .iter()
+            .map(|(name, case)| format!("{name}\t{}\t[tract: {}]", case.gateway, case.tract))
     }
 
     /// The cases that do not pass.

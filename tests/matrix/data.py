@@ -16,7 +16,7 @@ COUNT = ROWS + TRAINING_ROWS
 
 def generated(classes):
     x, y = datasets.make_classification(
-        COUNT, 8, n_informative=5, n_classes=classes, class_sep=1.0, random_state=classes
+        COUNT, 8, n_informative=5, n_redundant=0, n_classes=classes, class_sep=1.0, random_state=classes
     )
     return x.astype(np.float32), y
 
@@ -48,9 +48,8 @@ def features():
     return generated(3)[0], None
 
 
-def positive():
-    x, y = generated(2)
-    return np.abs(x), y
+def double_features():
+    return generated(3)[0].astype(np.float64), None
 
 
 def regression(targets=1):

@@ -3,7 +3,7 @@
 (model, "data set, ...", options...) makes one exported model per data set.
 Options: `name` where the class's own does not say enough, `zipmap=True` for an
 output of dictionaries (skl2onnx's default), `export` for the converter's
-options.
+options, `opset` where a converter knows only older ones.
 """
 
 from catboost import CatBoostClassifier, CatBoostRegressor
@@ -119,8 +119,8 @@ LINES = [
     (IsolationForest(n_estimators=8, **SEED), "features"),
     (RandomTreesEmbedding(n_estimators=3, max_depth=3, **SEED), "features"),
     # Ensembles of different models.
-    (VotingClassifier([("a", logistic()), ("b", GaussianNB())], voting="soft"), ALL),
-    (VotingClassifier([("a", logistic()), ("b", GaussianNB())]), "binary, multi", {"name": "VotingClassifier-hard"}),
+    (VotingClassifier([("a", logistic()), ("b", GaussianNB())], voting="soft", flatten_transform=False), ALL),
+    (VotingClassifier([("a", logistic()), ("b", GaussianNB())], flatten_transform=False), "binary, multi", {"name": "VotingClassifier-hard"}),
     (StackingClassifier([("a", logistic()), ("b", RandomForestClassifier(**TREES))], logistic(), cv=3), ALL),
     (VotingRegressor([("a", LinearRegression()), ("b", RandomForestRegressor(**TREES))]), "regression"),
     (StackingRegressor([("a", Ridge()), ("b", RandomForestRegressor(**TREES))], Ridge(), cv=3), "regression"),
@@ -144,7 +144,7 @@ LINES = [
     (KNeighborsRegressor(), "regression, regressions"),
     (KNeighborsRegressor(weights="distance"), "regression", {"name": "KNeighborsRegressor-distance"}),
     (KNeighborsTransformer(n_neighbors=3), "features"),
-    (NearestNeighbors(n_neighbors=3), "features"),
+    (NearestNeighbors(n_neighbors=3, radius=None), "features"),
     (RadiusNeighborsClassifier(radius=30.0), "binary"),
     (RadiusNeighborsRegressor(radius=30.0), "regression"),
     (LocalOutlierFactor(novelty=True), "features"),
@@ -189,8 +189,8 @@ LINES = [
     # Clusters and mixtures.
     (KMeans(3, n_init=1, **SEED), "features"),
     (MiniBatchKMeans(3, n_init=1, **SEED), "features"),
-    (GaussianMixture(3, **SEED), "features"),
-    (BayesianGaussianMixture(n_components=3, **SEED), "features"),
+    (GaussianMixture(3, **SEED), "features, double_features", {"opset": 18}),
+    (BayesianGaussianMixture(n_components=3, **SEED), "double_features", {"opset": 18}),
     # Columns into other columns.
     (StandardScaler(), "features"),
     (MinMaxScaler(clip=True), "features"),
@@ -228,8 +228,8 @@ LINES = [
     (SelectFromModel(logistic()), "binary"),
     (RFE(logistic(), n_features_to_select=3), "binary"),
     (RFECV(logistic(), cv=3), "binary"),
-    (TfidfVectorizer(), "texts"),
-    (CountVectorizer(ngram_range=(1, 2)), "texts"),
+    (TfidfVectorizer(lowercase=False), "texts"),
+    (CountVectorizer(ngram_range=(1, 2), lowercase=False), "texts"),
     (TfidfTransformer(), "counts"),
     # Pipelines.
     (customers(logistic()), "table"),
@@ -250,9 +250,9 @@ LINES = [
     (make_pipeline(StandardScaler(), MLPClassifier(**MLP)), "words", {"zipmap": True}),
     (make_pipeline(FeatureUnion([("scaled", StandardScaler()), ("parts", PCA(2))]), logistic()), "multi"),
     (make_pipeline(QuantileTransformer(n_quantiles=20, **SEED), logistic()), "binary"),
-    (make_pipeline(TfidfVectorizer(), logistic()), "texts"),
+    (make_pipeline(TfidfVectorizer(lowercase=False), logistic()), "texts"),
     # Boosting libraries.
-    (XGBClassifier(**XGB), ALL + ", holes, breast_cancer"),
+    (XGBClassifier(**XGB), "binary, multi, holes, breast_cancer"),
     (XGBClassifier(booster="gblinear", **{**XGB, "max_depth": None}), "binary", {"name": "XGBClassifier-linear"}),
     (XGBRFClassifier(**XGB), "binary"),
     (XGBRegressor(**XGB), "regression, regressions, holes, diabetes"),

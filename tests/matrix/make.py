@@ -25,18 +25,19 @@ import skl2onnx
 from onnx import numpy_helper
 from sklearn.base import BaseEstimator, clone
 from skl2onnx._supported_operators import sklearn_operator_name_map
+from skl2onnx.common._registration import get_converter
 from skl2onnx.common.data_types import (
     DoubleTensorType,
     FloatTensorType,
     Int64TensorType,
     StringTensorType,
-    guess_data_type,
 )
 
 import data
 from lines import LEFT_OUT, LINES
 
-warnings.filterwarnings("ignore")
+# The newest that every converter knows.
+OPSETS = {"": 21, "ai.onnx.ml": 3}
 SUITE = """\
 name = "matrix"
 title = "Exported models (scikit-learn {sklearn}, skl2onnx {skl2onnx}, XGBoost {xgboost}, LightGBM {lightgbm}, CatBoost {catboost}) against onnxruntime {onnxruntime}"
@@ -46,6 +47,19 @@ relative = 1e-5
 column_size = true
 label_ties = true
 """
+
+
+def plain_attributes():
+    """Lets onnx take NumPy's whole numbers and booleans as attributes, which
+    skl2onnx's converter of histogram boosting hands it."""
+    make = onnx.helper.make_attribute
+
+    def made(key, value, *args, **kwargs):
+        if isinstance(value, list):
+            value = [int(item) if isinstance(item, (bool, np.bool_, np.integer)) else item for item in value]
+        return make(key, value, *args, **kwargs)
+
+    onnx.helper.make_attribute = made
 
 
 def modules(model):
@@ -112,18 +126,22 @@ def convert(model, x, options):
             model, initial_types=[("X", Floats([None, x.shape[1]]))], zipmap=options.get("zipmap", False)
         )
     register_boosters(libraries)
+    last = model.steps[-1][1] if hasattr(model, "steps") else model
     chosen = dict(options.get("export", {}))
-    if zips(model):
+    if allows_zipmap(last):
         chosen["zipmap"] = options.get("zipmap", False)
     return skl2onnx.to_onnx(
-        model, initial_types=types_of(x), options={id(model): chosen} if chosen else None,
-        target_opset=None if "xgboost" not in libraries else {"": 15, "ai.onnx.ml": 3},
+        model, initial_types=types_of(x), options={id(last): chosen} if chosen else None,
+        target_opset=options.get("opset", OPSETS),
     )
 
 
-def zips(model):
-    last = model.steps[-1][1] if hasattr(model, "steps") else model
-    return hasattr(last, "classes_") and hasattr(last, "predict")
+def allows_zipmap(model):
+    """Whether skl2onnx ends this model with a ZipMap unless told otherwise."""
+    alias = sklearn_operator_name_map.get(type(model))
+    if alias is None:
+        return True  # registered by register_boosters
+    return "zipmap" in (get_converter(alias).get_allowed_options() or {})
 
 
 def register_boosters(libraries):
@@ -147,16 +165,20 @@ def feed_of(x, first, last, names):
     return {name: x[first:last]}
 
 
-def tensor(name, value):
-    if isinstance(value, list):  # ZipMap's dictionaries: the values, in the order of the keys
+def proto(name, value):
+    if isinstance(value, list) and isinstance(value[0], dict):
+        # ZipMap: the values, in the order of the keys, as the gateway gives them.
         value = np.array([list(row.values()) for row in value], np.float32)
-    return numpy_helper.from_array(np.asarray(value), name)
+    if isinstance(value, list):
+        return numpy_helper.from_list(value, name)
+    return numpy_helper.from_array(value, name)
 
 
-def make(folder, model, x, y, options):
+def make(folder, model, chosen, options):
+    x, y = getattr(data, chosen)()
     training = x[: data.TRAINING_ROWS]
-    flat = training.ravel() if options.get("flat") else training
-    model.fit(flat, None if y is None else y[: data.TRAINING_ROWS])
+    texts = training.ravel() if chosen == "texts" else training
+    model.fit(texts, None if y is None else y[: data.TRAINING_ROWS])
     exported = convert(model, training, options)
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = 1
@@ -176,7 +198,7 @@ def make(folder, model, x, y, options):
         for side, values in ("input", feed.items()), ("output", zip(outputs, answers)):
             for j, (name, value) in enumerate(values):
                 path = folder / f"test_data_set_{i}" / f"{side}_{j}.pb"
-                path.write_bytes(tensor(name, value).SerializeToString())
+                path.write_bytes(proto(name, value).SerializeToString())
 
 
 def cases():
@@ -213,6 +235,8 @@ def main():
     args = parser.parse_args()
     if missing := forgotten():
         sys.exit(f"these have a converter, but no line in lines.py: {', '.join(missing)}")
+    warnings.simplefilter("ignore")
+    plain_attributes()
     shutil.rmtree(args.out, ignore_errors=True)
     args.out.mkdir(parents=True)
     (args.out / "suite.toml").write_text(SUITE.format(**versions()))
@@ -222,9 +246,8 @@ def main():
             continue
         folder = args.out / name
         folder.mkdir(parents=True)
-        x, y = getattr(data, chosen)()
         try:
-            make(folder, clone(model), x, y, options)
+            make(folder, clone(model), chosen, options)
             made += 1
         except Exception as error:
             shutil.rmtree(folder)

@@ -35,7 +35,12 @@ pub(in crate::engine) fn value(name: &str, datatype: DataType, shape: &[D]) -> V
     }
 }
 
-pub(in crate::engine) fn node(domain: &str, op: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
+pub(in crate::engine) fn node(
+    domain: &str,
+    op: &str,
+    inputs: &[&str],
+    outputs: &[&str],
+) -> NodeProto {
     let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
     NodeProto {
         op_type: op.into(),
@@ -93,7 +98,11 @@ pub(in crate::engine) fn model(
 }
 
 /// `Y = op(X)` on rows of two FP32, with a symbolic batch.
-pub(in crate::engine) fn unary(domain: &str, op: &str, attributes: Vec<AttributeProto>) -> ModelProto {
+pub(in crate::engine) fn unary(
+    domain: &str,
+    op: &str,
+    attributes: Vec<AttributeProto>,
+) -> ModelProto {
     let mut op = node(domain, op, &["X"], &["Y"]);
     op.attribute = attributes;
     let shape = || [D::S("N"), D::N(2)];
