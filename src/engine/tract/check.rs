@@ -43,10 +43,6 @@ pub(super) fn check(proto: &ModelProto) -> Result<(), EngineError> {
     let Some(graph) = &proto.graph else {
         return Err(unsupported("the file holds no graph"));
     };
-    if let Some(function) = proto.functions.first() {
-        let name = function.name.as_deref().unwrap_or("");
-        return Err(unsupported(format!("local functions are not supported: {name:?}")));
-    }
     check_domains(proto, graph)?;
     check_graph(graph, 0)?;
     check_values(graph)?;

@@ -9,19 +9,26 @@ use tract_onnx::prelude::*;
 
 use super::guard::guarded;
 use super::plans::Plans;
-use super::{TractModel, check, operators, rewrite, signature};
+use super::{TractModel, check, inline, operators, rewrite, signature};
 use crate::engine::onnx::{external, file};
 use crate::engine::{EngineError, EngineErrorKind};
 
 /// Reads, checks and optimises `artifact`.
 pub(super) fn load(onnx: &Onnx, artifact: &Path) -> Result<TractModel, EngineError> {
-    load_proto(onnx, file::decode(&file::read(artifact)?)?, artifact.parent())
+    load_proto(onnx, decode(&file::read(artifact)?)?, artifact.parent())
 }
 
 /// Loads a file that needs no other.
 #[cfg(test)]
 pub(super) fn load_bytes(onnx: &Onnx, bytes: &[u8]) -> Result<TractModel, EngineError> {
-    load_proto(onnx, file::decode(bytes)?, None)
+    load_proto(onnx, decode(bytes)?, None)
+}
+
+/// Decodes the file, without functions.
+fn decode(bytes: &[u8]) -> Result<ModelProto, EngineError> {
+    let mut proto = file::decode(bytes)?;
+    inline::inline(&mut proto, bytes)?;
+    Ok(proto)
 }
 
 /// Loads a decoded file whose external data, if it has any, lie in `folder`.

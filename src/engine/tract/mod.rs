@@ -3,8 +3,8 @@
 //! A file goes through these steps, and the first that fails says why:
 //!
 //! ```text
-//! bytes → decode → external data → check (sizes, names) → rewrite (ai.onnx.ml
-//! names, ZipMap, symbols) → parse → type → optimise → plan
+//! bytes → decode → inline functions → external data → check (sizes, names) →
+//! rewrite (ai.onnx.ml names, ZipMap, symbols) → parse → type → optimise → plan
 //! ```
 //!
 //! Invariants: no panic of tract leaves this module (each becomes
@@ -17,6 +17,7 @@ mod cast;
 mod check;
 mod convert;
 mod guard;
+mod inline;
 mod load;
 pub(super) mod operators;
 mod plans;
