@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use clap::ValueEnum;
-use foreshadow::engine::{EngineError, EngineErrorKind, EngineSet};
+use foreshadow::engine::{Engine as _, EngineError, EngineErrorKind, Tract};
 use foreshadow::types::{Signature, Tensor, TensorSpec};
 
 use crate::case;
@@ -79,9 +79,7 @@ pub(crate) fn run(folder: &Path, runner: Runner) -> Outcome {
 /// Errors are outcomes too: what ended the case early.
 fn gateway(folder: &Path) -> Result<Outcome, Outcome> {
     let suite = Suite::above(folder).map_err(|e| Outcome::new(Status::NotMade, &e))?;
-    let engines = EngineSet::standard();
-    let engine = engines.require("tract").map_err(|e| failed(e.message()))?;
-    let model = engine.load(&folder.join("model.onnx")).map_err(|e| refused(&e))?;
+    let model = Tract::new().load(&folder.join("model.onnx")).map_err(|e| refused(&e))?;
     let signature = model.signature();
     let mut session = model.session().map_err(|e| refused(&e))?;
     let mut comparison = None;

@@ -43,6 +43,12 @@ pub(in crate::engine) trait Kernel: fmt::Debug + Send + Sync + 'static {
         1
     }
 
+    /// Whether the outputs' facts have symbols of the kernel's own, for sizes
+    /// that are known only after a run.
+    fn binds_symbols(&self) -> bool {
+        false
+    }
+
     /// The outputs' facts; an error when the inputs do not fit.
     fn facts(&self, inputs: &[Fact]) -> TractResult<TVec<Fact>>;
 
@@ -81,6 +87,10 @@ impl KernelOp {
 impl Op for KernelOp {
     fn name(&self) -> StaticName {
         self.0.name().into()
+    }
+
+    fn mints_runtime_symbols(&self) -> bool {
+        self.0.binds_symbols()
     }
 
     op_as_typed_op!();

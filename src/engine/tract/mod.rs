@@ -13,13 +13,13 @@
 //! signature comes from the file and not from tract's graph.
 
 mod attributes;
-mod cast;
 mod check;
 mod convert;
 mod guard;
 mod inline;
 mod load;
 pub(super) mod operators;
+mod ops;
 mod plans;
 mod recurrence;
 mod rewrite;
@@ -78,7 +78,7 @@ impl Tract {
             onnx.op_register.0.remove(op_type);
         }
         super::onnx_ml::register(&mut onnx.op_register);
-        cast::register(&mut onnx.op_register);
+        ops::register(&mut onnx.op_register);
         Self { onnx: Arc::new(onnx) }
     }
 }

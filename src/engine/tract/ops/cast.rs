@@ -1,7 +1,7 @@
 //! `Cast`, instead of tract's: that one takes INT64 through 32 bits and may
 //! leave a symbolic dimension where a number was asked for.
 
-use tract_onnx::model::{OnnxOpRegister, ParsingContext};
+use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::cast::cast;
@@ -9,16 +9,11 @@ use tract_onnx::tract_hir::infer::{Solver, TensorProxy};
 use tract_onnx::tract_hir::internal::*;
 use tract_onnx::tract_hir::ops::expandable::{Expansion, expand};
 
-use super::convert::datum_type;
-use super::signature::from_onnx;
 use crate::engine::onnx_ml::{Attributes, Built};
+use crate::engine::tract::convert::datum_type;
+use crate::engine::tract::signature::from_onnx;
 
-/// Replaces tract's.
-pub(super) fn register(register: &mut OnnxOpRegister) {
-    register.insert("Cast", build);
-}
-
-fn build(_: &ParsingContext, node: &NodeProto) -> Built {
+pub(super) fn build(_: &ParsingContext, node: &NodeProto) -> Built {
     let attributes = Attributes::new(node, &["round_mode", "saturate", "to"])?;
     // These two speak of 8-bit floats, which are no datatypes here.
     attributes.string("round_mode", "up")?;
