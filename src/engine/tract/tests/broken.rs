@@ -230,7 +230,7 @@ fn trees_are_checked_at_load() {
         (2, ints("nodes_featureids", &[2, 0, 0]), "the trees ask for 3 features"),
         (2, ints("nodes_featureids", &[-1, 0, 0]), "feature -1"),
         (3, strings("nodes_modes", &["BRANCH_XX", "LEAF", "LEAF"]), "\"BRANCH_XX\""),
-        (8, ints("target_nodeids", &[0, 2]), "node 0 of tree 0, which is no leaf"),
+        (7, ints("target_treeids", &[1, 0]), "node 1 of tree 1, which is missing"),
         (9, ints("target_ids", &[0, 1]), "\"target_ids\" has 1, expected 0 to 0"),
     ];
     for (at, attribute, expected) in cases {
