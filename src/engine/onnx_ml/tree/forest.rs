@@ -280,6 +280,19 @@ impl<X: Real> Forest<X> {
         Ok(Self { nodes, columns: layout.columns, features: trees.features })
     }
 
+    #[cfg(test)]
+    pub(super) fn is_large(&self) -> bool {
+        matches!(self.nodes, Packed::Large(_))
+    }
+
+    /// The same with large nodes, needed or not.
+    #[cfg(test)]
+    pub(super) fn large(trees: &Trees, payload: impl Fn(u32) -> X) -> TractResult<Self> {
+        let layout = place(trees, payload)?;
+        let nodes = Packed::Large(Nodes::pack(&layout)?.context("nodes")?);
+        Ok(Self { nodes, columns: layout.columns, features: trees.features })
+    }
+
     /// The least number of features that a row must have.
     pub(super) fn features(&self) -> usize {
         self.features.max(1)

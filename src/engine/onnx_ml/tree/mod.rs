@@ -22,6 +22,8 @@ mod real;
 mod regressor;
 mod split;
 mod sums;
+#[cfg(test)]
+mod tests;
 mod transform;
 mod trees;
 
