@@ -28,6 +28,12 @@ impl Fact {
     }
 }
 
+impl From<&TypedFact> for Fact {
+    fn from(fact: &TypedFact) -> Self {
+        Self::new(fact.datum_type, fact.shape.iter().cloned())
+    }
+}
+
 /// What an operator does to tensors, without state.
 pub(in crate::engine) trait Kernel: fmt::Debug + Send + Sync + 'static {
     /// The operator's name, for messages.
@@ -51,6 +57,12 @@ pub(in crate::engine) trait Kernel: fmt::Debug + Send + Sync + 'static {
 
     /// The outputs' facts; an error when the inputs do not fit.
     fn facts(&self, inputs: &[Fact]) -> TractResult<TVec<Fact>>;
+
+    /// The kernel to run once the inputs' datatypes are known, where that is
+    /// another one.
+    fn fixed(&self, _: &[Fact]) -> TractResult<Option<Arc<dyn Kernel>>> {
+        Ok(None)
+    }
 
     /// Computes the outputs. The inputs fit [`Kernel::facts`], but a
     /// symbolic dimension may have become any size.
@@ -108,10 +120,7 @@ impl EvalOp for KernelOp {
 impl TypedOp for KernelOp {
     fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
         self.check_inputs(inputs.len())?;
-        let inputs = inputs
-            .iter()
-            .map(|fact| Fact::new(fact.datum_type, fact.shape.iter().cloned()))
-            .collect::<TVec<Fact>>();
+        let inputs = inputs.iter().map(|&fact| Fact::from(fact)).collect::<TVec<Fact>>();
         let facts = self.0.facts(&inputs)?;
         Ok(facts.into_iter().map(|fact| fact.datatype.fact(&*fact.shape)).collect())
     }
@@ -164,6 +173,8 @@ impl Expansion for KernelOp {
         model: &mut TypedModel,
         inputs: &[OutletId],
     ) -> TractResult<TVec<OutletId>> {
-        model.wire_node(prefix, self.clone(), inputs)
+        let facts = inputs.iter().map(|&input| Ok(Fact::from(model.outlet_fact(input)?)));
+        let fixed = self.0.fixed(&facts.collect::<TractResult<Vec<_>>>()?)?;
+        model.wire_node(prefix, fixed.map_or_else(|| self.clone(), Self), inputs)
     }
 }

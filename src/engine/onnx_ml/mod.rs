@@ -49,6 +49,7 @@ pub(super) fn register(register: &mut OnnxOpRegister) {
     register.insert("ai.onnx.ml.LinearRegressor", linear::build_regressor);
     register.insert("ai.onnx.ml.Normalizer", normalizer::build);
     register.insert("ai.onnx.ml.Scaler", scaler::build);
+    register.insert("ai.onnx.ml.TreeEnsemble", tree::build_ensemble);
     register.insert("ai.onnx.ml.TreeEnsembleClassifier", tree::build_classifier);
     register.insert("ai.onnx.ml.TreeEnsembleRegressor", tree::build_regressor);
 }

@@ -1,5 +1,7 @@
 //! `TreeEnsembleClassifier`. The standard is silent on two classes that share
-//! one score; what happens then is onnxruntime's.
+//! one score, and on a single class; what happens then is onnxruntime's.
+
+use std::sync::Arc;
 
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
@@ -7,17 +9,22 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::*;
 
 use super::super::attributes::Attributes;
-use super::super::kernel::{Built, Fact, Kernel, built};
+use super::super::kernel::{Built, Fact, built};
 use super::super::labels::Labels;
 use super::super::post_transform::{PostTransform, logistic};
 use super::super::rows;
-use super::forest::{Feature, Forest, NODE_ATTRIBUTES};
+use super::lists::{NODE_ATTRIBUTES, Numbers, read};
+use super::operator::{Finish, TreeOperator};
+use super::real::{Real, to_f32};
+use super::sums::{Aggregate, Sums};
+use super::transform::transform;
+use super::trees::Trees;
 
 #[derive(Debug)]
 struct TreeEnsembleClassifier {
-    forest: Forest,
+    classes: usize,
     labels: Labels,
-    base_values: Vec<f32>,
+    base_values: Vec<f64>,
     transform: PostTransform,
     /// Two classes, and all leaves speak of the same one.
     single_score: bool,
@@ -26,164 +33,172 @@ struct TreeEnsembleClassifier {
     all_positive: bool,
 }
 
+const ATTRIBUTES: [&str; 10] = [
+    "base_values",
+    "base_values_as_tensor",
+    "class_ids",
+    "class_nodeids",
+    "class_treeids",
+    "class_weights",
+    "class_weights_as_tensor",
+    "classlabels_int64s",
+    "classlabels_strings",
+    "post_transform",
+];
+
 pub(in super::super) fn build(context: &ParsingContext, node: &NodeProto) -> Built {
     super::check_version(context)?;
-    let own = [
-        "base_values",
-        "class_ids",
-        "class_nodeids",
-        "class_treeids",
-        "class_weights",
-        "classlabels_int64s",
-        "classlabels_strings",
-        "post_transform",
-    ];
-    let attributes = Attributes::new(node, &[&own[..], &NODE_ATTRIBUTES].concat())?;
+    let attributes = Attributes::new(node, &[&ATTRIBUTES[..], &NODE_ATTRIBUTES].concat())?;
     let mut labels = Labels::read(&attributes, "classlabels_int64s", "classlabels_strings")?;
-    let base_values = attributes.floats("base_values")?.to_vec();
-    let (classes, bases) = (labels.len(), base_values.len());
-    ensure!(classes >= 2, "a classifier of a single class is not supported");
+    let base_values = Numbers::read(&attributes, "base_values")?;
+    let (classes, bases) = (labels.len(), base_values.values.len());
     ensure!(
         bases == 0 || bases == classes || (bases == 1 && classes == 2),
         "{bases} base values for {classes} classes"
     );
-    let forest = Forest::read(&attributes, "class", classes)?;
-    let weights = forest.weights();
+    let mut trees = read(&attributes, "class", classes)?;
+    trees.double |= base_values.double;
+    let weights = &trees.weights;
     let single_score =
         classes == 2 && weights.windows(2).all(|pair| pair[0].target == pair[1].target);
     let all_positive = weights.iter().all(|weight| weight.value >= 0.0);
     let transform = PostTransform::read(&attributes)?;
-    ensure!(
-        single_score || classes > 2 || bases != 1,
-        "one base value for two classes with a score each is undefined"
-    );
-    // A row that only the first class has a score for gives one number.
-    let lone = classes == 2 && bases != 2 && weights.iter().any(|weight| weight.target == 0);
-    ensure!(
-        !(lone && transform == PostTransform::Probit),
-        "PROBIT of a single score for two classes is undefined"
-    );
-    if classes == 2
-        && !single_score
-        && let Labels::Ints(labels) = &mut labels
+    check_two(&trees, bases, single_score, transform)?;
+    if let Labels::Ints(labels) = &mut labels
+        && (classes == 1 || (classes == 2 && !single_score))
     {
         // onnxruntime then answers 0 and 1, whatever the labels are.
         *labels = vec![0, 1];
     }
-    built(TreeEnsembleClassifier {
-        forest,
+    let base_values = base_values.values;
+    let finish = TreeEnsembleClassifier {
+        classes,
         labels,
         base_values,
         transform,
         single_score,
         all_positive,
-    })
+    };
+    built(TreeOperator { trees, aggregate: Aggregate::Sum, finish: Arc::new(finish) })
 }
 
-/// One row's sums; a class that no reached leaf speaks of has none.
-struct Sums {
-    scores: Vec<f32>,
-    present: Vec<bool>,
+/// Refuses what makes onnxruntime leave a score unwritten.
+fn check_two(
+    trees: &Trees,
+    bases: usize,
+    single_score: bool,
+    transform: PostTransform,
+) -> TractResult<()> {
+    if trees.targets != 2 {
+        return Ok(());
+    }
+    ensure!(
+        single_score || bases != 1,
+        "one base value for two classes with a score each is undefined"
+    );
+    // A row that only the first class has a score for gives one number.
+    let lone = bases != 2 && trees.weights.iter().any(|weight| weight.target == 0);
+    ensure!(
+        !(lone && transform == PostTransform::Probit),
+        "PROBIT of a single score for two classes is undefined"
+    );
+    Ok(())
 }
 
 impl TreeEnsembleClassifier {
-    fn classify<F: Feature>(&self, row: &[F], sums: &mut Sums) -> usize {
-        sums.scores.fill(0.0);
-        sums.present.fill(false);
-        self.forest.visit(row, |weights| {
-            for weight in weights {
-                sums.scores[weight.target as usize] += weight.value;
-                sums.present[weight.target as usize] = true;
-            }
-        });
-        if self.labels.len() == 2 { self.finish_two(sums) } else { self.finish_many(sums) }
+    fn base<X: Real>(&self, class: usize) -> X {
+        self.base_values.get(class).map_or(X::default(), |&base| X::of(base))
     }
 
-    fn finish_many(&self, sums: &mut Sums) -> usize {
-        for (k, base) in self.base_values.iter().enumerate() {
-            sums.scores[k] += base;
-            sums.present[k] = true;
+    /// Appends one row's final scores, and gives the winner.
+    fn finish_row<X: Real>(&self, scores: &mut [X], present: &[bool], to: &mut Vec<f32>) -> usize {
+        match scores {
+            [score] => self.finish_one(*score + self.base(0), to),
+            [first, second] => self.finish_two([*first, *second], [present[0], present[1]], to),
+            _ => self.finish_many(scores, present, to),
         }
+    }
+
+    /// A class of its own: onnxruntime answers whether its score is positive,
+    /// which for a text would be a label that is not there.
+    fn finish_one<X: Real>(&self, score: X, to: &mut Vec<f32>) -> usize {
+        let transform_of_one = match self.transform {
+            PostTransform::Probit => PostTransform::Probit,
+            _ => PostTransform::None,
+        };
+        transform(transform_of_one, &[score], to);
+        usize::from(score > X::default()).min(self.labels.len() - 1)
+    }
+
+    fn finish_many<X: Real>(&self, scores: &mut [X], present: &[bool], to: &mut Vec<f32>) -> usize {
+        let based = !self.base_values.is_empty();
         let mut best = None;
-        for (k, &score) in sums.scores.iter().enumerate() {
-            if sums.present[k] && best.is_none_or(|b: usize| score > sums.scores[b]) {
+        for k in 0..scores.len() {
+            scores[k] += self.base(k);
+            if (based || present[k]) && best.is_none_or(|b: usize| scores[k] > scores[b]) {
                 best = Some(k);
             }
         }
-        self.transform.apply(&mut sums.scores);
+        transform(self.transform, scores, to);
         best.unwrap_or(0)
     }
 
-    fn finish_two(&self, sums: &mut Sums) -> usize {
-        let second = sums.present[1];
-        match *self.base_values {
-            [_, base] if second => {
-                let score = base + sums.scores[0];
-                sums.scores[0] = if sums.present[0] { -score } else { 0.0 };
-                sums.scores[1] = score;
+    fn finish_two<X: Real>(
+        &self,
+        mut scores: [X; 2],
+        present: [bool; 2],
+        to: &mut Vec<f32>,
+    ) -> usize {
+        let second = present[1];
+        match self.base_values.len() {
+            2 if second => {
+                let score = self.base::<X>(1) + scores[0];
+                scores = [if present[0] { -score } else { X::default() }, score];
             }
-            [base, _] => sums.scores[0] += base,
-            [base] if sums.present[0] => sums.scores[0] += base,
+            2 => scores[0] += self.base(0),
+            1 if present[0] => scores[0] += self.base(0),
             _ => {}
         }
-        let decisive = sums.scores[usize::from(second)];
-        let border = if self.single_score && self.all_positive { 0.5 } else { 0.0 };
-        let winner = usize::from(decisive > border);
+        let decisive = scores[usize::from(second)];
+        let border = X::from(if self.single_score && self.all_positive { 0.5 } else { 0.0 });
         if second || self.base_values.len() == 2 {
-            self.transform.apply(&mut sums.scores);
+            transform(self.transform, &scores, to);
         } else {
-            self.expand(decisive, sums);
+            to.extend(self.expand(decisive));
         }
-        winner
+        usize::from(decisive > border)
     }
 
     /// Makes two scores of one.
-    fn expand(&self, score: f32, sums: &mut Sums) {
-        let (first, second) = match self.transform {
-            PostTransform::Logistic => (logistic(-score), logistic(score)),
-            _ if self.all_positive && self.single_score => (1.0 - score, score),
-            _ => (-score, score),
-        };
-        sums.scores.copy_from_slice(&[first, second]);
-    }
-
-    fn run<F: Feature>(&self, data: &[F], features: usize) -> TractResult<TVec<Tensor>> {
-        let classes = self.labels.len();
-        let rows = data.len().checked_div(features).unwrap_or(0);
-        let mut sums = Sums { scores: vec![0.0; classes], present: vec![false; classes] };
-        let mut winners = Vec::with_capacity(rows);
-        let mut scores = Vec::with_capacity(rows * classes);
-        for row in data.chunks_exact(features.max(1)) {
-            winners.push(self.classify(row, &mut sums));
-            scores.extend_from_slice(&sums.scores);
+    fn expand<X: Real>(&self, score: X) -> [f32; 2] {
+        match self.transform {
+            PostTransform::Logistic => [logistic(to_f32(-score)), logistic(to_f32(score))],
+            _ if self.all_positive && self.single_score => {
+                [to_f32(X::from(1.0) - score), to_f32(score)]
+            }
+            _ => [to_f32(-score), to_f32(score)],
         }
-        Ok(tvec![self.labels.pick(&winners)?, rows::matrix(rows, classes, &scores)?])
     }
 }
 
-impl Kernel for TreeEnsembleClassifier {
-    fn name(&self) -> &'static str {
-        "ai.onnx.ml.TreeEnsembleClassifier"
-    }
+impl Finish for TreeEnsembleClassifier {
+    const NAME: &'static str = "ai.onnx.ml.TreeEnsembleClassifier";
+    const OUTPUTS: usize = 2;
+    const TAKES: &'static [DatumType] =
+        &[DatumType::F32, DatumType::F64, DatumType::I32, DatumType::I64];
 
-    fn output_count(&self) -> usize {
-        2
-    }
-
-    fn facts(&self, inputs: &[Fact]) -> TractResult<TVec<Fact>> {
-        let rows = super::check_rows(&self.forest, &inputs[0])?;
-        Ok(tvec![
+    fn facts(&self, _: DatumType, rows: TDim) -> TVec<Fact> {
+        tvec![
             Fact::new(self.labels.datatype(), [rows.clone()]),
-            Fact::new(DatumType::F32, [rows, self.labels.len().to_dim()]),
-        ])
+            Fact::new(DatumType::F32, [rows, self.classes.to_dim()]),
+        ]
     }
 
-    fn eval(&self, inputs: &[&Tensor]) -> TractResult<TVec<Tensor>> {
-        let features = super::check_features(&self.forest, inputs[0])?;
-        if inputs[0].datum_type() == DatumType::F64 {
-            self.run(inputs[0].try_as_plain_ram()?.as_slice::<f64>()?, features)
-        } else {
-            self.run(&rows::floats(inputs[0])?, features)
-        }
+    fn finish<X: Real>(&self, mut sums: Sums<X>, _: DatumType) -> TractResult<TVec<Tensor>> {
+        let rows = sums.scores.len() / self.classes;
+        let mut scores = Vec::with_capacity(sums.scores.len());
+        let row = |(row, present): (&mut [X], &[bool])| self.finish_row(row, present, &mut scores);
+        let winners = sums.rows().map(row).collect::<Vec<_>>();
+        Ok(tvec![self.labels.pick(&winners)?, rows::matrix(rows, self.classes, &scores)?])
     }
 }

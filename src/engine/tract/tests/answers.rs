@@ -1,4 +1,5 @@
-//! Answers equal onnxruntime's (`tests/data/engine/make.py` made them).
+//! Answers equal onnxruntime's (`make.py` and its neighbours in
+//! `tests/data/engine` made them).
 
 use serde_json::Value;
 
@@ -7,7 +8,10 @@ use crate::engine::Model;
 use crate::for_each_datatype;
 use crate::types::{Data, Datatype, Tensor};
 
-const CASES: &str = include_str!("../../../../tests/data/engine/cases.jsonl");
+const CASES: [&str; 2] = [
+    include_str!("../../../../tests/data/engine/cases.jsonl"),
+    include_str!("../../../../tests/data/engine/trees.jsonl"),
+];
 
 struct Case {
     name: String,
@@ -17,7 +21,8 @@ struct Case {
 }
 
 fn cases() -> Vec<Case> {
-    CASES.lines().map(|line| read_case(&serde_json::from_str(line).unwrap())).collect()
+    let lines = CASES.iter().flat_map(|cases| cases.lines());
+    lines.map(|line| read_case(&serde_json::from_str(line).unwrap())).collect()
 }
 
 /// The files of the cases with these names.

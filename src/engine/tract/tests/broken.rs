@@ -230,13 +230,80 @@ fn trees_are_checked_at_load() {
         (2, ints("nodes_featureids", &[2, 0, 0]), "the trees ask for 3 features"),
         (2, ints("nodes_featureids", &[-1, 0, 0]), "feature -1"),
         (3, strings("nodes_modes", &["BRANCH_XX", "LEAF", "LEAF"]), "\"BRANCH_XX\""),
-        (8, ints("target_nodeids", &[0, 2]), "node 0 of tree 0, which is no leaf"),
+        (7, ints("target_treeids", &[1, 0]), "node 1 of tree 1, which is missing"),
         (9, ints("target_ids", &[0, 1]), "\"target_ids\" has 1, expected 0 to 0"),
     ];
     for (at, attribute, expected) in cases {
         let message = refusal(&regressor(|attributes| attributes[at] = attribute));
         assert!(message.contains(expected), "expected {expected:?} in {message:?}");
     }
+}
+
+/// Version 5: a root, a branch, and three leaves.
+fn ensemble(change: impl FnOnce(&mut Vec<tract_onnx::pb::AttributeProto>)) -> ModelProto {
+    let singles = |data: &[f32]| TensorProto {
+        data_type: DataType::Float as i32,
+        dims: vec![data.len() as i64],
+        float_data: data.to_vec(),
+        ..TensorProto::default()
+    };
+    let modes = TensorProto {
+        data_type: DataType::Uint8 as i32,
+        dims: vec![2],
+        raw_data: vec![0, 6],
+        ..TensorProto::default()
+    };
+    let tensor = |name: &str, t: TensorProto| tract_onnx::pb::AttributeProto {
+        name: name.into(),
+        r#type: tract_onnx::pb::attribute_proto::AttributeType::Tensor as i32,
+        t: Some(t),
+        ..Default::default()
+    };
+    let mut attributes = vec![
+        tensor("nodes_modes", modes),
+        tensor("nodes_splits", singles(&[0.5, 0.0])),
+        tensor("leaf_weights", singles(&[1.0, 2.0, 4.0])),
+        tensor("membership_values", singles(&[2.0, 3.0, f32::NAN])),
+        ints("nodes_featureids", &[0, 1]),
+        ints("nodes_truenodeids", &[0, 1]),
+        ints("nodes_trueleafs", &[1, 1]),
+        ints("nodes_falsenodeids", &[1, 2]),
+        ints("nodes_falseleafs", &[0, 1]),
+        ints("leaf_targetids", &[0, 0, 0]),
+        ints("tree_roots", &[0]),
+        int("n_targets", 1),
+    ];
+    change(&mut attributes);
+    let mut proto = unary(ML, "TreeEnsemble", attributes);
+    proto.opset_import.iter_mut().filter(|o| o.domain == ML).for_each(|o| o.version = 5);
+    graph(&mut proto).output[0] = value("Y", DataType::Float, &[D::S("N"), D::N(1)]);
+    proto
+}
+
+#[test]
+fn ensembles_are_checked_at_load() {
+    let loaded = load_proto(&ensemble(|_| {})).unwrap();
+    let x = fp32("X", &[3, 2], &[0.5, 0.0, 0.6, 3.0, 0.6, 4.0]);
+    let got = loaded.session().unwrap().run(&[x]).unwrap();
+    assert_eq!(got, [fp32("Y", &[3, 1], &[1.0, 2.0, 4.0])]);
+
+    let cases: [(usize, tract_onnx::pb::AttributeProto, &str); 9] = [
+        (5, ints("nodes_truenodeids", &[3, 1]), "node 0 leads to leaf 3, which is missing"),
+        (7, ints("nodes_falsenodeids", &[0, 2]), "node 0 is reached twice"),
+        (7, ints("nodes_falsenodeids", &[-1, 2]), "node 0 leads to node -1, which is missing"),
+        (8, ints("nodes_falseleafs", &[1, 1]), "node 1 cannot be reached from its root"),
+        (8, ints("nodes_falseleafs", &[0]), "expected 2 entries, got 1"),
+        (9, ints("leaf_targetids", &[0, 0, 1]), "\"leaf_targetids\" has 1, expected 0 to 0"),
+        (10, ints("tree_roots", &[2]), "names a node that is missing"),
+        (10, ints("tree_roots", &[]), "expected at least one tree"),
+        (3, int("aggregate_function", 4), "expected 0 to 3, got 4"),
+    ];
+    for (at, attribute, expected) in cases {
+        let message = refusal(&ensemble(|attributes| attributes[at] = attribute));
+        assert!(message.contains(expected), "expected {expected:?} in {message:?}");
+    }
+    let message = refusal(&ensemble(|attributes| drop(attributes.remove(3))));
+    assert!(message.contains("\"membership_values\" is missing"), "{message}");
 }
 
 #[test]
