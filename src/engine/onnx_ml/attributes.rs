@@ -2,9 +2,11 @@
 //! one, and an attribute that the operator does not have is refused, as
 //! onnxruntime does.
 
+use tract_onnx::data_resolver::MmapDataResolver;
 use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::{AttributeProto, NodeProto};
 use tract_onnx::prelude::*;
+use tract_onnx::tensor::load_tensor;
 use tract_onnx::tract_hir::internal::*;
 
 /// A node's attributes, all of whose names are known.
@@ -59,6 +61,14 @@ impl<'a> Attributes<'a> {
     /// An integer; `default` when absent.
     pub(in crate::engine) fn int(&self, name: &str, default: i64) -> TractResult<i64> {
         Ok(self.find(name, AttributeType::Int)?.map_or(default, |a| a.i))
+    }
+
+    /// A tensor, if it is given.
+    pub(in crate::engine) fn tensor(&self, name: &str) -> TractResult<Option<Tensor>> {
+        let found = self.find(name, AttributeType::Tensor)?;
+        let proto = found.and_then(|attribute| attribute.t.as_ref());
+        let read = |proto| load_tensor(&MmapDataResolver, proto, None);
+        proto.map(read).transpose().with_context(|| format!("attribute {name:?}"))
     }
 
     /// A float; `default` when absent.

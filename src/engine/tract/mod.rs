@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! bytes → decode → check (sizes, names, external data) → rewrite (ai.onnx.ml
-//! names, ZipMap, symbols) → parse → type → optimise → plan
+//! names, symbols) → parse → type → optimise → plan
 //! ```
 //!
 //! Invariants: no panic of tract leaves this module (each becomes

@@ -38,6 +38,7 @@ DATATYPES = {
     "float64": "FP64",
     "int64": "INT64",
     "int32": "INT32",
+    "int16": "INT16",
     "bool": "BOOL",
     "uint8": "UINT8",
     "uint32": "UINT32",
@@ -74,7 +75,8 @@ def tensor(name, array):
     }
 
 
-def add(name, model, feed):
+def add(name, model, feed, whole=False):
+    """With `whole`, the first dimension is not one of rows."""
     # skl2onnx puts these in another order each time.
     model.opset_import.sort(key=lambda opset: opset.domain)
     data = model.SerializeToString()
@@ -82,15 +84,16 @@ def add(name, model, feed):
     outputs = []
     for output, value in zip(session.get_outputs(), session.run(None, feed)):
         if isinstance(value, list):  # a ZipMap: rows of {label: probability}
-            value = np.array([list(row.values()) for row in value], np.float32)
+            value = np.array([list(row.values()) for row in value], np.float32)  # by key
         outputs.append(tensor(output.name, value))
     inputs = [tensor(n, v) for n, v in feed.items()]
-    cases.append({"name": name, "model": data.hex(), "inputs": inputs, "outputs": outputs})
+    case = {"name": name, "model": data.hex(), "inputs": inputs, "outputs": outputs}
+    cases.append({**case, "whole": True} if whole else case)
 
 
-def graph(nodes, inputs, outputs, initializers=()):
+def graph(nodes, inputs, outputs, initializers=(), ml=3):
     g = h.make_graph(nodes, "g", inputs, outputs, list(initializers))
-    opsets = [h.make_opsetid("", 17), h.make_opsetid(ML, 3)]
+    opsets = [h.make_opsetid("", 17), h.make_opsetid(ML, ml)]
     return h.make_model(g, opset_imports=opsets, ir_version=8)
 
 
@@ -302,13 +305,18 @@ def plain_operators():
         add(f"identity_{dtype}", graph([node], [rows_in(kind, 2)], [value("Y", kind, ["N", 2])]), {"X": array})
 
 
-sklearn_models()
-linear_models()
-tree_classifiers()
-tree_regressors()
-small_operators()
-plain_operators()
-with (HERE / "cases.jsonl").open("w") as f:
-    for case in cases:
-        f.write(json.dumps(case, separators=(",", ":")) + "\n")
-print(len(cases), "cases")
+def write(name):
+    with (HERE / name).open("w") as f:
+        for case in cases:
+            f.write(json.dumps(case, separators=(",", ":")) + "\n")
+    print(len(cases), "cases")
+
+
+if __name__ == "__main__":
+    sklearn_models()
+    linear_models()
+    tree_classifiers()
+    tree_regressors()
+    small_operators()
+    plain_operators()
+    write("cases.jsonl")
