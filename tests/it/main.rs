@@ -15,3 +15,4 @@ mod program;
 mod repository;
 mod shadows;
 mod swap;
+mod words;
