@@ -27,6 +27,8 @@ pub use tract::Tract;
 pub enum EngineErrorKind {
     /// The tensors do not fit the model.
     BadInput,
+    /// The tensors fit the model, but a value in them is none that it takes.
+    BadValue,
     /// The artifact is broken, or uses what this engine lacks.
     Unsupported,
     /// Not enough memory.

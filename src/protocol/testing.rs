@@ -96,6 +96,34 @@ pub(crate) fn sums_signature(width: i64) -> Signature {
     )
 }
 
+/// A label and named scores for each row of FP32 `X`: its first two numbers.
+pub(crate) fn classifier(inputs: &[Tensor]) -> Result<Vec<Tensor>, EngineError> {
+    let Data::Fp32(x) = inputs[0].data() else { unreachable!("checked") };
+    let rows = inputs[0].rows();
+    let label = |row: &[f32]| if row[1] > row[0] { b"yes".to_vec() } else { b"no".to_vec() };
+    let labels = Data::Bytes(x.chunks(2).map(label).collect());
+    Ok(vec![
+        Tensor::new("label", vec![rows], labels).unwrap(),
+        Tensor::new("probability", vec![rows, 2], Data::Fp32(x.clone())).unwrap(),
+    ])
+}
+
+/// The signature of [`classifier`], with documentation.
+pub(crate) fn classifier_signature() -> Signature {
+    let scores = TensorSpec {
+        doc: "of leaving within 30 days".into(),
+        classes: ["no".to_owned(), "yes".to_owned()].into(),
+        ..spec("probability", Datatype::Fp32, &[-1, 2])
+    };
+    let mut signature = Signature::new(
+        vec![spec("X", Datatype::Fp32, &[-1, 2])],
+        vec![spec("label", Datatype::Bytes, &[-1]), scores],
+    );
+    signature.docs.description = "Who leaves".into();
+    signature.docs.producer = "skl2onnx 1.20.0".into();
+    signature
+}
+
 /// A version, warmed up.
 pub(crate) fn version(
     model: &str,

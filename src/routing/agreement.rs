@@ -221,6 +221,27 @@ mod tests {
         assert!((got.max - 0.4).abs() < 1e-6 && (got.mean - 0.25).abs() < 1e-6, "{got:?}");
     }
 
+    /// As scikit-learn's classifiers come: strings, and probabilities with names.
+    #[test]
+    fn words_are_labels_and_named_scores_are_scores() {
+        let scores = || TensorSpec {
+            classes: ["no".to_owned(), "yes".to_owned()].into(),
+            ..spec("output_probability", Datatype::Fp32, Some(2))
+        };
+        let label = spec("output_label", Datatype::Bytes, None);
+        let settings = ModelSettings::default();
+        assert_eq!(judge(vec![label.clone(), scores()], &settings).basis, Basis::Label(0));
+        assert_eq!(judge(vec![scores(), label.clone()], &settings).basis, Basis::Label(1));
+        assert_eq!(judge(vec![scores()], &settings).basis, Basis::Argmax(0));
+        let words = |a: &[&str]| {
+            let words = a.iter().map(|word| word.as_bytes().to_vec()).collect();
+            [Tensor::new("output_label", vec![a.len()], Data::Bytes(words)).unwrap()]
+        };
+        let judge = judge(vec![label], &settings);
+        let got = judge.compare(&words(&["no", "yes"]), &words(&["no", "no"]), 0.0).unwrap();
+        assert_eq!((got.rows, got.disagreed), (2, 1));
+    }
+
     #[test]
     fn scores_are_compared_by_their_largest() {
         let judge = judge(vec![spec("p", Datatype::Fp32, Some(3))], &ModelSettings::default());

@@ -216,7 +216,9 @@ fn run(
 fn failure(version: &LoadedVersion, error: &RunError) -> Error {
     use crate::engine::EngineErrorKind as Kind;
     let code = match error {
-        RunError::Engine(e) if e.kind == Kind::BadInput => ErrorCode::InvalidArgument,
+        RunError::Engine(e) if matches!(e.kind, Kind::BadInput | Kind::BadValue) => {
+            ErrorCode::InvalidArgument
+        }
         RunError::Engine(e) if e.kind == Kind::OutOfMemory => ErrorCode::Unavailable,
         RunError::Engine(_) | RunError::Panic(_) => ErrorCode::Internal,
     };

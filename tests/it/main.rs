@@ -17,3 +17,4 @@ mod program;
 mod repository;
 mod shadows;
 mod swap;
+mod words;

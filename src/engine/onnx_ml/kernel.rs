@@ -9,6 +9,18 @@ use tract_onnx::tract_hir::infer::{InferenceOp, Solver, TensorProxy};
 use tract_onnx::tract_hir::internal::*;
 use tract_onnx::tract_hir::ops::expandable::{Expansion, expand};
 
+/// The values of a request, and not the graph, are at fault.
+#[derive(Debug)]
+pub(in crate::engine) struct BadValue(pub(in crate::engine) String);
+
+impl fmt::Display for BadValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BadValue {}
+
 /// Datatype and shape of one input or output.
 #[derive(Clone, Debug)]
 pub(in crate::engine) struct Fact {

@@ -6,54 +6,45 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::*;
 
 use super::attributes::Attributes;
+use super::dense::{self, Matrix, Measure};
 use super::kernel::{Built, Fact, Kernel, built};
 use super::labels::Labels;
-use super::post_transform::{PostTransform, argmax, logistic};
+use super::post_transform::{PostTransform, argmax};
 use super::rows;
 
 /// Weights of `targets` rows by `features` columns, and an intercept each.
 #[derive(Debug)]
 struct Linear {
-    weights: Vec<f32>,
+    weights: Matrix,
     intercepts: Vec<f32>,
-    features: usize,
 }
 
 impl Linear {
-    fn read(attributes: &Attributes, targets: usize) -> TractResult<Self> {
-        let weights = attributes.floats("coefficients")?.to_vec();
-        let mut intercepts = attributes.floats("intercepts")?.to_vec();
-        if intercepts.is_empty() {
-            intercepts = vec![0.0; targets.min(weights.len())];
-        }
-        ensure!(
-            intercepts.len() == targets,
-            "expected {targets} intercepts, got {}",
-            intercepts.len()
-        );
+    fn new(weights: &[f32], intercepts: Vec<f32>) -> TractResult<Self> {
+        let targets = intercepts.len();
         ensure!(
             !weights.is_empty() && targets > 0 && weights.len().is_multiple_of(targets),
             "{} coefficients do not divide among {targets} targets",
             weights.len()
         );
-        let features = weights.len() / targets;
-        Ok(Self { weights, intercepts, features })
+        Ok(Self { weights: Matrix::new(weights, weights.len() / targets), intercepts })
     }
 
     fn targets(&self) -> usize {
         self.intercepts.len()
     }
 
-    /// Appends one row's scores to `scores`.
-    fn score(&self, row: &[f32], scores: &mut Vec<f32>) {
-        let weights = self.weights.chunks_exact(self.features);
-        scores.extend(weights.zip(&self.intercepts).map(|(weights, intercept)| {
-            weights.iter().zip(row).map(|(w, x)| w * x).sum::<f32>() + intercept
-        }));
+    /// The scores of all rows, one row after another.
+    fn score(&self, rows: &[f32], scores: &mut [f32]) {
+        self.weights.sums(Measure::Product, rows, scores);
+        for row in scores.chunks_exact_mut(self.intercepts.len()) {
+            row.iter_mut().zip(&self.intercepts).for_each(|(score, intercept)| *score += intercept);
+        }
     }
 
     fn check_features(&self, features: usize) -> TractResult<()> {
-        ensure!(features == self.features, "expected {} features, got {features}", self.features);
+        let expected = self.weights.features();
+        ensure!(features == expected, "expected {expected} features, got {features}");
         Ok(())
     }
 
@@ -72,6 +63,8 @@ struct LinearClassifier {
     linear: Linear,
     labels: Labels,
     transform: PostTransform,
+    /// Whether two scores are made of the one that there is.
+    expands: bool,
 }
 
 pub(super) fn build_classifier(_: &ParsingContext, node: &NodeProto) -> Built {
@@ -86,34 +79,51 @@ pub(super) fn build_classifier(_: &ParsingContext, node: &NodeProto) -> Built {
             "post_transform",
         ],
     )?;
-    let labels = Labels::read(&attributes, "classlabels_ints", "classlabels_strings")?;
     // onnxruntime counts classes by intercepts and ignores `multi_class`.
     attributes.int("multi_class", 0)?;
-    let targets = attributes.floats("intercepts")?.len();
+    let intercepts = attributes.floats("intercepts")?.to_vec();
+    let targets = intercepts.len();
     ensure!(targets > 0, "a LinearClassifier without intercepts is not supported");
-    let binary = targets == 1 && labels.len() == 2;
-    ensure!(
-        binary || (targets == labels.len() && targets > 1),
-        "{targets} intercepts for {} class labels",
-        labels.len()
-    );
+    let ints = attributes.ints("classlabels_ints")?;
+    let strings = attributes.strings("classlabels_strings")?;
+    let unnamed = targets == 1 && ints.is_empty() && strings.is_empty();
+    let labels = if unnamed {
+        Labels::Ints(vec![0, 1])
+    } else {
+        Labels::read(&attributes, "classlabels_ints", "classlabels_strings")?
+    };
+    let fits = if targets == 1 { labels.len() == 2 } else { labels.len() >= targets };
+    ensure!(fits, "{targets} intercepts for {} class labels", labels.len());
     let transform = PostTransform::read(&attributes)?;
     ensure!(
-        !(binary && transform == PostTransform::Probit),
+        unnamed || targets > 1 || transform != PostTransform::Probit,
         "PROBIT of a single score for two classes is undefined"
     );
-    built(LinearClassifier { linear: Linear::read(&attributes, targets)?, labels, transform })
+    let linear = Linear::new(attributes.floats("coefficients")?, intercepts)?;
+    built(LinearClassifier { linear, labels, transform, expands: targets == 1 && !unnamed })
 }
 
 impl LinearClassifier {
-    /// Two classes from one score: the second class has it.
-    fn expand_binary(&self, score: f32) -> (usize, [f32; 2]) {
-        let class = usize::from(score > 0.0);
-        let second = match self.transform {
-            PostTransform::Logistic => logistic(score),
-            _ => score,
-        };
-        (class, [1.0 - second, second])
+    /// How many scores a row has.
+    fn width(&self) -> usize {
+        if self.expands { 2 } else { self.linear.targets() }
+    }
+
+    fn winners(&self, scores: &[f32]) -> Vec<usize> {
+        match self.linear.targets() {
+            1 => scores.iter().map(|&score| usize::from(score > 0.0)).collect(),
+            targets => scores.chunks_exact(targets).map(argmax).collect(),
+        }
+    }
+
+    /// Two scores from one: the second class has it.
+    fn expand(&self, scores: &mut [f32], out: &mut [f32]) {
+        if self.transform == PostTransform::Logistic {
+            dense::logistic(scores);
+        }
+        for (out, &score) in out.as_chunks_mut::<2>().0.iter_mut().zip(&*scores) {
+            *out = [1.0 - score, score];
+        }
     }
 }
 
@@ -130,30 +140,29 @@ impl Kernel for LinearClassifier {
         let rows = self.linear.rows(&inputs[0])?;
         Ok(tvec![
             Fact::new(self.labels.datatype(), [rows.clone()]),
-            Fact::new(DatumType::F32, [rows, self.labels.len().to_dim()]),
+            Fact::new(DatumType::F32, [rows, self.width().to_dim()]),
         ])
     }
 
     fn eval(&self, inputs: &[&Tensor]) -> TractResult<TVec<Tensor>> {
         let (rows, features) = rows::dims(inputs[0])?;
         self.linear.check_features(features)?;
-        let classes = self.labels.len();
-        let mut winners = Vec::with_capacity(rows);
-        let mut scores = Vec::with_capacity(rows * classes);
-        for row in rows::floats(inputs[0])?.chunks_exact(features) {
-            let start = scores.len();
-            self.linear.score(row, &mut scores);
-            if self.linear.targets() == 1 {
-                let (winner, both) = self.expand_binary(scores[start]);
-                winners.push(winner);
-                scores.truncate(start);
-                scores.extend(both);
+        let data = rows::floats(inputs[0])?;
+        let mut winners = vec![];
+        let scores = rows::filled(&[rows, self.width()], |out| {
+            if self.expands {
+                let mut scores = vec![0.0; rows];
+                self.linear.score(&data, &mut scores);
+                winners = self.winners(&scores);
+                self.expand(&mut scores, out);
             } else {
-                winners.push(argmax(&scores[start..]));
-                self.transform.apply(&mut scores[start..]);
+                self.linear.score(&data, out);
+                winners = self.winners(out);
+                self.transform.apply_rows(out, self.width());
             }
-        }
-        Ok(tvec![self.labels.pick(&winners)?, rows::matrix(rows, classes, &scores)?])
+            Ok(())
+        })?;
+        Ok(tvec![self.labels.pick(&winners)?, scores])
     }
 }
 
@@ -168,7 +177,13 @@ pub(super) fn build_regressor(_: &ParsingContext, node: &NodeProto) -> Built {
         Attributes::new(node, &["coefficients", "intercepts", "post_transform", "targets"])?;
     let targets = usize::try_from(attributes.int("targets", 1)?)
         .context("attribute \"targets\" is negative")?;
-    let linear = Linear::read(&attributes, targets)?;
+    let weights = attributes.floats("coefficients")?;
+    let mut intercepts = attributes.floats("intercepts")?.to_vec();
+    if intercepts.is_empty() {
+        intercepts = vec![0.0; targets.min(weights.len())];
+    }
+    ensure!(intercepts.len() == targets, "expected {targets} intercepts, got {}", intercepts.len());
+    let linear = Linear::new(weights, intercepts)?;
     built(LinearRegressor { linear, transform: PostTransform::read(&attributes)? })
 }
 
@@ -178,8 +193,6 @@ impl Kernel for LinearRegressor {
     }
 
     fn facts(&self, inputs: &[Fact]) -> TractResult<TVec<Fact>> {
-        let datatype = inputs[0].datatype;
-        ensure!(datatype == DatumType::F32, "expected FP32, got {datatype:?}");
         let rows = self.linear.rows(&inputs[0])?;
         Ok(tvec![Fact::new(DatumType::F32, [rows, self.linear.targets().to_dim()])])
     }
@@ -187,13 +200,13 @@ impl Kernel for LinearRegressor {
     fn eval(&self, inputs: &[&Tensor]) -> TractResult<TVec<Tensor>> {
         let (rows, features) = rows::dims(inputs[0])?;
         self.linear.check_features(features)?;
+        let data = rows::floats(inputs[0])?;
         let targets = self.linear.targets();
-        let mut scores = Vec::with_capacity(rows * targets);
-        for row in rows::floats(inputs[0])?.chunks_exact(features) {
-            let start = scores.len();
-            self.linear.score(row, &mut scores);
-            self.transform.apply(&mut scores[start..]);
-        }
-        Ok(tvec![rows::matrix(rows, targets, &scores)?])
+        let scores = rows::filled(&[rows, targets], |out| {
+            self.linear.score(&data, out);
+            self.transform.apply_rows(out, targets);
+            Ok(())
+        })?;
+        Ok(tvec![scores])
     }
 }

@@ -5,6 +5,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::*;
 
 use super::attributes::Attributes;
+use super::dense;
 
 /// The five transforms of the standard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +38,20 @@ impl PostTransform {
             Self::Probit => scores.iter_mut().for_each(|score| *score = probit(*score)),
             Self::Softmax => softmax(scores),
             Self::SoftmaxZero => softmax_zero(scores),
+        }
+    }
+
+    /// Transforms rows of `width` scores each in place. A lone score is
+    /// transformed by PROBIT only, as onnxruntime does it.
+    pub(super) fn apply_rows(self, scores: &mut [f32], width: usize) {
+        match self {
+            Self::Probit => self.apply(scores),
+            _ if width == 1 => {}
+            Self::Logistic => dense::logistic(scores),
+            Self::Softmax => softmax_rows(scores, width),
+            Self::None | Self::SoftmaxZero => {
+                scores.chunks_exact_mut(width).for_each(|row| self.apply(row));
+            }
         }
     }
 }
@@ -72,6 +87,19 @@ fn softmax(scores: &mut [f32]) {
         sum += *score;
     }
     scores.iter_mut().for_each(|score| *score /= sum);
+}
+
+/// A softmax of each row: the powers of all rows at once.
+fn softmax_rows(scores: &mut [f32], width: usize) {
+    for row in scores.chunks_exact_mut(width) {
+        let max = row.iter().copied().fold(f32::MIN, f32::max);
+        row.iter_mut().for_each(|score| *score -= max);
+    }
+    dense::exp(scores, 1.0);
+    for row in scores.chunks_exact_mut(width) {
+        let sum: f32 = row.iter().sum();
+        row.iter_mut().for_each(|score| *score /= sum);
+    }
 }
 
 /// A softmax that leaves scores of (nearly) zero out.

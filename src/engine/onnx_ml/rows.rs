@@ -49,6 +49,16 @@ pub(super) fn floats(tensor: &Tensor) -> TractResult<Cow<'_, [f32]>> {
     })
 }
 
+/// A tensor of single-precision numbers: zeros, then what `fill` writes.
+pub(super) fn filled(
+    shape: &[usize],
+    fill: impl FnOnce(&mut [f32]) -> TractResult<()>,
+) -> TractResult<Tensor> {
+    let mut tensor = Tensor::zero::<f32>(shape)?;
+    fill(tensor.try_as_plain_ram_mut()?.as_slice_mut::<f32>()?)?;
+    Ok(tensor)
+}
+
 /// A matrix of single-precision numbers.
 pub(super) fn matrix(rows: usize, columns: usize, data: &[f32]) -> TractResult<Tensor> {
     Tensor::from_shape(&[rows, columns], data)

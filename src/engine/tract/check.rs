@@ -262,7 +262,7 @@ fn check_values(graph: &GraphProto) -> Result<(), EngineError> {
 /// where they stand in the file as numbers.
 fn check_declared_sizes(graph: &GraphProto) -> Result<(), EngineError> {
     for value in signature::real_inputs(graph) {
-        let spec = signature::input(value)?;
+        let spec = signature::input(graph, value)?;
         let fixed = spec.shape.iter().map(|dim| match dim {
             Dim::Fixed(n) => *n,
             Dim::Symbol(_) | Dim::Any => 1,

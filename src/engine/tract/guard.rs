@@ -5,10 +5,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tract_onnx::prelude::TractResult;
 
+use crate::engine::onnx_ml::BadValue;
 use crate::engine::{EngineError, EngineErrorKind};
 
-/// Runs `work`; an error becomes one of `kind`, a panic one of its own kind, both
-/// after the words of `doing`.
+/// Runs `work`; an error becomes one of `kind` (or of a bad value, where an
+/// operator says so), a panic one of its own kind, all after the
+/// words of `doing`.
 ///
 /// What `work` touched is to be dropped when this fails: it may be half done.
 pub(super) fn guarded<T>(
@@ -18,7 +20,11 @@ pub(super) fn guarded<T>(
 ) -> Result<T, EngineError> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(EngineError::new(kind, format!("{doing}: {error:#}"))),
+        Ok(Err(error)) => {
+            let of_values = error.chain().any(|cause| cause.is::<BadValue>());
+            let kind = if of_values { EngineErrorKind::BadValue } else { kind };
+            Err(EngineError::new(kind, format!("{doing}: {error:#}")))
+        }
         Err(payload) => Err(EngineError::new(
             EngineErrorKind::Panic,
             format!("{doing}: tract panicked: {}", panic_message(&*payload)),

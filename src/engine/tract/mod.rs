@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! bytes → decode → inline functions → external data → check (sizes, names) →
-//! rewrite (ai.onnx.ml names, ZipMap, symbols) → parse → type → optimise → plan
+//! rewrite (ai.onnx.ml names, symbols) → parse → type → optimise → plan
 //! ```
 //!
 //! Invariants: no panic of tract leaves this module (each becomes

@@ -1,6 +1,6 @@
 //! Changes the file's graph into one that tract reads as the standard means
-//! it: names under which operators are found, ZipMap, symbols, and numbers
-//! whose storage tract misreads.
+//! it: names under which operators are found, symbols, and numbers whose
+//! storage tract misreads.
 
 use std::collections::HashSet;
 
@@ -85,17 +85,6 @@ fn qualify(node: &mut NodeProto) {
         return;
     }
     if node.domain == onnx_ml::DOMAIN {
-        if node.op_type == "ZipMap" {
-            // The map's values are the tensor that goes in; its keys are the
-            // labels, which the label output names as well.
-            *node = NodeProto {
-                op_type: "Identity".into(),
-                domain: String::new(),
-                attribute: vec![],
-                ..std::mem::take(node)
-            };
-            return;
-        }
         let count = onnx_ml::output_count(&node.op_type);
         for i in 0..count {
             if node.output.len() <= i {

@@ -2,27 +2,30 @@
 
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::tensor_shape_proto::dimension::Value as DimValue;
-use tract_onnx::pb::{GraphProto, ModelProto, TensorShapeProto, ValueInfoProto, type_proto};
+use tract_onnx::pb::{
+    GraphProto, ModelProto, NodeProto, TensorShapeProto, ValueInfoProto, type_proto,
+};
 
 use super::load::unsupported;
 use super::rewrite;
-use crate::engine::EngineError;
+use crate::engine::{EngineError, onnx_ml};
 use crate::types::{Datatype, Dim, Docs, Signature, TensorSpec};
 
 /// Reads it. Initialisers that are listed as inputs are none; a ZipMap's
-/// output is the tensor that goes into it.
+/// output is the tensor that goes into it, with the names of its classes.
 ///
 /// An output without a declared shape gets an empty one here; tract's own
 /// inference fills it in later.
 pub(in crate::engine) fn read(proto: &ModelProto) -> Result<Signature, EngineError> {
     let graph = proto.graph.as_ref().ok_or_else(|| unsupported("the file holds no graph"))?;
-    let inputs = real_inputs(graph).map(input).collect::<Result<Vec<_>, _>>()?;
+    let inputs = real_inputs(graph).map(|value| input(graph, value));
+    let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
     let outputs = graph
         .output
         .iter()
         .map(|value| {
             let spec = match rewrite::zip_map(graph, &value.name) {
-                Some(_) => Ok(TensorSpec::new(&*value.name, Datatype::Fp32, vec![])),
+                Some(node) => scores(value, node, inputs.first()),
                 None => output(value),
             };
             spec.map(|spec| TensorSpec { doc: value.doc_string.clone(), ..spec })
@@ -36,6 +39,23 @@ pub(in crate::engine) fn read(proto: &ModelProto) -> Result<Signature, EngineErr
         )));
     }
     Ok(Signature { inputs, outputs, docs: docs(proto, graph) })
+}
+
+/// What a ZipMap gives: for each row of the first input a score for each of
+/// its classes.
+fn scores(
+    value: &ValueInfoProto,
+    node: &NodeProto,
+    input: Option<&TensorSpec>,
+) -> Result<TensorSpec, EngineError> {
+    let classes = onnx_ml::zip_map_classes(node)
+        .map_err(|error| unsupported(format!("ZipMap (node {:?}): {error:#}", node.name)))?;
+    let rows = match input.map(|spec| &*spec.shape) {
+        Some([rows, _, ..]) => rows.clone(),
+        _ => Dim::Any,
+    };
+    let shape = vec![rows, Dim::Fixed(classes.len())];
+    Ok(TensorSpec { classes, ..TensorSpec::new(&*value.name, Datatype::Fp32, shape) })
 }
 
 fn docs(proto: &ModelProto, graph: &GraphProto) -> Docs {
@@ -55,8 +75,8 @@ pub(super) fn real_inputs(graph: &GraphProto) -> impl Iterator<Item = &ValueInfo
     graph.input.iter().filter(move |value| !initialised(&value.name))
 }
 
-pub(super) fn input(value: &ValueInfoProto) -> Result<TensorSpec, EngineError> {
-    let tensor = tensor_type("input", value)?;
+pub(super) fn input(graph: &GraphProto, value: &ValueInfoProto) -> Result<TensorSpec, EngineError> {
+    let tensor = tensor_type("input", value).map_err(|error| of_maps(graph, value, error))?;
     let Some(shape) = &tensor.shape else {
         return Err(unsupported(format!(
             "input {:?} declares no shape, not even its number of dimensions",
@@ -66,6 +86,21 @@ pub(super) fn input(value: &ValueInfoProto) -> Result<TensorSpec, EngineError> {
     let datatype = datatype("input", &value.name, tensor.elem_type)?;
     let spec = TensorSpec::new(&*value.name, datatype, dims(shape));
     Ok(TensorSpec { doc: value.doc_string.clone(), ..spec })
+}
+
+/// Says more where an operator that takes maps is why the input is no tensor.
+fn of_maps(graph: &GraphProto, value: &ValueInfoProto, error: EngineError) -> EngineError {
+    let takes = |node: &&NodeProto| {
+        onnx_ml::takes_maps(node) && node.input.iter().any(|name| *name == value.name)
+    };
+    match graph.node.iter().find(takes) {
+        Some(node) => unsupported(format!(
+            "{error}: {} (node {:?}) takes a map; export the model without it, with a column for \
+             each key",
+            node.op_type, node.name
+        )),
+        None => error,
+    }
 }
 
 fn output(value: &ValueInfoProto) -> Result<TensorSpec, EngineError> {

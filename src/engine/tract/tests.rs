@@ -3,5 +3,6 @@
 mod answers;
 mod broken;
 pub(in crate::engine) mod graphs;
+mod ml;
 mod plans;
 mod shapes;

@@ -21,4 +21,4 @@ pub(super) use nested::{Fault, Size, What, fill};
 pub(super) use object::Object;
 pub(super) use position::{At, parse, parse_part, utf8};
 pub(super) use tokens::{Token, Tokens, unescape};
-pub(super) use write::{Unwritable, Writer};
+pub(super) use write::{Keys, Unwritable, Writer};

@@ -14,6 +14,24 @@ pub(in crate::protocol) enum Unwritable {
     NotText(usize),
 }
 
+/// Names for the entries of a last dimension, as they stand in JSON: quoted,
+/// escaped, and with the colon behind. None where the entries have no names.
+#[derive(Default)]
+pub(in crate::protocol) struct Keys(Vec<Vec<u8>>);
+
+impl Keys {
+    /// Prepares them, once for all rows.
+    pub(in crate::protocol) fn new(names: &[String]) -> Self {
+        let key = |name: &String| {
+            let mut key = Vec::with_capacity(name.len() + 3);
+            json(&mut key, name.as_str());
+            key.push(b':');
+            key
+        };
+        Self(names.iter().map(key).collect())
+    }
+}
+
 /// Writes JSON text.
 pub(in crate::protocol) struct Writer {
     /// What is written so far.
@@ -45,18 +63,20 @@ impl Writer {
         json(&mut self.out, &number);
     }
 
-    /// The elements from `start` on as nested arrays of shape `dims`; a bare
-    /// value when `dims` is empty.
+    /// The elements from `start` on as nested arrays of shape `dims`, the
+    /// innermost as objects where they have `keys`; a bare value when `dims`
+    /// is empty.
     pub(in crate::protocol) fn nested(
         &mut self,
         data: &Data,
         start: usize,
         dims: &[usize],
+        keys: &Keys,
     ) -> Result<(), Unwritable> {
         let count: usize = dims.iter().product();
         for_each_datatype!(data, v => {
             let end = start.saturating_add(count).min(v.len());
-            self.level(&v[start.min(end)..end], start, dims)
+            self.level(&v[start.min(end)..end], start, dims, keys)
         })
     }
 
@@ -65,10 +85,14 @@ impl Writer {
         values: &[T],
         start: usize,
         dims: &[usize],
+        keys: &Keys,
     ) -> Result<(), Unwritable> {
         let Some((&size, inner)) = dims.split_first() else {
             return values.first().map_or(Ok(()), |value| value.print(self, start));
         };
+        if inner.is_empty() && !keys.0.is_empty() && keys.0.len() == size {
+            return self.object(values, start, keys);
+        }
         self.out.push(b'[');
         let step = values.len().checked_div(size).unwrap_or(0);
         for i in 0..size {
@@ -76,9 +100,27 @@ impl Writer {
                 self.out.push(b',');
             }
             let from = i * step;
-            self.level(&values[from..from + step], start + from, inner)?;
+            self.level(&values[from..from + step], start + from, inner, keys)?;
         }
         self.out.push(b']');
+        Ok(())
+    }
+
+    fn object<T: Printed>(
+        &mut self,
+        values: &[T],
+        start: usize,
+        keys: &Keys,
+    ) -> Result<(), Unwritable> {
+        self.out.push(b'{');
+        for (i, (value, key)) in values.iter().zip(&keys.0).enumerate() {
+            if i > 0 {
+                self.out.push(b',');
+            }
+            self.out.extend_from_slice(key);
+            value.print(self, start + i)?;
+        }
+        self.out.push(b'}');
         Ok(())
     }
 
@@ -156,7 +198,7 @@ mod tests {
 
     fn text(data: &Data, start: usize, dims: &[usize]) -> Result<String, Unwritable> {
         let mut writer = Writer::new(0, false);
-        writer.nested(data, start, dims)?;
+        writer.nested(data, start, dims, &Keys::default())?;
         Ok(String::from_utf8(writer.out).unwrap())
     }
 
@@ -187,6 +229,21 @@ mod tests {
     }
 
     #[test]
+    fn named_entries_become_objects() {
+        let keys = Keys::new(&["no".to_owned(), "say \"yes\"".to_owned()]);
+        let text = |data: &Data, dims: &[usize]| {
+            let mut writer = Writer::new(0, false);
+            writer.nested(data, 0, dims, &keys).unwrap();
+            String::from_utf8(writer.out).unwrap()
+        };
+        let data = Data::Int8(vec![1, 2, 3, 4]);
+        let rows = r#"[{"no":1,"say \"yes\"":2},{"no":3,"say \"yes\"":4}]"#;
+        assert_eq!(text(&data, &[2, 2]), rows);
+        assert_eq!(text(&data, &[4]), "[1,2,3,4]");
+        assert_eq!(text(&Data::Int8(vec![]), &[0, 2]), "[]");
+    }
+
+    #[test]
     fn what_json_lacks_is_an_error_or_null() {
         for (value, name) in
             [(f32::NAN, "NaN"), (f32::INFINITY, "Infinity"), (f32::NEG_INFINITY, "-Infinity")]
@@ -194,7 +251,7 @@ mod tests {
             let data = Data::Fp32(vec![1.0, 2.0, value]);
             assert_eq!(text(&data, 1, &[2]), Err(Unwritable::NonFinite(2, name)));
             let mut writer = Writer::new(0, true);
-            writer.nested(&data, 0, &[3]).unwrap();
+            writer.nested(&data, 0, &[3], &Keys::default()).unwrap();
             assert_eq!(writer.out, b"[1.0,2.0,null]");
             assert!(writer.met_nonfinite);
         }

@@ -1,8 +1,10 @@
 //! Answers in the form of the question: rows for rows, columns for columns.
+//! Where the entries of an output's last dimension have names, its innermost
+//! values are objects by these names.
 
 use crate::error::{Error, Result};
 use crate::protocol::call::Answered;
-use crate::protocol::json::{Unwritable, Writer};
+use crate::protocol::json::{Keys, Unwritable, Writer};
 use crate::protocol::message::unwritable;
 use crate::types::{ModelSettings, Tensor};
 
@@ -28,6 +30,7 @@ pub(super) fn rows(
 ) -> Result<Vec<u8>> {
     let sliced: Vec<_> =
         answered.outputs.iter().map(|tensor| slice(tensor, rows)).collect::<Result<_>>()?;
+    let keys = keys(answered);
     framed(answered, settings, "predictions", |writer| {
         writer.raw("[");
         for row in 0..rows {
@@ -36,7 +39,7 @@ pub(super) fn rows(
             }
             let value = |writer: &mut Writer, i: usize| {
                 let output = &sliced[i];
-                writer.nested(output.tensor.data(), row * output.step, output.dims)
+                writer.nested(output.tensor.data(), row * output.step, output.dims, &keys[i])
             };
             one_or_object(writer, answered.outputs, value)?;
         }
@@ -47,13 +50,21 @@ pub(super) fn rows(
 
 /// `{"model":…,"outputs":…}`: the tensor, or an object by output name.
 pub(super) fn columns(answered: &Answered<'_>, settings: &ModelSettings) -> Result<Vec<u8>> {
+    let keys = keys(answered);
     framed(answered, settings, "outputs", |writer| {
         let value = |writer: &mut Writer, i: usize| {
             let output: &Tensor = &answered.outputs[i];
-            writer.nested(output.data(), 0, output.shape())
+            writer.nested(output.data(), 0, output.shape(), &keys[i])
         };
         one_or_object(writer, answered.outputs, value)
     })
+}
+
+/// For each output the names in its last dimension.
+fn keys(answered: &Answered<'_>) -> Vec<Keys> {
+    let specs = &answered.assignment.version().signature().outputs;
+    let names = |i: usize| specs.get(i).map_or(&[][..], |spec| &spec.classes);
+    (0..answered.outputs.len()).map(|i| Keys::new(names(i))).collect()
 }
 
 /// Which output could not be written, and why.

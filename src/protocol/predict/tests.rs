@@ -4,7 +4,8 @@ use std::slice::from_ref;
 use std::sync::Arc;
 
 use crate::protocol::testing::{
-    Bench, echo, echo_signature, golden, spec, sums, sums_signature, version,
+    Bench, classifier, classifier_signature, echo, echo_signature, golden, spec, sums,
+    sums_signature, version,
 };
 use crate::types::{Data, Datatype, ModelSettings, Tensor, TensorSpec};
 
@@ -38,6 +39,39 @@ async fn replies_look_like_this() {
     let error = bench.post("/predict", r#"{"instances":[[1,2],[1]]}"#).await;
     assert_eq!(error.status, 400);
     golden("predict_error.json", &error.text());
+}
+
+#[tokio::test]
+async fn named_scores_are_objects() {
+    let bench = Bench::new();
+    let version = version("leaves", 1, classifier_signature(), classifier);
+    bench.add(&ModelSettings::default(), &[version], None);
+    let rows = bench.post("/predict", r#"{"instances":[[0.75,0.25],[0.5,0.5]]}"#).await;
+    golden("predict_classes_rows.json", &rows.text());
+    let columns = bench.post("/predict", r#"{"inputs":[[0.75,0.25],[0.25,0.75]]}"#).await;
+    golden("predict_classes_columns.json", &columns.text());
+}
+
+/// What scikit-learn's pipelines over tables of words and numbers take.
+#[tokio::test]
+async fn a_column_of_its_own_kind_each() {
+    let inputs = [
+        spec("plan", Datatype::Bytes, &[-1, 1]),
+        spec("age", Datatype::Fp32, &[-1, 1]),
+        spec("calls", Datatype::Int64, &[-1, 1]),
+    ];
+    let bench = echo_bench(&inputs, &[]);
+    let rows = r#"{"instances":[{"plan":"plus","age":29.5,"calls":3},{"calls":[0],"plan":["é"],"age":[1]}]}"#;
+    let expected = r#""predictions":[{"plan_out":["plus"],"age_out":[29.5],"calls_out":[3]},{"plan_out":["é"],"age_out":[1.0],"calls_out":[0]}]"#;
+    assert_eq!(values(&bench, rows).await, expected);
+    let columns = r#"{"inputs":{"plan":["plus","é"],"age":[29.5,1],"calls":[3,0]}}"#;
+    let expected =
+        r#""outputs":{"plan_out":[["plus"],["é"]],"age_out":[[29.5],[1.0]],"calls_out":[[3],[0]]}"#;
+    assert_eq!(values(&bench, columns).await, expected);
+    let wrong = bench.post("/predict", r#"{"instances":[{"plan":3,"age":1,"calls":1}]}"#).await;
+    let message =
+        "input \"plan\", instance 0: expected a string (BYTES), got a number (line 1 column 23)";
+    assert_eq!(wrong.error(), (400, message.to_owned()));
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::call::{self, Answered};
-use crate::protocol::json::{Object, Size, Token, Tokens, Writer, fill};
+use crate::protocol::json::{Keys, Object, Size, Token, Tokens, Writer, fill};
 use crate::protocol::message::{fault, names, short, unwritable};
 use crate::protocol::v2::binary;
 use crate::types::{Data, Datatype, ModelSettings, Role, TensorSpec, element_count};
@@ -352,7 +352,7 @@ fn output(
         return Ok(());
     }
     writer.raw("\"data\":");
-    if let Err(why) = writer.nested(tensor.data(), 0, &[tensor.data().len()]) {
+    if let Err(why) = writer.nested(tensor.data(), 0, &[tensor.data().len()], &Keys::default()) {
         if writer.met_nonfinite {
             answered.assignment.arm().stats.nonfinite();
         }

@@ -36,6 +36,8 @@ struct Model<'a> {
     platform: String,
     inputs: Vec<Tensor<'a>>,
     outputs: Vec<Tensor<'a>>,
+    #[serde(skip_serializing_if = "Description::is_empty")]
+    parameters: Description<'a>,
 }
 
 #[derive(Serialize)]
@@ -43,6 +45,38 @@ struct Tensor<'a> {
     name: &'a str,
     datatype: &'static str,
     shape: Vec<i64>,
+    #[serde(skip_serializing_if = "About::is_empty")]
+    parameters: About<'a>,
+}
+
+/// What the artifact says of one input or output.
+#[derive(Serialize)]
+struct About<'a> {
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    classes: &'a [String],
+    #[serde(skip_serializing_if = "str::is_empty")]
+    description: &'a str,
+}
+
+impl About<'_> {
+    fn is_empty(&self) -> bool {
+        self.classes.is_empty() && self.description.is_empty()
+    }
+}
+
+/// What the artifact says of itself.
+#[derive(Serialize)]
+struct Description<'a> {
+    #[serde(skip_serializing_if = "str::is_empty")]
+    description: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    producer: &'a str,
+}
+
+impl Description<'_> {
+    fn is_empty(&self) -> bool {
+        self.description.is_empty() && self.producer.is_empty()
+    }
 }
 
 /// `GET /v2`.
@@ -84,6 +118,10 @@ pub(in crate::protocol) fn model(plan: &Plan, version: Option<&str>) -> Result<R
         platform: format!("onnx_{}", arm.version.engine()),
         inputs: tensors(&signature.inputs),
         outputs: tensors(&signature.outputs),
+        parameters: Description {
+            description: &signature.docs.description,
+            producer: &signature.docs.producer,
+        },
     }))
 }
 
@@ -117,8 +155,10 @@ fn no_champion(plan: &Plan) -> Error {
 fn tensors(specs: &[TensorSpec]) -> Vec<Tensor<'_>> {
     let mut tensors = Vec::with_capacity(specs.len());
     for spec in specs {
-        let TensorSpec { name, datatype, .. } = spec;
-        tensors.push(Tensor { name, datatype: datatype.as_str(), shape: spec.wire_shape() });
+        let TensorSpec { name, datatype, doc, classes, .. } = spec;
+        let (datatype, shape) = (datatype.as_str(), spec.wire_shape());
+        let parameters = About { classes, description: doc };
+        tensors.push(Tensor { name, datatype, shape, parameters });
     }
     tensors
 }

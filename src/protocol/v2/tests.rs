@@ -1,7 +1,8 @@
 //! The Open Inference Protocol, from body to body.
 
 use crate::protocol::testing::{
-    Bench, Got, echo, echo_signature, golden, spec, sums, sums_signature, version,
+    Bench, Got, classifier, classifier_signature, echo, echo_signature, golden, spec, sums,
+    sums_signature, version,
 };
 use crate::types::{Datatype, ModelSettings, TensorSpec};
 
@@ -72,6 +73,20 @@ async fn replies_look_like_this() {
     }
     let got = bench.send("GET", "/v2/models/sums/versions/3/ready", &[], "").await;
     assert_eq!(got.error(), (404, "model sums has no ready version 3; ready: 1, 2".to_owned()));
+}
+
+/// Class names and documentation stand in the metadata; tensors stay tensors.
+#[tokio::test]
+async fn classes_are_named_in_the_metadata() {
+    let bench = Bench::new();
+    let version = version("leaves", 1, classifier_signature(), classifier);
+    bench.add(&ModelSettings::default(), &[version], None);
+    let got = bench.send("GET", "/v2/models/leaves", &[], "").await;
+    golden("v2_model_classes.json", &got.text());
+    let infer = r#"{"inputs":[{"name":"X","shape":[1,2],"datatype":"FP32","data":[0.75,0.25]}]}"#;
+    let got = bench.post("/v2/models/leaves/infer", infer).await;
+    let scores = r#"{"name":"probability","datatype":"FP32","shape":[1,2],"data":[0.75,0.25]}"#;
+    assert!(got.text().contains(scores), "{}", got.text());
 }
 
 #[tokio::test]

@@ -33,12 +33,12 @@ fn what_is_no_onnx_file_is_refused() {
 
 #[test]
 fn every_unsupported_operator_is_named() {
-    let mut proto = unary(ML, "SVMClassifier", vec![]);
+    let mut proto = unary(ML, "NoSuchMachine", vec![]);
     first(&mut proto).name = "svc".into();
     graph(&mut proto).node.push(node("", "NoSuchOp", &["X"], &["Z"]));
     assert_eq!(
         refusal(&proto),
-        "unsupported operators: ai.onnx.ml.SVMClassifier (node \"svc\"), \
+        "unsupported operators: ai.onnx.ml.NoSuchMachine (node \"svc\"), \
          NoSuchOp (node \"NoSuchOp0\")"
     );
 }
