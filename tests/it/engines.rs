@@ -10,7 +10,7 @@ use prost::Message as _;
 use serde_json::Value;
 use tract_onnx::pb::{AttributeProto, ModelProto, NodeProto, attribute_proto::AttributeType};
 
-use crate::hostile::{ROW, repository, sample, watch};
+use crate::hostile::{ROW, endless, greedy, repository, sample, watch};
 use crate::http::Client;
 use crate::program::{Program, serve};
 
@@ -238,7 +238,7 @@ fn a_model_that_crashes_the_library_crashes_a_child() {
     let program = start(folder.path(), &library, "10m");
     // From what fits every stack to what fits none: at no length may the child
     // pass what the gateway's own threads would not survive.
-    let lengths = [3, 4_000, 8_000, 300_000];
+    let lengths = [3, 4_000, 8_000, 100_000];
     let mut states = Vec::new();
     for (number, length) in (2..).zip(lengths) {
         drop_version(&churn, number, &chain(length));
@@ -254,5 +254,25 @@ fn a_model_that_crashes_the_library_crashes_a_child() {
     drop_version(&churn, number, b"this is no protobuf");
     let version = newest(&program, number);
     assert!(version["reason"].as_str().unwrap().contains("no ONNX file"), "{version:#}");
+    stop(program);
+}
+
+#[test]
+fn a_model_that_is_too_much_for_the_library_fails_with_its_reason() {
+    let Some(library) = library() else { return };
+    let (folder, churn) = repository();
+    let program = start(folder.path(), &library, "10s");
+    let cases = [
+        (greedy(), &["out of memory", "memory limit"][..]),
+        (endless(), &["killed after 10s"][..]),
+    ];
+    for (number, (bytes, expected)) in (2..).zip(&cases) {
+        drop_version(&churn, number, bytes);
+        let version = newest(&program, number);
+        let reason = version["reason"].as_str().unwrap_or_default();
+        println!("{reason}");
+        assert_eq!(version["state"], "failed", "{version:#}");
+        assert!(expected.iter().any(|words| reason.contains(words)), "{expected:?}: {version:#}");
+    }
     stop(program);
 }
