@@ -152,6 +152,17 @@ fn a_broken_library_fails_the_versions_that_want_it_and_nothing_else() {
         drop_version(&churn, number, &artifact());
         let version = newest(&program, number);
         assert_eq!(version["state"], "ready", "{version:#}");
+        // What is loaded stays, and nothing runs on what no child has tried.
+        let loaded = fs::read(&library).unwrap();
+        fs::remove_file(&library).unwrap();
+        fs::write(&library, loaded).unwrap();
+        drop_version(&churn, number + 1, &artifact());
+        let version = newest(&program, number + 1);
+        let reason = version["reason"].as_str().unwrap_or_default();
+        assert!(
+            reason.contains("the library changed") && reason.contains("restart"),
+            "{version:#}"
+        );
     }
     stop(program);
 }
