@@ -6,6 +6,9 @@
 # The admin API stays on the container's loopback; to reach it from outside
 # give it an address and a token:
 #   -p 8002:8002 -e FORESHADOW_ADMIN_LISTEN=0.0.0.0:8002 -e FORESHADOW_ADMIN_TOKEN_FILE=/run/secrets/admin
+#
+# For models that run on ONNX Runtime give it the library:
+#   -v /path/to/libonnxruntime.so:/usr/local/lib/libonnxruntime.so:ro
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .

@@ -31,7 +31,7 @@ use crate::server::{self, ServerLimits};
 use crate::serving::{Executor, ExecutorSettings};
 use crate::store::{Memory, Store};
 use crate::telemetry::Metrics;
-use crate::types::Readiness;
+use crate::types::{Readiness, thread};
 
 /// What may be exchanged: engines, the candidates' trial, the store.
 pub struct Parts {
@@ -231,6 +231,7 @@ fn runtime(name: &str, threads: usize) -> Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
         .thread_name(name)
+        .thread_stack_size(thread::STACK_BYTES)
         .enable_all()
         .build()
         .map_err(|e| Error::internal(format!("the {name} threads could not be started: {e}")))

@@ -55,13 +55,15 @@ pub(super) fn copy(blobs: &Blobs, folder: &Path, bytes_max: u64) -> Result<Copie
     for file in named {
         let source = find(folder, &file)?;
         let size = size(&source, &file)?;
-        left = left.checked_sub(size).ok_or_else(|| {
+        let rest = left.checked_sub(size).ok_or_else(|| {
             PinError::Refused(format!(
                 "{ARTIFACT} and the files that it names have more than {bytes_max} bytes, the \
                  limit (repository.artifact_max)"
             ))
         })?;
-        files.insert(file.location, blobs.copy(&source, size)?);
+        // More than it has now: a file that grows is one that moves.
+        files.insert(file.location, blobs.copy(&source, left)?);
+        left = rest;
     }
     Ok(Copies { artifact, files })
 }

@@ -23,7 +23,7 @@ use crate::registry::settings::{TOML_BYTES_MAX, located};
 use crate::registry::settle::Place;
 use crate::serving::LoadedVersion;
 use crate::types::Digest;
-use crate::types::thread::{Class, enter};
+use crate::types::thread::{Class, STACK_BYTES, enter};
 
 /// The largest `golden.json`, in bytes.
 const GOLDEN_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -121,7 +121,8 @@ impl Loader {
         for i in 0..threads {
             let (receiver, tools) = (Arc::clone(&receiver), Arc::clone(&tools));
             let (news, alive) = (news.clone(), alive.clone());
-            thread::Builder::new().name(format!("loader-{i}")).spawn(move || {
+            let thread = thread::Builder::new().name(format!("loader-{i}"));
+            thread.stack_size(STACK_BYTES).spawn(move || {
                 enter(Class::Background);
                 while let Some(job) = next(&receiver) {
                     if tools.handle(job, &news).is_err() {

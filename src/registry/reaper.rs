@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::registry::settle::Place;
 use crate::serving::LoadedVersion;
-use crate::types::thread::{Class, enter};
+use crate::types::thread::{Class, STACK_BYTES, enter};
 
 /// How often it looks whether somebody still holds a version.
 const POLL: Duration = Duration::from_millis(10);
@@ -51,7 +51,8 @@ impl Reaper {
     ) -> std::io::Result<Self> {
         // Bounded by the versions that there are, and a list of them now and then.
         let (work, receiver) = channel();
-        thread::Builder::new().name("reaper".into()).spawn(move || {
+        let thread = thread::Builder::new().name("reaper".into()).stack_size(STACK_BYTES);
+        thread.spawn(move || {
             enter(Class::Background);
             run(&receiver, &freed);
             drop(alive);

@@ -78,7 +78,8 @@ impl Executor {
         let executor = Self { shared: Arc::clone(&shared), inline_limit: settings.inline_limit };
         for i in 0..settings.threads.max(1) {
             let shared = Arc::clone(&shared);
-            thread::Builder::new().name(format!("engine-{i}")).spawn(move || {
+            let thread = thread::Builder::new().name(format!("engine-{i}"));
+            thread.stack_size(os_thread::STACK_BYTES).spawn(move || {
                 while let Some(job) = shared.next() {
                     job.run()
                 }

@@ -1,6 +1,16 @@
-//! What a thread can tell and ask the kernel: its class and its CPU time.
+//! What a thread can tell and ask the kernel: its class and its CPU time; and
+//! how large its stack is.
 
 use std::time::Duration;
+
+/// The stack of a thread that loads, runs or frees models. Engines call
+/// themselves as deep as a graph is, and an overflow ends the process: so a
+/// candidate is tried with [`TRIAL_STACK_BYTES`], and what has passed has room
+/// to spare. Only what is used costs memory.
+pub const STACK_BYTES: usize = 8 << 20;
+
+/// The stack with which a candidate is tried in its child process.
+pub const TRIAL_STACK_BYTES: usize = STACK_BYTES / 2;
 
 /// How urgently a thread wants to run. Threads inherit the class of the one
 /// that spawned them, so it is set on the new thread itself.

@@ -202,7 +202,7 @@ fn shape(name: &str, dims: &[i64]) -> TensorProto {
 }
 
 /// 200 GB of ones.
-fn greedy() -> Vec<u8> {
+pub(crate) fn greedy() -> Vec<u8> {
     let one = TensorProto {
         dims: vec![1],
         data_type: 1,
@@ -237,7 +237,7 @@ fn greedy_in_parts() -> Vec<u8> {
 }
 
 /// Thousands of products of large matrices: a small file that computes for hours.
-fn endless() -> Vec<u8> {
+pub(crate) fn endless() -> Vec<u8> {
     let mut nodes = vec![
         node("ReduceSum", &["input"], "s", vec![]),
         node("Expand", &["s", "size"], "m0", vec![]),

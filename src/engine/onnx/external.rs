@@ -133,8 +133,7 @@ impl Resolver<'_> {
         let Some(folder) = self.folder else {
             return Err(broken(tensor, "its data lie in another file, and there is no folder"));
         };
-        let (file, length) =
-            open(folder, &range).map_err(|why| broken(tensor, &format!("{why}")))?;
+        let (file, length) = open(folder, &range).map_err(|why| broken(tensor, &why))?;
         if length <= INLINE_BYTES_MAX {
             let bytes = read(&file, range.offset, length);
             tensor.raw_data = bytes.map_err(|error| {

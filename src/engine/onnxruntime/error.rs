@@ -18,7 +18,9 @@ const OUT_OF_MEMORY: [&str; 3] = ["bad_alloc", "Failed to allocate memory", "out
 
 /// Classifies an error of the library.
 pub(super) fn classify(doing: Doing, error: &ort::Error) -> EngineError {
-    EngineError::new(kind(doing, error.code(), error.message()), format!("onnxruntime: {error}"))
+    let kind = kind(doing, error.code(), error.message());
+    let what = if kind == EngineErrorKind::OutOfMemory { "out of memory: " } else { "" };
+    EngineError::new(kind, format!("onnxruntime: {what}{error}"))
 }
 
 fn kind(doing: Doing, code: ErrorCode, message: &str) -> EngineErrorKind {

@@ -55,12 +55,12 @@ impl Graph {
         }
         let borrow = |tensor| Value::borrow(self.api, &self.memory, tensor);
         let values = inputs.iter().map(borrow).collect::<ort::Result<Vec<_>>>()?;
-        let values: Vec<_> = values.iter().map(|value| (value, value.as_ptr())).collect();
-        let given: Vec<_> = values.iter().map(|(_, ptr)| *ptr).collect();
+        let given: Vec<_> = values.iter().map(Value::as_ptr).collect();
         let names: Vec<_> = self.inputs.iter().map(|name| name.as_ptr()).collect();
         let wanted: Vec<_> = self.outputs.iter().map(|name| name.as_ptr()).collect();
         let mut got = vec![ptr::null_mut(); wanted.len()];
-        // SAFETY: the session lives as long as `self`. `names` and `given`,
+        // SAFETY: the session lives as long as `self`, the values until the
+        // end of this function. `names` and `given`,
         // `wanted` and `got` have the lengths that are told; names end with a
         // zero, and all of it lives for the length of the call. It may run on
         // several threads at once: see the module's description.

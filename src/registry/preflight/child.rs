@@ -4,10 +4,12 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::FromRawFd as _;
 use std::sync::Arc;
+use std::thread;
 
 use crate::engine::EngineSet;
 use crate::registry::preflight::{Candidate, Outcome, Report, Spec, golden};
 use crate::serving::LoadedVersion;
+use crate::types::thread::TRIAL_STACK_BYTES;
 use crate::types::{Signature, TensorSpec};
 
 /// The largest spec, in bytes.
@@ -35,12 +37,24 @@ pub fn child_main() -> i32 {
     };
     limit(&spec);
     let Ok(mut report) = take_stdout() else { return 2 };
-    let outcome = match attempt(&spec.candidate, &EngineSet::standard(&spec.engines)) {
+    let trial = || attempt(&spec.candidate, &EngineSet::standard(&spec.engines));
+    let outcome = match on_trial_stack(trial) {
         Ok(report) => Outcome::Passed(report),
         Err(why) => Outcome::Failed(why),
     };
     let written = serde_json::to_writer(&mut report, &outcome).map_err(io::Error::from);
     i32::from(written.and_then(|()| report.flush()).is_err())
+}
+
+/// Runs `trial` with less stack than the gateway's threads have, so that a
+/// model that overflows one does so here.
+fn on_trial_stack<T: Send>(trial: impl FnOnce() -> Result<T, String> + Send) -> Result<T, String> {
+    let thread = thread::Builder::new().name("trial".into()).stack_size(TRIAL_STACK_BYTES);
+    thread::scope(|scope| {
+        let trial = thread.spawn_scoped(scope, trial);
+        let trial = trial.map_err(|error| format!("no thread to try it on: {error}"))?;
+        trial.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// Loads, warms up, and checks the golden cases.

@@ -175,8 +175,10 @@ impl Running {
     fn spawn(exe: &std::path::Path, spec: &[u8]) -> io::Result<Self> {
         let mut process = Command::new(exe)
             .arg("preflight")
-            // The child needs no secrets that the environment may hold.
+            // The child needs no secrets that the environment may hold, but
+            // has to find what an engine's library is linked with.
             .env_clear()
+            .envs(std::env::var_os("LD_LIBRARY_PATH").map(|path| ("LD_LIBRARY_PATH", path)))
             // A terminal's Ctrl-C is for the gateway, which then ends the child.
             .process_group(0)
             .stdin(Stdio::piped())

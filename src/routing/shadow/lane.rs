@@ -184,7 +184,10 @@ impl Shared {
             os_thread::enter(os_thread::Class::Idle);
             shared.work(&own);
         };
-        thread::Builder::new().name(format!("shadow-{sleeper}")).spawn(run)?;
+        thread::Builder::new()
+            .name(format!("shadow-{sleeper}"))
+            .stack_size(os_thread::STACK_BYTES)
+            .spawn(run)?;
         Ok(worker)
     }
 

@@ -10,7 +10,7 @@ async fn what_fails_changes_nothing_and_says_why() {
     let gateway = Gateway::open(repository(None, &[(1, "a")]));
     gateway.until_roles("1/-/-").await;
     let generation = gateway.plan().generation;
-    let cases: [(u64, Files<'_>, &str); 4] = [
+    let cases: [(u64, Files<'_>, &str); 6] = [
         (2, &[("model.onnx", "broken here")], "broken here"),
         (3, &[("model.onnx", "hostile")], "preflight: hostile"),
         (
@@ -22,6 +22,16 @@ async fn what_fails_changes_nothing_and_says_why() {
             5,
             &[("model.onnx", "b"), ("version.toml", "artifact_digest = \"12\"")],
             "artifact_digest",
+        ),
+        (
+            6,
+            &[("model.onnx", "b"), ("version.toml", "engine = \"magic\"")],
+            "version.toml: engine \"magic\" is unknown; this server has \"tract\"",
+        ),
+        (
+            7,
+            &[("model.onnx", "b"), ("version.toml", "file_digests = { x = \"12\" }")],
+            "file_digests names \"x\", which model.onnx does not",
         ),
     ];
     for (number, files, expected) in cases {
