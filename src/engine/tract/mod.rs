@@ -25,6 +25,7 @@ mod session;
 mod signature;
 #[cfg(test)]
 mod tests;
+mod values;
 
 use std::path::Path;
 use std::sync::Arc;
