@@ -101,6 +101,12 @@ impl Admin {
         Ok(Self { runtime, server, model: model.to_owned(), token })
     }
 
+    /// The model.
+    #[must_use]
+    pub fn model(&self) -> &str {
+        &self.model
+    }
+
     /// The model's plan and versions.
     ///
     /// # Errors
@@ -168,11 +174,45 @@ impl Admin {
         }
     }
 
+    /// A version's state and the reason for it; `absent` if there is none.
+    ///
+    /// # Errors
+    /// If the API does not answer or refuses.
+    pub fn version_state(&mut self, version: u64) -> Result<(String, String), Error> {
+        let reply = self.call(Method::GET, "", None)?;
+        let model: Value = serde_json::from_slice(&reply)
+            .map_err(|error| Error::new(format!("admin API: the model's JSON: {error}")))?;
+        let versions = model["versions"].as_array().map_or(&[][..], Vec::as_slice);
+        let found = versions.iter().find(|v| number(&v["version"]) == Some(version));
+        let text = |key: &str| found.and_then(|v| v[key].as_str()).map(str::to_owned);
+        Ok((text("state").unwrap_or_else(|| "absent".into()), text("reason").unwrap_or_default()))
+    }
+
+    /// The gateway's resident memory, from its metrics.
+    ///
+    /// # Errors
+    /// If there are none, or not this one.
+    pub fn resident_bytes(&mut self) -> Result<u64, Error> {
+        const NAME: &str = "process_resident_memory_bytes ";
+        let path = format!("{}/metrics", self.base());
+        let text = self.send(Method::GET, &path, None)?;
+        let text = String::from_utf8_lossy(&text);
+        let value = text.lines().find_map(|line| line.strip_prefix(NAME)?.trim().parse().ok());
+        value.ok_or_else(|| Error::new(format!("the metrics at {path} have no {NAME}")))
+    }
+
+    fn base(&self) -> String {
+        self.server.path.path().trim_end_matches('/').to_owned()
+    }
+
     fn call(&mut self, method: Method, action: &str, body: Option<Value>) -> Result<Bytes, Error> {
-        let base = self.server.path.path().trim_end_matches('/');
-        let path = format!("{base}/v1/models/{}{action}", self.model);
+        let path = format!("{}/v1/models/{}{action}", self.base(), self.model);
+        self.send(method, &path, body)
+    }
+
+    fn send(&mut self, method: Method, path: &str, body: Option<Value>) -> Result<Bytes, Error> {
         let what = format!("admin API: {method} http://{}{path}", self.server.address);
-        let request = self.request(method, &path, body)?;
+        let request = self.request(method, path, body)?;
         let exchange =
             async { tokio::time::timeout(TIMEOUT, exchange(&self.server, request)).await };
         let result = self.runtime.block_on(exchange);
@@ -205,11 +245,14 @@ impl Admin {
     }
 }
 
-type Answer = (hyper::StatusCode, Bytes);
+pub(crate) type Answer = (hyper::StatusCode, Bytes);
 
 /// Sends on a connection of its own: one that waited for its next use may
 /// have been closed by then, and whether a request on it was taken nobody knows.
-async fn exchange(server: &Server, request: Request<Full<Bytes>>) -> Result<Answer, String> {
+pub(crate) async fn exchange(
+    server: &Server,
+    request: Request<Full<Bytes>>,
+) -> Result<Answer, String> {
     let mut connection =
         Connection::open(server.address).await.map_err(|_| "cannot connect".to_owned())?;
     let response = connection.send(request).await;

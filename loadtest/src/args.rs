@@ -30,6 +30,7 @@ pub(crate) struct Cli {
 const EXAMPLES: &str = "Examples:
   loadtest run --url http://127.0.0.1:8000/predict/churn --rate 2000 --for 10s
   loadtest scenario swap --model churn --rate 1000 --for 20s --every 200ms
+  loadtest versions --model churn --count 500
   loadtest bare --listen 127.0.0.1:9000 --reply-bytes 200";
 
 #[derive(Debug, Subcommand)]
@@ -38,6 +39,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// A load on a Foreshadow model while its admin API changes the plan.
     Scenario(ScenarioArgs),
+    /// Versions come, serve and go; what is left in the gateway's memory?
+    Versions(VersionsArgs),
     /// A server that only does HTTP, to compare with.
     Bare(BareArgs),
 }
@@ -59,6 +62,8 @@ pub(crate) enum Kind {
     Steady,
     /// The canary's weight goes up in steps.
     Canary,
+    /// Hostile version files are dropped in; a steady run comes first.
+    Hostile,
 }
 
 #[derive(Debug, Args)]
@@ -75,7 +80,10 @@ pub(crate) struct ScenarioArgs {
     /// The model.
     #[arg(long, default_value = "churn")]
     pub(crate) model: String,
-    /// swap: time from swap to swap.
+    /// hostile: the models folder that the gateway watches.
+    #[arg(long, default_value = "models")]
+    pub(crate) models: PathBuf,
+    /// swap, hostile: time from one to the next.
     #[arg(long, default_value = "200ms", value_parser = duration)]
     pub(crate) every: Duration,
     /// swap: the two versions [default: champion and canary, or another].
@@ -92,6 +100,31 @@ pub(crate) struct ScenarioArgs {
     pub(crate) token_file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) load: LoadArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VersionsArgs {
+    /// How many.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub(crate) count: u64,
+    /// Requests to each.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) requests: u64,
+    /// The models folder that the gateway watches.
+    #[arg(long, default_value = "models")]
+    pub(crate) models: PathBuf,
+    /// Where inference is served.
+    #[arg(long, default_value = "http://127.0.0.1:8000")]
+    pub(crate) base: String,
+    /// Where the admin API is served.
+    #[arg(long, default_value = "http://127.0.0.1:8002")]
+    pub(crate) admin: String,
+    /// The model; its folder has a sample.json.
+    #[arg(long, default_value = "churn")]
+    pub(crate) model: String,
+    /// A file with the admin API's token [default: FORESHADOW_ADMIN_TOKEN].
+    #[arg(long)]
+    pub(crate) token_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

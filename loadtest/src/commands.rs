@@ -11,11 +11,14 @@ use loadtest::bare as server;
 use loadtest::error::Error;
 use loadtest::load;
 use loadtest::report::Report;
+use loadtest::repository::Repository;
 use loadtest::scenario::{Scenario, play};
 use loadtest::stop::Stop;
+use loadtest::target::{Server, Target, rows_from};
 use loadtest::text::compare;
+use loadtest::versions::{Cycle, run as run_versions};
 
-use crate::args::{BareArgs, Kind, RunArgs, ScenarioArgs};
+use crate::args::{BareArgs, Kind, RunArgs, ScenarioArgs, VersionsArgs};
 
 /// Where the admin token comes from if no file is named.
 const TOKEN_VARIABLE: &str = "FORESHADOW_ADMIN_TOKEN";
@@ -33,18 +36,44 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Error> {
 pub(crate) fn scenario(args: &ScenarioArgs) -> Result<(), Error> {
     let url = format!("{}/predict/{}", args.base.trim_end_matches('/'), args.model);
     let load = args.load.load(&url)?;
-    let mut admin = Admin::new(&args.admin, &args.model, token(args)?.as_deref())?;
+    let token = token(args.token_file.as_deref())?;
+    let mut admin = Admin::new(&args.admin, &args.model, token.as_deref())?;
     let stop = Stop::default();
     stop.on_signals()?;
     let finished = play(&plot(args), &load, &mut admin, &stop, &mut progress)?;
     for report in &finished.reports {
         say(&format!("{report}\n"))?;
     }
-    if let (Kind::Swap, [steady, swap]) = (args.kind, finished.reports.as_slice()) {
-        say(&compare(steady, swap))?;
+    if let (Kind::Swap | Kind::Hostile, [steady, other]) = (args.kind, &finished.reports[..]) {
+        say(&compare(steady, other))?;
+    }
+    for (what, reason) in &finished.fates.failed {
+        say(&format!("  a version that {what}: {reason}\n"))?;
+    }
+    for odd in &finished.fates.odd {
+        say(&format!("  WARNING a version that {odd}\n"))?;
     }
     write_json(args.load.json.as_deref(), &finished.reports)?;
     finished.put_back
+}
+
+pub(crate) fn versions(args: &VersionsArgs) -> Result<(), Error> {
+    let url = format!("{}/predict/{}", args.base.trim_end_matches('/'), args.model);
+    let sample = args.models.join(&args.model).join("sample.json");
+    let target = Target::new(Server::resolve(&url)?, &[], rows_from(&sample)?)?;
+    let token = token(args.token_file.as_deref())?;
+    let mut admin = Admin::new(&args.admin, &args.model, token.as_deref())?;
+    let mut repository = Repository::open(&args.models, &args.model)?;
+    let stop = Stop::default();
+    stop.on_signals()?;
+    let cycle = Cycle { count: args.count, requests: args.requests };
+    let growth = run_versions(cycle, &mut repository, &mut admin, &target, &stop, &mut progress)?;
+    say(&growth.to_string())?;
+    if growth.passed() {
+        Ok(())
+    } else {
+        Err(Error::new("resident memory grew, or too few versions"))
+    }
 }
 
 pub(crate) fn bare(args: &BareArgs) -> Result<(), Error> {
@@ -67,13 +96,14 @@ pub(crate) fn bare(args: &BareArgs) -> Result<(), Error> {
 fn plot(args: &ScenarioArgs) -> Scenario {
     match args.kind {
         Kind::Steady => Scenario::Steady,
+        Kind::Hostile => Scenario::Hostile { models: args.models.clone(), every: args.every },
         Kind::Swap => Scenario::Swap { versions: args.versions, every: args.every },
         Kind::Canary => Scenario::Canary { version: args.version, weights: args.weights.clone() },
     }
 }
 
-fn token(args: &ScenarioArgs) -> Result<Option<String>, Error> {
-    match &args.token_file {
+fn token(file: Option<&Path>) -> Result<Option<String>, Error> {
+    match file {
         Some(file) => fs::read_to_string(file)
             .map(Some)
             .map_err(|error| Error::new(format!("{}: {error}", file.display()))),

@@ -4,6 +4,7 @@
 //! ```text
 //! arrivals (when) → load: pace → queue → client (connections) → measure → report
 //! scenario: load, while admin changes the plan          bare: a yardstick to compare with
+//! versions: they come, serve and go                     repository: the folder they come to
 //! ```
 //!
 //! Open-loop: when requests are due is fixed beforehand, and a request's latency
@@ -19,13 +20,16 @@ pub mod arrivals;
 pub mod bare;
 pub mod client;
 pub mod error;
+pub mod hostile;
 mod lane;
 pub mod load;
 pub mod measure;
 pub mod pace;
 pub mod queue;
 pub mod report;
+pub mod repository;
 pub mod scenario;
 pub mod stop;
 pub mod target;
 pub mod text;
+pub mod versions;

@@ -11,6 +11,7 @@ fn main() -> ExitCode {
     let result = match args::Cli::parse().command {
         args::Command::Run(run) => commands::run(&run),
         args::Command::Scenario(scenario) => commands::scenario(&scenario),
+        args::Command::Versions(versions) => commands::versions(&versions),
         args::Command::Bare(bare) => commands::bare(&bare),
     };
     match result {

@@ -3,6 +3,7 @@
 //! Whatever happens, also after Ctrl-C or an error, the champion and canary
 //! that were found at the start are put back.
 
+use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -10,9 +11,11 @@ use serde_json::json;
 
 use crate::admin::{Admin, ModelState};
 use crate::error::Error;
+use crate::hostile::{self, Fates};
 use crate::load::{self, Load};
 use crate::measure;
 use crate::report::{Percentiles, Report, Swaps};
+use crate::repository::Repository;
 use crate::stop::Stop;
 
 /// What the admin API does during the load.
@@ -35,6 +38,14 @@ pub enum Scenario {
         /// Weights, in percent.
         weights: Vec<f64>,
     },
+    /// Hostile version files are dropped into the repository; a steady run of
+    /// the same length comes first, to compare with.
+    Hostile {
+        /// The models folder that the gateway watches.
+        models: PathBuf,
+        /// Time from file to file, at least.
+        every: Duration,
+    },
 }
 
 /// What came of a scenario.
@@ -44,6 +55,8 @@ pub struct Finished {
     pub reports: Vec<Report>,
     /// Whether the plan is again as it was found.
     pub put_back: Result<(), Error>,
+    /// What became of hostile versions.
+    pub fates: Fates,
 }
 
 /// Plays a scenario under this load.
@@ -59,6 +72,7 @@ pub fn play(
 ) -> Result<Finished, Error> {
     let found = admin.state()?;
     let mut stage = Stage { load, stop, progress };
+    let mut fates = Fates::default();
     let reports = match scenario {
         Scenario::Steady => stage.run("steady", load.window).map(|report| vec![report]),
         Scenario::Swap { versions, every } => {
@@ -74,11 +88,18 @@ pub fn play(
             no_shadow(&found, &[version])?;
             stage.canary(admin, version, weights)
         }
+        Scenario::Hostile { models, every } => {
+            let mut repository = Repository::open(models, admin.model())?;
+            stage.hostile(admin, &mut repository, *every).map(|(reports, found)| {
+                fates = found;
+                reports
+            })
+        }
     };
     // Before anything is returned: an error must not leave the plan changed.
     let put_back = admin.put_back(&found);
     match (reports, put_back) {
-        (Ok(reports), put_back) => Ok(Finished { reports, put_back }),
+        (Ok(reports), put_back) => Ok(Finished { reports, put_back, fates }),
         (Err(error), Ok(())) => Err(error),
         (Err(error), Err(left)) => Err(Error::new(format!("{error}; and then {left}"))),
     }
@@ -139,6 +160,27 @@ impl Stage<'_> {
         let mut report = report?;
         report.swaps = Some(swaps.map_err(|_| Error::new("the swapping thread panicked"))?);
         Ok(vec![steady, report])
+    }
+
+    fn hostile(
+        &mut self,
+        admin: &mut Admin,
+        repository: &mut Repository,
+        every: Duration,
+    ) -> Result<(Vec<Report>, Fates), Error> {
+        let steady = self.run("steady", self.load.window)?;
+        if self.stop.is_asked() {
+            return Ok((vec![steady], Fates::default()));
+        }
+        let (running, over) = mpsc::channel::<()>();
+        let (report, fates) = std::thread::scope(|scope| {
+            let adder = scope.spawn(move || hostile::keep_adding(repository, admin, every, &over));
+            let report = self.run("hostile", self.load.window);
+            drop(running);
+            (report, adder.join())
+        });
+        let fates = fates.map_err(|_| Error::new("the adding thread panicked"))?;
+        Ok((vec![steady, report?], fates))
     }
 
     fn canary(

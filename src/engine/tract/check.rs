@@ -9,7 +9,7 @@ use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto};
 
 use super::load::unsupported;
-use super::{attributes, signature};
+use super::{attributes, signature, values};
 use crate::engine::onnx::external;
 use crate::engine::{EngineError, onnx_ml};
 use crate::types::{Dim, element_count};
@@ -45,7 +45,7 @@ pub(super) fn check(proto: &ModelProto) -> Result<(), EngineError> {
     };
     check_domains(proto, graph)?;
     check_graph(graph, 0)?;
-    check_values(graph)?;
+    values::check(graph)?;
     check_declared_sizes(graph)
 }
 
@@ -82,6 +82,18 @@ pub(super) fn each_subgraph(node: &NodeProto, visit: &mut impl FnMut(&GraphProto
     }
 }
 
+/// Like [`each_subgraph`], up to the first error.
+pub(super) fn each_subgraph_checked(
+    node: &NodeProto,
+    mut check: impl FnMut(&GraphProto) -> Result<(), EngineError>,
+) -> Result<(), EngineError> {
+    let mut graphs = node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs));
+    graphs.try_for_each(|graph| {
+        check(graph)
+            .map_err(|error| at(format!("in {} (node {:?})", node.op_type, node.name), &error))
+    })
+}
+
 /// Like [`each_subgraph`], to change them.
 pub(super) fn each_subgraph_mut(node: &mut NodeProto, visit: &mut impl FnMut(&mut GraphProto)) {
     for attribute in &mut node.attribute {
@@ -91,9 +103,8 @@ pub(super) fn each_subgraph_mut(node: &mut NodeProto, visit: &mut impl FnMut(&mu
 
 /// Every domain in use must be imported, as the standard asks.
 fn check_domains(proto: &ModelProto, graph: &GraphProto) -> Result<(), EngineError> {
-    let plain = |domain: &str| if domain == "ai.onnx" { String::new() } else { domain.to_owned() };
-    let imported =
-        proto.opset_import.iter().map(|import| plain(&import.domain)).collect::<HashSet<_>>();
+    let imports = proto.opset_import.iter().map(|import| plain(&import.domain).to_owned());
+    let imported = imports.collect::<HashSet<String>>();
     for import in &proto.opset_import {
         let versions = match &*import.domain {
             "" | "ai.onnx" => OPSETS,
@@ -110,15 +121,25 @@ fn check_domains(proto: &ModelProto, graph: &GraphProto) -> Result<(), EngineErr
             )));
         }
     }
+    check_imports(graph, &imported)
+}
+
+fn check_imports(graph: &GraphProto, imported: &HashSet<String>) -> Result<(), EngineError> {
     for node in &graph.node {
-        if !imported.contains(&plain(&node.domain)) {
+        if !imported.contains(plain(&node.domain)) {
             return Err(unsupported(format!(
                 "node {:?} uses {} of the operator set {:?}, which the file does not import",
                 node.name, node.op_type, node.domain
             )));
         }
+        each_subgraph_checked(node, |graph| check_imports(graph, imported))?;
     }
     Ok(())
+}
+
+/// The default domain has two names.
+fn plain(domain: &str) -> &str {
+    if domain == "ai.onnx" { "" } else { domain }
 }
 
 /// Tensors and depth, in this graph and those within.
@@ -134,13 +155,7 @@ fn check_graph(graph: &GraphProto, depth: usize) -> Result<(), EngineError> {
     }
     for node in &graph.node {
         check_node(node).map_err(|e| at(format!("{} (node {:?})", node.op_type, node.name), &e))?;
-        let mut inner = Ok(());
-        each_subgraph(node, &mut |graph| {
-            if inner.is_ok() {
-                inner = check_graph(graph, depth + 1);
-            }
-        });
-        inner?;
+        each_subgraph_checked(node, |graph| check_graph(graph, depth + 1))?;
     }
     Ok(())
 }
@@ -209,55 +224,6 @@ fn typed_len(tensor: &TensorProto) -> usize {
     }
 }
 
-/// Every value has one producer, and every used one has a producer before it.
-fn check_values(graph: &GraphProto) -> Result<(), EngineError> {
-    let mut known = HashSet::new();
-    for tensor in &graph.initializer {
-        if tensor.name.is_empty() || !known.insert(&*tensor.name) {
-            return Err(unsupported(format!("two initialisers are called {:?}", tensor.name)));
-        }
-    }
-    let mut inputs = HashSet::new();
-    for value in &graph.input {
-        if value.name.is_empty() || !inputs.insert(&*value.name) {
-            return Err(unsupported(format!("two inputs are called {:?}", value.name)));
-        }
-        known.insert(&value.name);
-    }
-    for node in &graph.node {
-        let place = || format!("{} (node {:?})", node.op_type, node.name);
-        for name in node.input.iter().filter(|name| !name.is_empty()) {
-            if !known.contains(&**name) {
-                return Err(unsupported(format!(
-                    "{}: nothing before it produces its input {name:?}",
-                    place()
-                )));
-            }
-        }
-        for name in node.output.iter().filter(|name| !name.is_empty()) {
-            if !known.insert(name) {
-                return Err(unsupported(format!("{}: {name:?} is produced twice", place())));
-            }
-        }
-    }
-    let mut names = HashSet::new();
-    for node in graph.node.iter().filter(|node| !node.name.is_empty()) {
-        if !names.insert(&*node.name) {
-            return Err(unsupported(format!("two nodes are called {:?}", node.name)));
-        }
-    }
-    let mut outputs = HashSet::new();
-    for value in &graph.output {
-        if !known.contains(&*value.name) {
-            return Err(unsupported(format!("nothing produces the output {:?}", value.name)));
-        }
-        if !outputs.insert(&*value.name) {
-            return Err(unsupported(format!("two outputs are called {:?}", value.name)));
-        }
-    }
-    Ok(())
-}
-
 /// Refuses shapes that would allocate far more than the file could justify,
 /// where they stand in the file as numbers.
 fn check_declared_sizes(graph: &GraphProto) -> Result<(), EngineError> {
@@ -278,9 +244,15 @@ fn check_declared_sizes(graph: &GraphProto) -> Result<(), EngineError> {
             )));
         }
     }
+    check_constant_sizes(graph)
+}
+
+/// Sizes that operators take as constants, in this graph and those within.
+fn check_constant_sizes(graph: &GraphProto) -> Result<(), EngineError> {
     for node in &graph.node {
         check_growth(graph, node)?;
         check_reshape(graph, node)?;
+        each_subgraph_checked(node, check_constant_sizes)?;
     }
     Ok(())
 }

@@ -27,6 +27,7 @@ mod session;
 pub(super) mod signature;
 #[cfg(test)]
 mod tests;
+mod values;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -152,6 +152,90 @@ fn graphs_lie_within_graphs_to_a_depth() {
     assert!(refusal(&proto).contains("graphs within graphs beyond 8 levels"));
 }
 
+/// `If` with these two bodies.
+fn branches(bodies: [GraphProto; 2]) -> ModelProto {
+    let body = |(name, graph): (&str, GraphProto)| tract_onnx::pb::AttributeProto {
+        name: name.into(),
+        r#type: tract_onnx::pb::attribute_proto::AttributeType::Graph as i32,
+        g: Some(graph),
+        ..Default::default()
+    };
+    let mut either = node("", "If", &["C"], &["Y"]);
+    either.attribute = ["then_branch", "else_branch"].into_iter().zip(bodies).map(body).collect();
+    let inputs =
+        vec![value("C", DataType::Bool, &[]), value("X", DataType::Float, &[D::N(1), D::N(2)])];
+    model(vec![either], inputs, vec![value("Y", DataType::Float, &[D::N(1), D::N(2)])], vec![])
+}
+
+/// A body that uses `of`, which it does not make itself.
+fn body(of: &str) -> GraphProto {
+    GraphProto {
+        node: vec![node("", "Relu", &[of], &["B"])],
+        name: "body".into(),
+        output: vec![value("B", DataType::Float, &[D::N(1), D::N(2)])],
+        ..GraphProto::default()
+    }
+}
+
+#[test]
+fn graphs_within_graphs_are_checked_too() {
+    let good = load_proto(&branches([body("X"), body("X")])).unwrap();
+    let truth = Tensor::new("C", vec![], Data::Bool(vec![true])).unwrap();
+    let x = fp32("X", &[1, 2], &[-1.0, 1.0]);
+    let got = good.session().unwrap().run(&[truth, x]).unwrap();
+    assert_eq!(got, [fp32("Y", &[1, 2], &[0.0, 1.0])]);
+
+    let nowhere = refusal(&branches([body("X"), body("nowhere")]));
+    assert_eq!(
+        nowhere,
+        "in If (node \"If0\"): Relu (node \"Relu0\"): nothing before it produces its input \
+         \"nowhere\""
+    );
+    let mut foreign = body("X");
+    foreign.node[0].domain = "com.example".into();
+    assert!(refusal(&branches([body("X"), foreign])).contains("which the file does not import"));
+
+    let mut greedy = body("ones");
+    let shape = TensorProto {
+        name: "shape".into(),
+        data_type: DataType::Int64 as i32,
+        dims: vec![1],
+        int64_data: vec![50_000_000_000],
+        ..TensorProto::default()
+    };
+    greedy.initializer.push(shape);
+    greedy.node.insert(0, node("", "ConstantOfShape", &["shape"], &["ones"]));
+    let greedy = refusal(&branches([body("X"), greedy]));
+    assert!(greedy.starts_with("in If (node \"If0\"): ConstantOfShape (node"), "{greedy}");
+}
+
+/// Protobuf's own nesting, far deeper than any graph.
+#[test]
+fn a_recursion_bomb_is_refused_before_it_is_read() {
+    let mut bytes = Vec::new();
+    // model.graph.node.attribute.g.node.attribute.g …, from the inside out.
+    for depth in 0..3_000 {
+        let tag = [7_u8, 1, 5, 6][depth % 4] << 3 | 2;
+        let mut outer = vec![tag];
+        prost::encoding::encode_varint(bytes.len() as u64, &mut outer);
+        outer.extend(&bytes);
+        bytes = outer;
+    }
+    let error = load::load_bytes(&Tract::new().onnx, &bytes).err().unwrap();
+    assert_eq!(error.kind, EngineErrorKind::Unsupported, "{error}");
+    assert!(error.message.starts_with("this is no ONNX file"), "{error}");
+}
+
+#[test]
+fn negative_dimensions_are_no_sizes() {
+    let mut proto = unary("", "Relu", vec![]);
+    graph(&mut proto).input[0] = value("X", DataType::Float, &[D::N(-1), D::N(2)]);
+    let loaded = load_proto(&proto).unwrap();
+    assert_eq!(loaded.signature().inputs[0].shape[0], Dim::Any, "some exporters write -1 for any");
+    let got = loaded.session().unwrap().run(&[fp32("X", &[3, 2], &[1.0; 6])]).unwrap();
+    assert_eq!(got, [fp32("Y", &[3, 2], &[1.0; 6])]);
+}
+
 #[test]
 fn attributes_must_be_the_operators() {
     let unknown = refusal(&unary("", "Relu", vec![int("to", 1)]));
