@@ -10,6 +10,7 @@ mod artifact;
 mod blobs;
 mod compare;
 mod control;
+mod gate;
 mod lineage;
 mod loader;
 mod manager;
