@@ -52,12 +52,13 @@ pub(super) fn cost(gate: Gate, row_seconds: Option<f64>) -> Result<(), String> {
     }
 }
 
-/// Without digits that nobody reads.
+/// Without digits that nobody reads; up, as it is more than something.
 fn rounded(time: Duration) -> Duration {
-    match time.as_nanos() {
-        0..=99_999 => time,
-        100_000..=99_999_999 => Duration::from_micros(u64::try_from(time.as_micros()).unwrap_or(0)),
-        _ => Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+    let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    match nanos {
+        0..=9_999 => time,
+        10_000..=9_999_999 => Duration::from_micros(nanos.div_ceil(1_000)),
+        _ => Duration::from_millis(nanos.div_ceil(1_000_000)),
     }
 }
 
@@ -288,8 +289,8 @@ mod tests {
         assert_eq!(cost(Gate::default(), Some(1e9)), Ok(()));
         assert_eq!(
             cost(gate, Some(0.003_214_159)).unwrap_err(),
-            "cost: a row takes 3ms 214us, more than the 2ms that cost_max in model.toml allows"
+            "cost: a row takes 3ms 215us, more than the 2ms that cost_max in model.toml allows"
         );
-        assert!(cost(gate, Some(1.000_4)).unwrap_err().contains("takes 1s, more"));
+        assert!(cost(gate, Some(1.000_4)).unwrap_err().contains("takes 1s 1ms, more"));
     }
 }

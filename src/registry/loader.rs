@@ -219,7 +219,11 @@ impl Tools {
     }
 
     /// Takes the folder's bytes, and checks them against what it says itself.
-    fn pin(&self, job: &Job, engine: &str) -> Result<(Candidate, Whole, Lineage), PinError> {
+    pub(super) fn pin(
+        &self,
+        job: &Job,
+        engine: &str,
+    ) -> Result<(Candidate, Whole, Lineage), PinError> {
         let text = read_text(&job.folder.join(VERSION_FILE), TOML_BYTES_MAX)?.unwrap_or_default();
         let lineage = Lineage::parse(&text).map_err(PinError::Refused)?;
         let engine = lineage.engine.as_deref().unwrap_or(engine);
