@@ -57,8 +57,11 @@ impl Preflight for Pretend {
     }
 }
 
+/// Names and contents.
+type Files<'a> = &'a [(&'a str, &'a str)];
+
 /// A repository with these files.
-fn repository(files: &[(&str, &str)]) -> tempfile::TempDir {
+fn repository(files: Files<'_>) -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     for (path, text) in files {
         let path = root.path().join(path);
@@ -146,7 +149,7 @@ memory: Passed";
 
 #[test]
 fn what_fails_fails_where_it_did() {
-    let cases: [(&[(&str, &str)], &[&str]); 11] = [
+    let cases: [(Files<'_>, &[&str]); 11] = [
         (&[("model.onnx", "load")], &["load: Failed (it does not load)", "warm-up: Skipped"]),
         (
             &[("model.onnx", "memory")],
@@ -178,7 +181,7 @@ fn what_fails_fails_where_it_did() {
             &["files: Failed (version.toml, line 1", "load: Skipped", "golden: Skipped"],
         ),
         (
-            &[("version.toml", &STATED), ("model.onnx", "")],
+            &[("version.toml", STATED), ("model.onnx", "")],
             &["files: Failed (model.onnx has the digest sha256:e3b0c44298fc"],
         ),
         (&[("notes.txt", "")], &["files: Failed (model.onnx cannot be read"]),

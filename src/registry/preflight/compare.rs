@@ -122,6 +122,8 @@ fn part(data: &Data, span: std::ops::Range<usize>) -> Data {
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use super::*;
     use crate::types::Datatype;
 
@@ -133,7 +135,7 @@ mod tests {
     fn the_largest_difference_within_the_tolerance_is_told() {
         let a = tensor(&[3], Data::Fp64(vec![1.0, f64::NAN, 100.0]));
         let b = tensor(&[3], Data::Fp64(vec![1.25, f64::NAN, 101.0]));
-        assert_eq!(compare(&[a.clone()], &[b.clone()], |_| 0.25), Ok(1.0));
+        assert_eq!(compare(from_ref(&a), from_ref(&b), |_| 0.25), Ok(1.0));
         let why = compare(&[a], &[b], |_| 0.1).unwrap_err();
         assert_eq!(why, "output \"y\" at [0]: expected 1.0, got 1.25 (tolerance 0.1)");
     }
@@ -142,9 +144,9 @@ mod tests {
     fn large_integers_are_compared_exactly() {
         let a = tensor(&[1, 1], Data::Int64(vec![i64::MAX]));
         let b = tensor(&[1, 1], Data::Int64(vec![i64::MAX - 1]));
-        let why = compare(&[a.clone()], &[b], |_| 1.0).unwrap_err();
+        let why = compare(from_ref(&a), &[b], |_| 1.0).unwrap_err();
         assert!(why.contains("at [0, 0]") && !why.contains("tolerance"), "{why}");
-        assert_eq!(compare(&[a.clone()], &[a], |_| 0.0), Ok(0.0));
+        assert_eq!(compare(from_ref(&a), from_ref(&a), |_| 0.0), Ok(0.0));
     }
 
     #[test]
@@ -155,7 +157,7 @@ mod tests {
             assert_eq!((rows[0].shape(), rows[0].datatype()), (&[2, 2][..], datatype));
         }
         let whole = tensor(&[3, 2], Data::Int8(vec![1, 2, 3, 4, 5, 6]));
-        assert_eq!(rows_of(&[whole.clone()], 1, 1).unwrap()[0].data(), &Data::Int8(vec![3, 4]));
+        assert_eq!(rows_of(from_ref(&whole), 1, 1).unwrap()[0].data(), &Data::Int8(vec![3, 4]));
         assert!(rows_of(&[whole], 3, 1).unwrap_err().contains("has 3 rows"));
         assert!(rows_of(&[tensor(&[], Data::Bool(vec![true]))], 0, 1).is_err());
     }

@@ -139,7 +139,8 @@ mod tests {
         let cost = BatchCost { rows: 64, runs: 3, seconds: 1e-3, seconds_per_row: 1e-3 / 64.0 };
         let second = Duration::from_secs(1);
         let limits = Limits { memory_bytes_max: 2000, ..LIMITS };
-        let too_much = |grown, left| too_much(&[cost.clone()], 512, left, grown, 200, limits);
+        let too_much =
+            |grown, left| too_much(std::slice::from_ref(&cost), 512, left, grown, 200, limits);
         assert_eq!(too_much(100, second), None);
         assert!(too_much(101, second).unwrap().contains("too much memory"));
         // Four runs of eight times the rows.
