@@ -50,7 +50,10 @@ impl Parts {
         let Preflight { memory_max, time_max } = config.preflight;
         let engines =
             EngineSettings { onnxruntime_library: config.engine.onnxruntime_library.clone() };
-        let preflight = ChildPreflight::new(memory_max.get(), time_max).with_engines(&engines);
+        let kept = config.repository.state.join("preflight");
+        let preflight = ChildPreflight::new(memory_max.get(), time_max)
+            .with_engines(&engines)
+            .remember_in(kept);
         Self {
             engines: EngineSet::standard(&engines),
             preflight: Arc::new(preflight),

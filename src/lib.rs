@@ -6,8 +6,8 @@
 //! ```text
 //! DATA     socket → server → protocol → routing {slot → plan → split} → serving {inline | engine threads} → engine → reply
 //!                                           └ shadow copy (bounded, droppable) ┘        └→ telemetry (lock-free counts)
-//! CONTROL  notify → scan → settle → pin → preflight (child process) → load → warm-up → publish → retire
-//!          operator → cli → admin → manager ─────────────────────────────────────────────┘
+//! CONTROL  notify → scan → settle → pin → preflight (child process) → load → warm-up → gate → publish → retire
+//!          operator → cli → admin → manager ────────────────────────────────────────────┘
 //! LEARN    telemetry counts → comparison (champion beside canary and shadows) → people
 //! ```
 //!
@@ -37,8 +37,8 @@
 //! 1. A request loads its plan exactly once and finishes on the versions that
 //!    plan named, whatever is published meanwhile.
 //! 2. Nothing from `routing` down knows HTTP, gRPC or JSON.
-//! 3. No plan is published whose versions have not passed preflight and
-//!    warm-up.
+//! 3. No plan is published whose versions have not passed preflight, warm-up
+//!    and the gate (the champion's signature, a cost limit).
 //! 4. Every queue, map and log is bounded; what is dropped is counted, and the
 //!    count is shown beside every figure that it could bend.
 //! 5. A shadow cannot be seen by a client: not in the reply, not in its

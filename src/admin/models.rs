@@ -1,6 +1,8 @@
 //! What is there: models, comparisons, the audit log.
 #![allow(unused_qualifications, reason = "`utoipa::path` names parameter types in full")]
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
@@ -23,8 +25,12 @@ const LIMIT_MAX: usize = 1000;
     (status = 200, description = "All models, by name", body = ModelList),
 ))]
 pub(super) async fn list(State(state): State<AdminState>) -> Json<ModelList> {
-    let models = state.control.models().iter().map(|model| ModelView::clone(model)).collect();
-    Json(ModelList { models })
+    let short = |model: &Arc<ModelView>| {
+        let mut model = ModelView::clone(model);
+        model.versions.iter_mut().for_each(|version| version.report = None);
+        model
+    };
+    Json(ModelList { models: state.control.models().iter().map(short).collect() })
 }
 
 /// One model with its plan and versions.

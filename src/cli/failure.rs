@@ -21,6 +21,12 @@ impl Failure {
         Self { message: message.into(), code: 2 }
     }
 
+    /// A signal ended it: exit code 128 and the signal's number.
+    pub(super) fn signal(number: i32) -> Self {
+        let code = u8::try_from(128 + number).unwrap_or(1);
+        Self { message: format!("ended by signal {number}"), code }
+    }
+
     pub(super) fn exit_code(&self) -> ExitCode {
         ExitCode::from(self.code)
     }

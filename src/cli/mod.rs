@@ -1,12 +1,14 @@
-//! The command line: `serve` and the clients of the admin API.
+//! The command line: `serve`, `check`, and the clients of the admin API.
 //!
 //! One file for each subcommand. A client command knows the gateway through
 //! its admin API only, never through the process's own state, so that it
 //! works against any gateway.
 //!
-//! Exit codes: 0 done; 1 refused or failed; 2 wrong usage or wrong settings.
+//! Exit codes: 0 done; 1 refused or failed; 2 wrong usage or wrong settings;
+//! 130 ended by Ctrl-C.
 
 mod canary;
+mod check;
 mod client;
 mod compare;
 mod failure;
@@ -18,6 +20,7 @@ mod preflight;
 mod promote;
 mod push;
 mod reply;
+mod report;
 mod rollback;
 mod serve;
 mod shadow;
@@ -42,6 +45,7 @@ Examples:
   foreshadow canary churn 2 --weight 5%          send 5 % of the requests to version 2
   foreshadow try churn --rate 200 --for 30s      send the sample's rows and compare
   foreshadow promote churn 2 --reason \"5 % looked good for a day\"
+  foreshadow check models/churn/3                what a gateway would say of it, without one
 
 Every setting can come from the environment too (FORESHADOW_SERVER_LISTEN, …);
 `foreshadow serve --check-config` prints them all with their meaning.";
@@ -70,6 +74,7 @@ enum Command {
     History(history::HistoryArgs),
     Try(trial::TryArgs),
     Push(push::PushArgs),
+    Check(check::CheckArgs),
     /// Tries one artifact under limits; started by the gateway itself.
     #[command(hide = true)]
     Preflight,
@@ -83,6 +88,7 @@ pub fn main() -> ExitCode {
     match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(args) => serve::run(&args),
         Command::Preflight => preflight::run(),
+        Command::Check(args) => check::run(&args),
         command => exit_code(run_client(command)),
     }
 }
@@ -115,7 +121,7 @@ fn run_client(command: Command) -> Result<(), Failure> {
             Command::Compare(args) => compare::run(&args).await,
             Command::History(args) => history::run(&args).await,
             Command::Try(args) => trial::run(&args).await,
-            Command::Serve(_) | Command::Push(_) | Command::Preflight => Ok(()),
+            Command::Serve(_) | Command::Push(_) | Command::Check(_) | Command::Preflight => Ok(()),
         }
     })
 }

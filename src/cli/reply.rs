@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::registry::preflight::Report;
+
 #[derive(Debug, Deserialize)]
 pub(super) struct Models {
     pub(super) models: Vec<Model>,
@@ -83,6 +85,8 @@ pub(super) struct Version {
     pub(super) inputs: Vec<TensorSpec>,
     pub(super) outputs: Vec<TensorSpec>,
     pub(super) cost_seconds: Option<f64>,
+    #[serde(default)]
+    pub(super) report: Option<Report>,
     pub(super) since: String,
 }
 
@@ -214,11 +218,13 @@ mod tests {
             inputs: vec![spec.clone()],
             outputs: vec![spec],
             cost_seconds: Some(0.5),
+            report: Some(std::sync::Arc::new(Report { engine: "e".into(), ..Report::default() })),
             since: "now".into(),
         };
         let version: Version = read(written);
         assert_eq!((version.state.as_str(), version.lineage.seed), ("warming_up", Some(7)));
         assert_eq!(version.inputs[0].shape, [-1]);
+        assert_eq!(version.report.unwrap().engine, "e");
         let plan: Plan = read(registry::PlanView {
             generation: 2,
             champion: Some(registry::ArmView { version: one() }),

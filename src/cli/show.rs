@@ -7,7 +7,7 @@ use crate::cli::failure::Failure;
 use crate::cli::models::short;
 use crate::cli::reply::{Model, TensorSpec, Version};
 use crate::cli::table::Sheet;
-use crate::cli::{figures, output};
+use crate::cli::{figures, output, report};
 use crate::types::{ModelName, VersionId};
 
 /// Show a model: its plan, its versions, and where they come from.
@@ -87,9 +87,6 @@ fn one(model: &Model, version: &Version) -> String {
     line("digest", version.digest.clone());
     line("engine", version.engine.clone());
     line("cost per row", version.cost_seconds.map(|cost| figures::seconds(Some(cost))));
-    for (name, specs) in [("input", &version.inputs), ("output", &version.outputs)] {
-        specs.iter().for_each(|spec| line(name, Some(tensor(spec))));
-    }
     let lineage = &version.lineage;
     line("code commit", lineage.code_commit.clone());
     line("data digest", lineage.data_digest.clone());
@@ -99,7 +96,23 @@ fn one(model: &Model, version: &Version) -> String {
     line("created", lineage.created.clone());
     line("notes", lineage.notes.clone());
     lineage.metrics.iter().for_each(|(name, value)| line(name, Some(value.to_string())));
+    lines.extend(signature(version));
+    if let Some(found) = &version.report {
+        lines.extend(report::findings(found));
+        lines.extend(report::costs(found).map(|table| format!("\n{table}")));
+    }
     lines.join("\n")
+}
+
+/// What it takes and gives: as its trial tells, or as it is loaded.
+fn signature(version: &Version) -> Vec<String> {
+    let told = version.report.as_ref().map(report::signature).unwrap_or_default();
+    if !told.is_empty() {
+        return told;
+    }
+    let line = |name: &'static str| move |spec: &TensorSpec| report::line(name, &tensor(spec));
+    let inputs = version.inputs.iter().map(line("input"));
+    inputs.chain(version.outputs.iter().map(line("output"))).collect()
 }
 
 fn tensor(spec: &TensorSpec) -> String {

@@ -50,6 +50,8 @@ fn commands_are_taken_and_mistakes_are_refused() {
         "history churn --limit 5",
         "try churn --rate 200 --for 30s --rows f",
         "push churn model.onnx --version-file v.toml --models m",
+        "check models/churn/3",
+        "check m --against n --engine e --time-max 5s --memory-max 1GiB --format junit --output f",
         "preflight",
     ] {
         let args = std::iter::once("foreshadow").chain(good.split_whitespace());
@@ -70,6 +72,10 @@ fn commands_are_taken_and_mistakes_are_refused() {
         "try churn --rate 0",
         "try churn --for soon",
         "models --admin ftp://x",
+        "check",
+        "check m --format xml",
+        "check m --time-max 0s",
+        "check m --memory-max lots",
     ] {
         let args = std::iter::once("foreshadow").chain(bad.split_whitespace());
         assert!(Cli::try_parse_from(args).is_err(), "{bad:?}");

@@ -12,7 +12,7 @@ const PREFIX: &str = "FORESHADOW_";
 pub const CONFIG_VARIABLE: &str = "FORESHADOW_CONFIG";
 
 /// What others call the library of ONNX Runtime; below all settings of ours.
-pub(super) const LIBRARY_VARIABLE: &str = "ORT_DYLIB_PATH";
+pub const LIBRARY_VARIABLE: &str = "ORT_DYLIB_PATH";
 
 /// Variables of the client commands: where the gateway answers. They may
 /// stand in a server's environment too.

@@ -24,7 +24,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 
-pub use env::{CLIENT_VARIABLES, CONFIG_VARIABLE};
+pub use env::{CLIENT_VARIABLES, CONFIG_VARIABLE, LIBRARY_VARIABLE};
 pub use kinds::{Hosts, LogFormat, LogLevel, Threads};
 pub use secret::{TOKEN_CHARS_MIN, Token};
 pub use settings::{

@@ -75,6 +75,11 @@ pub trait Engine: Send + Sync {
         String::new()
     }
 
+    /// The version of what runs the graphs; empty where it cannot be told.
+    fn version(&self) -> String {
+        String::new()
+    }
+
     /// Loads and optimises an ONNX file. Slow; a hostile file may panic,
     /// loop or eat memory, which is why candidates are first tried in a child
     /// process.

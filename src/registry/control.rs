@@ -49,6 +49,20 @@ pub enum Change {
     Rollback,
 }
 
+impl Change {
+    /// The version that it names.
+    #[must_use]
+    pub const fn version(&self) -> Option<VersionId> {
+        match *self {
+            Self::SetCanary { version, .. }
+            | Self::SetShadow { version, .. }
+            | Self::RemoveShadow { version }
+            | Self::Promote { version } => Some(version),
+            Self::RemoveCanary | Self::Rollback => None,
+        }
+    }
+}
+
 /// By whose hand and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Provenance {

@@ -17,7 +17,7 @@ use crate::engine::EngineSet;
 use crate::registry::Lineage;
 use crate::registry::artifact::{self, Whole};
 use crate::registry::blobs::{Blobs, PinError, Pinned, digest, read_text};
-use crate::registry::preflight::{Candidate, Preflight};
+use crate::registry::preflight::{Candidate, Preflight, Report};
 use crate::registry::scan::{ARTIFACT, GOLDEN_FILE, Stamp, VERSION_FILE};
 use crate::registry::settings::{TOML_BYTES_MAX, located};
 use crate::registry::settle::Place;
@@ -73,6 +73,8 @@ pub(super) struct News {
 pub(super) enum Step {
     /// Its bytes are pinned; the child tries them now.
     Pinned(Digests, Box<Lineage>),
+    /// The child has ended; what it found out.
+    Tried(Arc<Report>),
     /// The child was content; it is loaded now.
     Loading,
     /// It runs zeros now.
@@ -184,14 +186,19 @@ impl Tools {
         let golden = candidate.golden.as_ref().map(|(_, digest)| *digest);
         let digests = Digests { whole, golden };
         tell(Step::Pinned(digests, Box::new(lineage)))?;
-        match self.preflight.try_candidate(&candidate) {
-            Ok(report) => tracing::info!(
-                model = %candidate.model, version = %candidate.version,
-                signature = %report.signature, cost_seconds = report.cost_seconds,
-                golden_cases = report.golden_cases, "preflight passed"
-            ),
-            Err(why) => return Ok(Outcome::Failed(format!("preflight: {why}"))),
-        }
+        let report = match self.preflight.try_candidate(&candidate) {
+            Ok(report) => Arc::new(report),
+            Err(failure) => {
+                tell(Step::Tried(Arc::new(*failure.report)))?;
+                return Ok(Outcome::Failed(format!("preflight: {}", failure.reason)));
+            }
+        };
+        tracing::info!(
+            model = %candidate.model, version = %candidate.version,
+            signature = %report.signature.words, cost_seconds = report.row_seconds(),
+            rows_independent = report.rows_independent(), "preflight passed"
+        );
+        tell(Step::Tried(Arc::clone(&report)))?;
         tell(Step::Loading)?;
         let engine = match self.engines.require(&candidate.engine) {
             Ok(engine) => engine,
@@ -202,7 +209,8 @@ impl Tools {
             Err(error) => return Ok(Outcome::Failed(error.to_string())),
         };
         let (model, id) = (candidate.model, candidate.version);
-        let version = LoadedVersion::new(model, id, candidate.digest, engine.name(), graph);
+        let version = LoadedVersion::new(model, id, candidate.digest, engine.name(), graph)
+            .with_rows_independent(report.rows_independent());
         tell(Step::WarmingUp(engine.name()))?;
         Ok(match version.warm_up() {
             Ok(_) => Outcome::Ready(Arc::new(version)),
@@ -211,7 +219,11 @@ impl Tools {
     }
 
     /// Takes the folder's bytes, and checks them against what it says itself.
-    fn pin(&self, job: &Job, engine: &str) -> Result<(Candidate, Whole, Lineage), PinError> {
+    pub(super) fn pin(
+        &self,
+        job: &Job,
+        engine: &str,
+    ) -> Result<(Candidate, Whole, Lineage), PinError> {
         let text = read_text(&job.folder.join(VERSION_FILE), TOML_BYTES_MAX)?.unwrap_or_default();
         let lineage = Lineage::parse(&text).map_err(PinError::Refused)?;
         let engine = lineage.engine.as_deref().unwrap_or(engine);

@@ -8,8 +8,10 @@
 
 mod artifact;
 mod blobs;
+mod check;
 mod compare;
 mod control;
+mod gate;
 mod lineage;
 mod loader;
 mod manager;
@@ -26,6 +28,7 @@ mod view;
 mod wanted;
 mod watch;
 
+pub use check::{CheckSettings, CheckStep, Checked, Status, check};
 pub use control::{Board, Change, Command, Control, Provenance};
 pub use lineage::Lineage;
 pub use push::push;

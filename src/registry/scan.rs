@@ -112,6 +112,24 @@ pub(super) fn read(models_dir: &Path) -> io::Result<Vec<Node>> {
     list(models_dir, 4)
 }
 
+/// What a folder is, by what is in it.
+pub(super) enum Layout {
+    /// A model's: it has a `model.toml` or numbered folders.
+    Model(FoundModel),
+    /// A repository of models, or nothing of ours.
+    Repository(Found),
+}
+
+/// Reads a folder that may be a model's or a repository.
+pub(super) fn layout(folder: &Path) -> io::Result<Layout> {
+    let nodes = list(folder, 3)?;
+    let numbered = |node: &Node| {
+        matches!(node.kind, Kind::Folder(_)) && node.name.parse::<VersionId>().is_ok()
+    };
+    let is_model = nodes.iter().any(|node| node.name == MODEL_FILE || numbered(node));
+    Ok(if is_model { Layout::Model(model(&nodes)) } else { Layout::Repository(interpret(&nodes)) })
+}
+
 fn list(folder: &Path, depth: usize) -> io::Result<Vec<Node>> {
     let mut nodes = Vec::new();
     for entry in fs::read_dir(folder)? {

@@ -1,10 +1,11 @@
 //! `model.toml`: parsed raw (unknown keys refused), then checked. Pure.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::types::{ModelSettings, Share, Task, VersionId};
+use crate::types::{Dim, ModelSettings, Share, Signature, Task, VersionId};
 
 /// The largest `model.toml` or `version.toml` that is read, in bytes.
 pub(super) const TOML_BYTES_MAX: u64 = 1024 * 1024;
@@ -33,6 +34,15 @@ pub(super) struct Start {
     pub(super) shadows: Vec<(VersionId, Share)>,
 }
 
+/// What a version must fulfil beside the champion before it may be ready.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Gate {
+    /// Another signature than the champion's is taken.
+    pub(super) allow_signature_change: bool,
+    /// The most time that one row may take.
+    pub(super) cost_max: Option<Duration>,
+}
+
 /// A checked `model.toml`.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct ModelFile {
@@ -42,6 +52,7 @@ pub(super) struct ModelFile {
     pub(super) on_new_version: OnNewVersion,
     /// Runs what is loaded from now on; what is loaded stays where it is.
     pub(super) engine: String,
+    pub(super) gate: Gate,
     pub(super) start: Option<Start>,
 }
 
@@ -54,6 +65,7 @@ impl Default for ModelFile {
             settings: Arc::default(),
             on_new_version: OnNewVersion::Hold,
             engine: ENGINE.to_owned(),
+            gate: Gate::default(),
             start: None,
         }
     }
@@ -76,6 +88,9 @@ struct Raw {
     #[serde(default)]
     on_new_version: OnNewVersion,
     engine: Option<String>,
+    #[serde(default)]
+    allow_signature_change: bool,
+    cost_max: Option<String>,
     start: Option<RawStart>,
 }
 
@@ -122,6 +137,22 @@ impl ModelFile {
         let raw: Raw = toml::from_str(text).map_err(|e| located("model.toml", text, &e))?;
         check(raw, engines).map_err(|problem| format!("model.toml: {problem}"))
     }
+
+    /// `features` does not name every column that a version takes.
+    pub(super) fn features_problem(
+        &self,
+        version: VersionId,
+        signature: &Signature,
+    ) -> Option<String> {
+        let named = self.settings.features.len();
+        let [input] = &signature.inputs[..] else { return None };
+        match input.shape.last() {
+            Some(Dim::Fixed(columns)) if named > 0 && named != *columns => Some(format!(
+                "model.toml: features names {named} columns, version {version} takes {columns}"
+            )),
+            _ => None,
+        }
+    }
 }
 
 /// A TOML error with its place: `model.toml, line 3, column 1: unknown field …`.
@@ -163,7 +194,18 @@ fn check(raw: Raw, engines: &[&str]) -> Result<ModelFile, String> {
         settings: Arc::new(settings),
         on_new_version: raw.on_new_version,
         engine,
+        gate: Gate {
+            allow_signature_change: raw.allow_signature_change,
+            cost_max: raw.cost_max.as_deref().map(check_cost).transpose()?,
+        },
         start: raw.start.map(check_start).transpose()?,
+    })
+}
+
+fn check_cost(text: &str) -> Result<Duration, String> {
+    let cost = humantime::parse_duration(text).ok().filter(|cost| !cost.is_zero());
+    cost.ok_or_else(|| {
+        format!("cost_max: expected a duration above zero, such as \"2ms\", got {text:?}")
     })
 }
 
@@ -235,6 +277,8 @@ mod tests {
             nonfinite = "null"
             on_new_version = "shadow"
             engine = "other"
+            allow_signature_change = true
+            cost_max = "2ms"
             [start]
             champion = 1
             canary = { version = 2, weight = "10%" }
@@ -250,6 +294,8 @@ mod tests {
         assert!(file.settings.allow_forced_role && file.settings.nonfinite_as_null);
         assert_eq!(file.on_new_version, OnNewVersion::Shadow);
         assert_eq!(file.engine, "other");
+        let cost_max = Some(Duration::from_millis(2));
+        assert_eq!(file.gate, Gate { allow_signature_change: true, cost_max });
         let start = file.start.unwrap();
         assert_eq!(start.champion, id(1));
         assert_eq!(start.canary, Some((id(2), share("10%"))));
@@ -258,7 +304,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named_with_its_place() {
-        let cases: [(&str, &[&str]); 12] = [
+        let cases: [(&str, &[&str]); 15] = [
             ("owner = \"a\"\nownr = \"b\"", &["model.toml, line 2, column 1", "`ownr`"]),
             ("features = 3", &["line 1, column 12", "sequence"]),
             ("task = \"ranking\"", &["line 1, column 8", "ranking"]),
@@ -266,6 +312,9 @@ mod tests {
             ("owner = ", &["line 1"]),
             ("features = [\"a\", \"a\"]", &["features[1]", "twice"]),
             ("tolerance = nan", &["tolerance", "NaN"]),
+            ("cost_max = \"fast\"", &["cost_max", "\"2ms\"", "fast"]),
+            ("cost_max = \"0s\"", &["cost_max", "above zero"]),
+            ("allow_signature_change = 1", &["line 1", "boolean"]),
             ("engine = \"magic\"", &["engine", "magic", "tract, other"]),
             ("[start]\nchampion = 0", &["start.champion", "0"]),
             ("[start]\nchampion = 1\ncanary = { version = 1, weight = \"5%\" }", &["two roles"]),

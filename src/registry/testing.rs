@@ -5,14 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::engine::{Engine, EngineError, EngineErrorKind, Model, Session};
-use crate::registry::preflight::{Candidate, Preflight, Report};
+use crate::registry::preflight::{BatchCost, Candidate, Failure, Preflight, Report, Stage};
 use crate::serving::LoadedVersion;
 use crate::types::{
     Data, Datatype, Digest, Dim, ModelName, Signature, Tensor, TensorSpec, VersionId,
 };
 
 /// Loads any file as a model that doubles its input `x` into `y`; a file that
-/// begins with `broken` does not load.
+/// begins with `broken` does not load. `columns 3` makes its rows so wide.
 pub(super) struct FakeEngine;
 
 struct Doubler(Signature);
@@ -30,13 +30,21 @@ impl Engine for FakeEngine {
         if text.starts_with("broken") {
             return Err(EngineError::new(EngineErrorKind::Unsupported, text));
         }
-        Ok(doubler())
+        Ok(doubler(number(&text, "columns").unwrap_or(1)))
     }
 }
 
-fn doubler() -> Arc<dyn Model> {
+/// The number after a word.
+fn number(text: &str, word: &str) -> Option<u32> {
+    let mut words = text.split_whitespace();
+    words.find(|w| *w == word)?;
+    words.next()?.parse().ok()
+}
+
+fn doubler(columns: u32) -> Arc<dyn Model> {
+    let columns = Dim::Fixed(usize::try_from(columns).unwrap());
     let spec = |name: &str| {
-        TensorSpec::new(name, Datatype::Fp32, vec![Dim::Symbol("N".into()), Dim::Fixed(1)])
+        TensorSpec::new(name, Datatype::Fp32, vec![Dim::Symbol("N".into()), columns.clone()])
     };
     Arc::new(Doubler(Signature::new(vec![spec("x")], vec![spec("y")])))
 }
@@ -64,16 +72,25 @@ impl Session for DoublerSession {
 /// A version that doubles.
 pub(super) fn version() -> LoadedVersion {
     let (name, id) = (ModelName::new("doubler").unwrap(), VersionId::new(1).unwrap());
-    LoadedVersion::new(name, id, Digest::new([0; 32]), "fake", doubler())
+    LoadedVersion::new(name, id, Digest::new([0; 32]), "fake", doubler(1))
 }
 
-/// Passes everything but artifacts that begin with `hostile`.
+/// Passes everything but artifacts that begin with `hostile`; `cost 100` says
+/// how many microseconds a row took.
 pub(super) struct FakePreflight;
 
 impl Preflight for FakePreflight {
-    fn try_candidate(&self, candidate: &Candidate) -> Result<Report, String> {
+    fn try_candidate(&self, candidate: &Candidate) -> Result<Report, Failure> {
         let text = std::fs::read_to_string(&candidate.artifact).unwrap();
-        if text.starts_with("hostile") { Err(text) } else { Ok(Report::default()) }
+        if text.starts_with("hostile") {
+            return Err(Failure::new(Stage::Load, text));
+        }
+        let costs = number(&text, "cost").map(|micros| BatchCost {
+            rows: 1,
+            seconds: f64::from(micros) * 1e-6,
+            ..BatchCost::default()
+        });
+        Ok(Report { costs: costs.into_iter().collect(), ..Report::default() })
     }
 }
 

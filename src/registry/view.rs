@@ -1,13 +1,17 @@
 //! What control shows of itself: plain values for the admin API and the CLI.
 
-use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::registry::Lineage;
+use crate::registry::preflight::Report;
 use crate::telemetry::{ArmSnapshot, ShadowSnapshot};
 use crate::types::{Share, VersionId};
 
 /// Where a version is on its way; states only move forward (a failed version
-/// stays failed until its folder is replaced by a new number).
+/// stays failed until its folder is replaced by a new number, but for one that
+/// the gate refused and would let pass now: it begins anew).
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
 )]
@@ -151,8 +155,17 @@ pub struct VersionView {
     pub outputs: Vec<TensorSpecView>,
     /// Seconds that one row takes, measured at warm-up.
     pub cost_seconds: Option<f64>,
+    /// What its trial found out, once it has ended; not in the list of all
+    /// models.
+    #[serde(serialize_with = "inner")]
+    #[schema(value_type = Option<Report>)]
+    pub report: Option<Arc<Report>>,
     /// When it came into its state, RFC 3339.
     pub since: String,
+}
+
+fn inner<S: Serializer>(report: &Option<Arc<Report>>, to: S) -> Result<S::Ok, S::Error> {
+    report.as_deref().serialize(to)
 }
 
 /// An input or output.

@@ -81,6 +81,9 @@ pub struct LoadedVersion {
     /// The fewest free sessions since the last trim.
     spare: AtomicUsize,
     cost: OnceLock<Cost>,
+    /// What the dimensions that may vary were at warm-up, beside the rows.
+    other_dims: OnceLock<usize>,
+    rows_independent: bool,
 }
 
 impl LoadedVersion {
@@ -95,7 +98,33 @@ impl LoadedVersion {
     ) -> Self {
         let sessions = ArrayQueue::new(SESSIONS_MAX);
         let (spare, cost) = (AtomicUsize::new(0), OnceLock::new());
-        Self { model, id, digest, engine, graph, sessions, spare, cost }
+        let (other_dims, rows_independent) = (OnceLock::new(), false);
+        Self {
+            model,
+            id,
+            digest,
+            engine,
+            graph,
+            sessions,
+            spare,
+            cost,
+            other_dims,
+            rows_independent,
+        }
+    }
+
+    /// Notes what preflight found out: each row's answer alone is its answer in
+    /// any batch.
+    #[must_use]
+    pub fn with_rows_independent(self, rows_independent: bool) -> Self {
+        Self { rows_independent, ..self }
+    }
+
+    /// Whether rows of several requests may be run as one batch. False where
+    /// nobody found it out.
+    #[must_use]
+    pub const fn rows_independent(&self) -> bool {
+        self.rows_independent
     }
 
     /// The model it belongs to.
@@ -160,6 +189,7 @@ impl LoadedVersion {
         let batched = self.signature().inputs.iter().all(TensorSpec::is_batched);
         let sizes = if batched { &WARM_UP_ROWS[..] } else { &WARM_UP_ROWS[..1] };
         let dim = self.warm_up_dim()?;
+        let dim = *self.other_dims.get_or_init(|| dim);
         let mut measured = Vec::with_capacity(sizes.len());
         for &rows in sizes {
             let inputs = self.zeros(rows, dim)?;
@@ -192,6 +222,13 @@ impl LoadedVersion {
         }
         let [first, rest @ ..] = WARM_UP_DIMS;
         runs(first).or_else(|error| rest.into_iter().find_map(|dim| runs(dim).ok()).ok_or(error))
+    }
+
+    /// A size that it takes for dimensions that may vary, the rows apart: the
+    /// one of warm-up.
+    #[must_use]
+    pub fn other_dims(&self) -> usize {
+        self.other_dims.get().copied().unwrap_or(WARM_UP_DIMS[0])
     }
 
     /// Runs one batch on the calling thread. `inputs` are in the signature's

@@ -53,9 +53,19 @@ pub fn enter(class: Class) {
 /// not count preemption, so an idle-class thread can be measured with it.
 #[must_use]
 pub fn cpu_time() -> Duration {
+    clock(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+/// CPU time that all threads of this process have used so far.
+#[must_use]
+pub fn process_cpu_time() -> Duration {
+    clock(libc::CLOCK_PROCESS_CPUTIME_ID)
+}
+
+fn clock(id: libc::clockid_t) -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid, writable timespec for the length of the call.
-    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    let result = unsafe { libc::clock_gettime(id, &raw mut time) };
     if result != 0 {
         return Duration::ZERO;
     }
@@ -83,5 +93,6 @@ mod tests {
             x = std::hint::black_box(x.wrapping_mul(3));
         }
         assert!(cpu_time() > before);
+        assert!(process_cpu_time() >= cpu_time());
     }
 }

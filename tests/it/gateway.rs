@@ -7,7 +7,7 @@ use std::time::Duration;
 use foreshadow::app::{App, Parts};
 use foreshadow::config::{Config, FlagValue, Sources};
 use foreshadow::engine::EngineSet;
-use foreshadow::registry::preflight::{Candidate, Preflight, Report};
+use foreshadow::registry::preflight::{Candidate, Failure, Preflight, Report};
 use foreshadow::registry::{Change, Provenance};
 use foreshadow::store::Memory;
 use foreshadow::types::{ModelName, VersionId};
@@ -22,7 +22,7 @@ pub(crate) const HANG: Duration = Duration::from_secs(60);
 struct Trusting;
 
 impl Preflight for Trusting {
-    fn try_candidate(&self, _: &Candidate) -> Result<Report, String> {
+    fn try_candidate(&self, _: &Candidate) -> Result<Report, Failure> {
         Ok(Report::default())
     }
 }

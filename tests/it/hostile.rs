@@ -310,7 +310,7 @@ fn a_file_that_loops_fails_at_the_time_limit() {
 }
 
 /// Whether a process runs: one that ended and was not waited for does not.
-fn runs(id: u32) -> bool {
+pub(crate) fn runs(id: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }

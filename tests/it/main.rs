@@ -1,11 +1,12 @@
 //! Integration tests over real sockets. One binary, so that it links once.
 //!
 //! Most start the app in this process on ports of the system's choice, with a
-//! scripted engine; `binary` and `hostile` run the real program.
+//! scripted engine; `binary`, `check` and `hostile` run the real program.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "tests may")]
 
 mod bad_input;
 mod binary;
+mod check;
 mod engine;
 mod engines;
 mod external;

@@ -60,6 +60,18 @@ pub(crate) fn serve(models: &Path, state: &Path, settings: &[(&str, &str)]) -> P
     Program { child, stdout, inference, admin }
 }
 
+/// The child processes that a process has now, by their ids.
+pub(crate) fn children(of: u32) -> Vec<u32> {
+    let parent = |id: u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+        // After the name in parentheses: the state, then the parent.
+        stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse::<u32>().ok()
+    };
+    let names = std::fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().file_name());
+    let ids = names.filter_map(|name| name.to_str()?.parse().ok());
+    ids.filter(|id| parent(*id) == Some(of)).collect()
+}
+
 impl Program {
     /// Reads stdout up to the first line that begins so, and returns it.
     pub(crate) fn line(&mut self, start: &str) -> String {
@@ -74,14 +86,7 @@ impl Program {
 
     /// The child processes that it has now, by their ids.
     pub(crate) fn children(&self) -> Vec<u32> {
-        let parent = |id: u32| {
-            let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-            // After the name in parentheses: the state, then the parent.
-            stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse::<u32>().ok()
-        };
-        let names = std::fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().file_name());
-        let ids = names.filter_map(|name| name.to_str()?.parse().ok());
-        ids.filter(|id| parent(*id) == Some(self.child.id())).collect()
+        children(self.child.id())
     }
 
     /// Sends a signal by its name, as a shell would.

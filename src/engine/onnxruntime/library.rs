@@ -31,6 +31,7 @@ const ADVICE: &str = "set engine.onnxruntime_library (FORESHADOW_ENGINE_ONNXRUNT
 /// The loaded library.
 struct Loaded {
     identity: String,
+    release: String,
     environment: Environment,
 }
 
@@ -61,6 +62,20 @@ fn identity_of(path: &Path) -> String {
     format!("{} {stamp}", path.display())
 }
 
+/// The release of the loaded library; empty before one is loaded.
+pub(super) fn version() -> String {
+    let loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    loaded.as_ref().map(|loaded| loaded.release.clone()).unwrap_or_default()
+}
+
+/// The release, which the library does not tell: the end of its file's name
+/// (`libonnxruntime.so.1.20.0`), or else what it says of its build.
+fn release(path: &Path, info: &str) -> String {
+    let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    let end = name.split_once(".so.").map(|(_, end)| end.to_owned());
+    end.unwrap_or_else(|| info.to_owned())
+}
+
 /// The environment of the process's library, which is loaded now if it is not
 /// yet.
 pub(super) fn environment(setting: Option<&Path>) -> Result<Environment, EngineError> {
@@ -85,7 +100,8 @@ pub(super) fn environment(setting: Option<&Path>) -> Result<Environment, EngineE
     // The crate panics where a library is not what it says.
     let environment = catch_unwind(AssertUnwindSafe(|| initialise(&path)))
         .unwrap_or_else(|_| Err(unusable(&format!("{} is no ONNX Runtime", path.display()))))?;
-    *loaded = Some(Loaded { identity, environment: environment.clone() });
+    let release = release(&path, ort::info());
+    *loaded = Some(Loaded { identity, release, environment: environment.clone() });
     Ok(environment)
 }
 
@@ -115,4 +131,17 @@ fn log(level: LogLevel, category: &str, message: &str) {
 
 fn unusable(why: &str) -> EngineError {
     EngineError::new(EngineErrorKind::Unsupported, format!("onnxruntime: {why}; {ADVICE}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_comes_from_the_files_name_or_the_build() {
+        let named = Path::new("/usr/lib/libonnxruntime.so.1.20.0");
+        assert_eq!(release(named, "ORT Build Info: x"), "1.20.0");
+        let plain = Path::new("/usr/lib/libonnxruntime.so");
+        assert_eq!(release(plain, "ORT Build Info: x"), "ORT Build Info: x");
+    }
 }

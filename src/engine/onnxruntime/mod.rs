@@ -51,6 +51,10 @@ impl Engine for OnnxRuntime {
         library::identity(self.library.as_deref())
     }
 
+    fn version(&self) -> String {
+        library::version()
+    }
+
     fn load(&self, artifact: &Path) -> Result<Arc<dyn Model>, EngineError> {
         Ok(Arc::new(load::load(self.library.as_deref(), artifact)?))
     }

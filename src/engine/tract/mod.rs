@@ -64,6 +64,9 @@ const FOREIGN: [&str; 20] = [
     "TreeEnsembleClassifier",
 ];
 
+/// tract's version, which tract itself does not tell.
+const VERSION: &str = "0.23.9";
+
 /// The engine. Cheap to clone and to share.
 #[derive(Clone)]
 pub struct Tract {
@@ -93,6 +96,10 @@ impl Default for Tract {
 impl Engine for Tract {
     fn name(&self) -> &'static str {
         "tract"
+    }
+
+    fn version(&self) -> String {
+        VERSION.to_owned()
     }
 
     fn load(&self, artifact: &Path) -> Result<Arc<dyn Model>, EngineError> {

@@ -6,6 +6,7 @@
 
 mod build;
 mod found;
+mod gate;
 mod model;
 mod steps;
 #[cfg(test)]
@@ -159,6 +160,7 @@ impl Manager {
         let before = model.wanted.clone().unwrap_or_else(|| wanted::nobody(salt));
         let trials = model.trials();
         let next = wanted::apply(&before, &command.change, &wanted::ready(&trials), salt)
+            .and_then(|next| model.admit_to_role(&command.change).map(|()| next))
             .map_err(|error| error.context(format!("model {name}")))?;
         // The operator has taken over: nothing of `[start]` that is not on
         // its way happens by itself any more.
@@ -195,6 +197,7 @@ impl Manager {
                 entry.lineage = *lineage;
                 self.set_state(name, *version, State::Checking);
             }
+            LoadStep::Tried(report) => entry.report = Some(report),
             LoadStep::Loading => self.set_state(name, *version, State::Loading),
             LoadStep::WarmingUp(engine) => {
                 entry.engine = Some(engine);
@@ -213,6 +216,16 @@ impl Manager {
         let Some(entry) = model.entries.get_mut(&version) else { return };
         match outcome {
             Outcome::Ready(loaded) => {
+                let row_seconds = entry.report.as_ref().and_then(|report| report.row_seconds());
+                let admitted = model.admit(version, loaded.signature(), row_seconds);
+                let Some(entry) = model.entries.get_mut(&version) else { return };
+                if let Err(why) = admitted {
+                    entry.refused = Some(loaded.signature().clone());
+                    let (place, ticket) = ((name.clone(), version), entry.ticket);
+                    self.reaper.take(Leaving { place, ticket, version: loaded });
+                    self.outcome(name, version, Outcome::Failed(why));
+                    return;
+                }
                 entry.loaded = Some(loaded);
                 model.causes.push(format!("version {version} ready"));
                 self.metrics.loaded(entry.whole_since.elapsed());
@@ -399,13 +412,7 @@ impl Manager {
 
 /// A version that the change names must have a folder.
 fn must_exist(model: &Model, change: &Change) -> Result<()> {
-    let version = match change {
-        Change::SetCanary { version, .. }
-        | Change::SetShadow { version, .. }
-        | Change::RemoveShadow { version }
-        | Change::Promote { version } => *version,
-        Change::RemoveCanary | Change::Rollback => return Ok(()),
-    };
+    let Some(version) = change.version() else { return Ok(()) };
     if model.entries.contains_key(&version) {
         return Ok(());
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Instant, SystemTime};
 
 use crate::registry::loader::{Digests, content};
+use crate::registry::preflight::Report;
 use crate::registry::scan::Files;
 use crate::registry::settings::{ModelFile, Start};
 use crate::registry::settle::Wholeness;
@@ -15,7 +16,7 @@ use crate::registry::{Lineage, ModelView, PlanView, State, TensorSpecView, Versi
 use crate::routing::{Slot, Worst};
 use crate::serving::LoadedVersion;
 use crate::store::{NewEntry, Wanted};
-use crate::types::{Dim, ModelName, ModelSettings, TensorSpec, VersionId};
+use crate::types::{ModelName, ModelSettings, Signature, TensorSpec, VersionId};
 
 /// Retired versions that are still shown.
 const RETIRED_MAX: usize = 20;
@@ -36,6 +37,10 @@ pub(super) struct Entry {
     pub(super) digests: Option<Digests>,
     pub(super) engine: Option<&'static str>,
     pub(super) loaded: Option<Arc<LoadedVersion>>,
+    /// What its trial found out.
+    pub(super) report: Option<Arc<Report>>,
+    /// The signature of what loads and was refused by the gate.
+    pub(super) refused: Option<Signature>,
     /// Its life: a number that comes back with every piece of news.
     pub(super) ticket: u64,
     /// Its folder, as last seen; and whether it is there still.
@@ -64,6 +69,8 @@ impl Entry {
             digests: None,
             engine: None,
             loaded: None,
+            report: None,
+            refused: None,
             ticket,
             files,
             wholeness,
@@ -143,6 +150,7 @@ impl Entry {
             inputs: specs(|v| &v.signature().inputs),
             outputs: specs(|v| &v.signature().outputs),
             cost_seconds: loaded.map(|v| v.cost().of(1).as_secs_f64()),
+            report: self.report.clone(),
             since: self.since.clone(),
         }
     }
@@ -324,16 +332,10 @@ impl Model {
 
     /// `features` does not name every column that the champion takes.
     fn features_problem(&self) -> Option<String> {
-        let named = self.file.as_ref()?.settings.features.len();
         let champion = self.basis.resolved.champion?;
         let loaded = self.entries.get(&champion)?.loaded.as_ref()?;
-        let [input] = &loaded.signature().inputs[..] else { return None };
-        match input.shape.last() {
-            Some(Dim::Fixed(columns)) if named > 0 && named != *columns => Some(format!(
-                "model.toml: features names {named} columns, version {champion} takes {columns}"
-            )),
-            _ => None,
-        }
+        let file = self.file.as_ref()?;
+        file.features_problem(champion, loaded.signature())
     }
 
     /// The wanted champion cannot serve.

@@ -49,6 +49,9 @@ impl Manager {
                 "a step could not be taken; it is tried again with the next change");
         }
         self.retire(name).await;
+        if self.readmit(name) {
+            self.consider(name);
+        }
         self.show(name);
     }
 
@@ -134,10 +137,11 @@ impl Manager {
 
     /// A change by our own hand; one that does not fit is left out.
     async fn own_change(&mut self, name: &ModelName, change: &Change, why: &str) -> Result<()> {
-        let Some(model) = self.models.get(name) else { return Ok(()) };
+        let Some(model) = self.models.get_mut(name) else { return Ok(()) };
         let Some(wanted) = &model.wanted else { return Ok(()) };
         let ready = wanted::ready(&model.trials());
-        match wanted::apply(wanted, change, &ready, fresh_salt()?) {
+        let next = wanted::apply(wanted, change, &ready, fresh_salt()?);
+        match next.and_then(|next| model.admit_to_role(change).map(|()| next)) {
             Ok(wanted) => {
                 let action = wanted::describe(change);
                 let step = Step { by: ourselves(Some(why)), action, wanted, reduces_risk: false };
@@ -146,6 +150,10 @@ impl Manager {
             Err(error) => {
                 tracing::warn!(model = %name, change = wanted::describe(change), %error, why,
                     "left out");
+                let entry = change.version().and_then(|version| model.entries.get_mut(&version));
+                if let Some(entry) = entry {
+                    entry.reason = Some(format!("left without its role ({why}): {error}"));
+                }
                 Ok(())
             }
         }

@@ -2,6 +2,7 @@
 //! only pretend.
 
 mod files;
+mod gate;
 mod roles;
 
 use std::fs;

@@ -1,16 +1,13 @@
-//! The child's side: limits itself, then does what the gateway would do.
+//! The child's process: limits itself, tries the candidate, tells what it does.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::FromRawFd as _;
-use std::sync::Arc;
 use std::thread;
 
 use crate::engine::EngineSet;
-use crate::registry::preflight::{Candidate, Outcome, Report, Spec, golden};
-use crate::serving::LoadedVersion;
+use crate::registry::preflight::{Message, Spec, trial};
 use crate::types::thread::TRIAL_STACK_BYTES;
-use crate::types::{Signature, TensorSpec};
 
 /// The largest spec, in bytes.
 const SPEC_BYTES_MAX: u64 = 64 * 1024;
@@ -20,8 +17,8 @@ const RESERVED_BYTES: u64 = 2 << 30;
 /// The child is the first that the kernel ends when memory runs out.
 const OOM_SCORE_ADJ: &str = "1000";
 
-/// The hidden subcommand's whole life: a spec as JSON on standard input, an
-/// outcome as JSON on standard output. Returns the exit code.
+/// The hidden subcommand's whole life: a spec as JSON on standard input, lines
+/// of JSON on standard output. Returns the exit code.
 #[must_use]
 pub fn child_main() -> i32 {
     let mut spec = String::new();
@@ -36,60 +33,42 @@ pub fn child_main() -> i32 {
         }
     };
     limit(&spec);
-    let Ok(mut report) = take_stdout() else { return 2 };
-    let trial = || attempt(&spec.candidate, &EngineSet::standard(&spec.engines));
-    let outcome = match on_trial_stack(trial) {
-        Ok(report) => Outcome::Passed(report),
-        Err(why) => Outcome::Failed(why),
+    let Ok(mut stdout) = take_stdout() else { return 2 };
+    let mut written = Ok(());
+    let trial = || {
+        let engines = EngineSet::standard(&spec.engines);
+        trial::attempt(&spec.candidate, spec.limits, &engines, |message| {
+            if written.is_ok() {
+                written = tell(&mut stdout, message);
+            }
+        });
     };
-    let written = serde_json::to_writer(&mut report, &outcome).map_err(io::Error::from);
-    i32::from(written.and_then(|()| report.flush()).is_err())
+    if let Err(error) = on_trial_stack(trial) {
+        let _ = writeln!(io::stderr(), "no thread to try it on: {error}");
+        return 2;
+    }
+    i32::from(written.is_err())
 }
 
 /// Runs `trial` with less stack than the gateway's threads have, so that a
 /// model that overflows one does so here.
-fn on_trial_stack<T: Send>(trial: impl FnOnce() -> Result<T, String> + Send) -> Result<T, String> {
+fn on_trial_stack(trial: impl FnOnce() + Send) -> io::Result<()> {
     let thread = thread::Builder::new().name("trial".into()).stack_size(TRIAL_STACK_BYTES);
     thread::scope(|scope| {
-        let trial = thread.spawn_scoped(scope, trial);
-        let trial = trial.map_err(|error| format!("no thread to try it on: {error}"))?;
-        trial.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        let trial = thread.spawn_scoped(scope, trial)?;
+        trial.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok(())
     })
 }
 
-/// Loads, warms up, and checks the golden cases.
-pub(super) fn attempt(candidate: &Candidate, engines: &EngineSet) -> Result<Report, String> {
-    let engine = engines.require(&candidate.engine).map_err(|error| error.to_string())?;
-    let graph = engine.load(&candidate.artifact).map_err(|error| error.to_string())?;
-    let version = LoadedVersion::new(
-        candidate.model.clone(),
-        candidate.version,
-        candidate.digest,
-        engine.name(),
-        Arc::clone(&graph),
-    );
-    let cost = version.warm_up().map_err(|error| format!("warm-up: {error}"))?;
-    let golden_cases = match &candidate.golden {
-        Some((path, _)) => {
-            let text = fs::read_to_string(path).map_err(|e| format!("golden.json: {e}"))?;
-            golden::check(&text, &version).map_err(|why| format!("golden.json {why}"))?
-        }
-        None => 0,
-    };
-    let signature = in_words(graph.signature());
-    Ok(Report { signature, cost_seconds: cost.of(1).as_secs_f64(), golden_cases })
+/// Writes a line at once: the next stage may be the last.
+fn tell(stdout: &mut File, message: &Message) -> io::Result<()> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    stdout.write_all(&line)
 }
 
-/// `x FP32 [-1, 4] → label INT64 [-1]`.
-fn in_words(signature: &Signature) -> String {
-    let list = |specs: &[TensorSpec]| {
-        let one = |s: &TensorSpec| format!("{} {} {:?}", s.name, s.datatype, s.wire_shape());
-        specs.iter().map(one).collect::<Vec<_>>().join(", ")
-    };
-    format!("{} → {}", list(&signature.inputs), list(&signature.outputs))
-}
-
-/// Keeps standard output for the outcome alone: whatever an engine prints
+/// Keeps standard output for the messages alone: whatever an engine prints
 /// there goes to standard error.
 fn take_stdout() -> io::Result<File> {
     // SAFETY: plain file descriptors; no pointers.
@@ -116,7 +95,7 @@ fn limit(spec: &Spec) {
             let _ = writeln!(io::stderr(), "a limit was refused: {}", io::Error::last_os_error());
         }
     };
-    set(libc::RLIMIT_DATA, spec.memory_bytes_max.saturating_add(RESERVED_BYTES));
+    set(libc::RLIMIT_DATA, spec.limits.memory_bytes_max.saturating_add(RESERVED_BYTES));
     set(libc::RLIMIT_CORE, 0);
     #[cfg(target_os = "linux")]
     {
@@ -129,53 +108,4 @@ fn limit(spec: &Spec) {
         }
     }
     crate::types::thread::enter(crate::types::thread::Class::Background);
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-    use crate::engine::EngineSettings;
-    use crate::types::{Digest, ModelName, VersionId};
-
-    fn standard() -> EngineSet {
-        EngineSet::standard(&EngineSettings::default())
-    }
-
-    /// A sample of this repository, with these golden cases.
-    fn candidate(golden: &Path) -> Candidate {
-        let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/churn/1");
-        let digest = Digest::new([0; 32]);
-        Candidate {
-            model: ModelName::new("churn").unwrap(),
-            version: VersionId::new(1).unwrap(),
-            artifact: sample.join("model.onnx"),
-            digest,
-            golden: Some((sample.join(golden), digest)),
-            engine: "tract".into(),
-        }
-    }
-
-    #[test]
-    fn a_sample_passes_with_its_own_answers_and_not_with_others() {
-        let report = attempt(&candidate(Path::new("golden.json")), &standard()).unwrap();
-        assert!(report.golden_cases > 0 && report.cost_seconds > 0.0, "{report:?}");
-        let signature = "input FP32 [-1, 12] → label INT64 [-1], probabilities FP32 [-1, 2]";
-        assert_eq!(report.signature, signature);
-
-        let folder = tempfile::tempdir().unwrap();
-        let other = folder.path().join("golden.json");
-        let two = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/churn/2/golden.json");
-        fs::copy(two, &other).unwrap();
-        let why = attempt(&candidate(&other), &standard()).unwrap_err();
-        assert!(why.starts_with("golden.json case 1: output \""), "{why}");
-        assert!(why.contains("expected") && why.contains("tolerance"), "{why}");
-    }
-
-    #[test]
-    fn an_unknown_engine_is_named() {
-        let error = attempt(&candidate(Path::new("golden.json")), &EngineSet::default());
-        assert!(error.unwrap_err().contains("\"tract\""));
-    }
 }

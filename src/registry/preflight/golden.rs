@@ -3,16 +3,21 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::for_each_datatype;
+use crate::registry::preflight::compare::{compare, rows_of};
+use crate::registry::preflight::report::cut;
+use crate::registry::preflight::{GoldenFailure, GoldenReport};
 use crate::serving::LoadedVersion;
 use crate::types::{Data, Datatype, Tensor, TensorSpec, element_count};
 
 /// Rows of a case that are also run alone, to see that rows are independent.
 const ROWS_ALONE_MAX: usize = 16;
+/// Failed cases that are told one by one.
+const FAILURES_MAX: usize = 20;
 
+/// A version's golden cases.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Golden {
+pub(super) struct Golden {
     #[serde(default = "tolerance")]
     tolerance: f64,
     cases: Vec<Case>,
@@ -38,38 +43,80 @@ struct RawTensor {
     data: Vec<Value>,
 }
 
-/// Runs every case; returns how many there are, or the first difference.
-pub(super) fn check(text: &str, version: &LoadedVersion) -> Result<usize, String> {
-    let golden: Golden = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    if !(golden.tolerance.is_finite() && golden.tolerance >= 0.0) {
-        return Err(format!("tolerance: expected a number from 0, got {}", golden.tolerance));
+impl Golden {
+    /// Reads a `golden.json`.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let golden: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        if !(golden.tolerance.is_finite() && golden.tolerance >= 0.0) {
+            return Err(format!("tolerance: expected a number from 0, got {}", golden.tolerance));
+        }
+        Ok(golden)
     }
-    for (i, case) in golden.cases.iter().enumerate() {
-        check_case(case, golden.tolerance, version)
-            .map_err(|why| format!("case {}: {why}", i + 1))?;
+
+    /// The inputs of each case that fit the version: rows as they really come.
+    pub(super) fn samples(&self, version: &LoadedVersion) -> Vec<Vec<Tensor>> {
+        let inputs = |case: &Case| version.signature().arrange(tensors(&case.inputs).ok()?).ok();
+        self.cases.iter().filter_map(inputs).collect()
     }
-    Ok(golden.cases.len())
+
+    /// Runs every case, whatever came of those before.
+    pub(super) fn check(&self, version: &LoadedVersion) -> GoldenReport {
+        let mut report = GoldenReport { cases: self.cases.len(), ..GoldenReport::default() };
+        for (i, case) in self.cases.iter().enumerate() {
+            match check_case(case, self.tolerance, version) {
+                Ok((rows, difference)) => {
+                    report.rows += rows;
+                    report.difference_max = report.difference_max.max(difference);
+                }
+                Err(reason) if report.failures.len() < FAILURES_MAX => {
+                    let reason = cut(&reason);
+                    report.failures.push(GoldenFailure { case: i + 1, reason });
+                }
+                Err(_) => report.failures_more += 1,
+            }
+        }
+        report
+    }
 }
 
-fn check_case(case: &Case, tolerance: f64, version: &LoadedVersion) -> Result<(), String> {
-    let tensors = |raw: &[RawTensor]| raw.iter().map(tensor).collect::<Result<Vec<_>, _>>();
+impl GoldenReport {
+    /// What failed, in a line; `None` if nothing did.
+    pub(super) fn verdict(&self) -> Option<String> {
+        let first = self.failures.first()?;
+        let more = self.failures.len() - 1 + self.failures_more;
+        let more = match more {
+            0 => String::new(),
+            1 => "; and 1 more case".to_owned(),
+            more => format!("; and {more} more cases"),
+        };
+        Some(format!("golden.json case {}: {}{more}", first.case, first.reason))
+    }
+}
+
+/// Runs a case; its rows and the largest difference.
+fn check_case(
+    case: &Case,
+    tolerance: f64,
+    version: &LoadedVersion,
+) -> Result<(usize, f64), String> {
     let inputs = version
         .signature()
         .arrange(tensors(&case.inputs)?)
         .map_err(|error| error.message().to_owned())?;
     let expected = tensors(&case.outputs)?;
     let got = version.run(&inputs).map_err(|error| error.to_string())?;
-    compare(&expected, &got, tolerance)?;
+    let mut difference = compare(&expected, &got, |_| tolerance)?;
     let rows = inputs.first().map_or(1, Tensor::rows);
     let batched = version.signature().inputs.iter().all(TensorSpec::is_batched)
         && inputs.iter().chain(&expected).all(|t| t.rows() == rows && !t.shape().is_empty());
     if batched && rows > 1 {
         for row in 0..rows.min(ROWS_ALONE_MAX) {
-            check_row(&inputs, &expected, row, tolerance, version)
+            let alone = check_row(&inputs, &expected, row, tolerance, version)
                 .map_err(|why| format!("row {row} alone: {why}"))?;
+            difference = difference.max(alone);
         }
     }
-    Ok(())
+    Ok((rows, difference))
 }
 
 /// A row's answer alone must equal its answer in the batch.
@@ -79,85 +126,13 @@ fn check_row(
     row: usize,
     tolerance: f64,
     version: &LoadedVersion,
-) -> Result<(), String> {
-    let rows = |tensors: &[Tensor]| -> Result<Vec<Tensor>, String> {
-        tensors.iter().map(|tensor| slice(tensor, row)).collect()
-    };
-    let got = version.run(&rows(inputs)?).map_err(|error| error.to_string())?;
-    compare(&rows(expected)?, &got, tolerance)
+) -> Result<f64, String> {
+    let got = version.run(&rows_of(inputs, row, 1)?).map_err(|error| error.to_string())?;
+    compare(&rows_of(expected, row, 1)?, &got, |_| tolerance)
 }
 
-/// One row of a tensor, as a tensor of one row.
-fn slice(tensor: &Tensor, row: usize) -> Result<Tensor, String> {
-    let width = tensor.data().len() / tensor.rows().max(1);
-    let mut shape = tensor.shape().to_vec();
-    shape[0] = 1;
-    let span = row * width..(row + 1) * width;
-    let mut data = tensor.data().clone();
-    for_each_datatype!(&mut data, v => { v.truncate(span.end); v.drain(..span.start); });
-    Tensor::new(tensor.name(), shape, data).map_err(|error| error.message().to_owned())
-}
-
-fn compare(expected: &[Tensor], got: &[Tensor], tolerance: f64) -> Result<(), String> {
-    for expected in expected {
-        let name = expected.name();
-        let got = got.iter().find(|tensor| tensor.name() == name).ok_or_else(|| {
-            let names: Vec<_> = got.iter().map(Tensor::name).collect();
-            format!("output {name:?} does not exist; outputs: {}", names.join(", "))
-        })?;
-        let form = |t: &Tensor| format!("{} {:?}", t.datatype(), t.shape());
-        if form(expected) != form(got) {
-            return Err(format!("output {name:?}: expected {}, got {}", form(expected), form(got)));
-        }
-        for i in 0..expected.data().len() {
-            if !same(expected.data(), got.data(), i, tolerance) {
-                return Err(difference(expected, got, i, tolerance));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn difference(expected: &Tensor, got: &Tensor, i: usize, tolerance: f64) -> String {
-    let (name, at) = (expected.name(), place(expected.shape(), i));
-    let (a, b) = (element(expected.data(), i), element(got.data(), i));
-    let within = match expected.datatype().is_float() {
-        true => format!(" (tolerance {tolerance})"),
-        false => String::new(),
-    };
-    format!("output {name:?} at {at:?}: expected {a}, got {b}{within}")
-}
-
-/// Floats may be off by the tolerance, absolute or relative; all else is equal.
-fn same(expected: &Data, got: &Data, i: usize, tolerance: f64) -> bool {
-    match (expected, got) {
-        (Data::Bytes(a), Data::Bytes(b)) => a[i] == b[i],
-        (Data::Int64(a), Data::Int64(b)) => a[i] == b[i],
-        (Data::Uint64(a), Data::Uint64(b)) => a[i] == b[i],
-        (a, b) => match (a.as_f64(i), b.as_f64(i)) {
-            (Some(a), Some(b)) if expected.datatype().is_float() => {
-                a == b || a.is_nan() && b.is_nan() || (a - b).abs() <= tolerance * a.abs().max(1.0)
-            }
-            (a, b) => a == b,
-        },
-    }
-}
-
-/// The indices of element `i`.
-fn place(shape: &[usize], mut i: usize) -> Vec<usize> {
-    let mut at = vec![0; shape.len()];
-    for (index, size) in at.iter_mut().zip(shape).rev() {
-        *index = i % (*size).max(1);
-        i /= (*size).max(1);
-    }
-    at
-}
-
-fn element(data: &Data, i: usize) -> String {
-    match data {
-        Data::Bytes(v) => format!("{:?}", String::from_utf8_lossy(&v[i])),
-        other => for_each_datatype!(other, v => format!("{:?}", v[i])),
-    }
+fn tensors(raw: &[RawTensor]) -> Result<Vec<Tensor>, String> {
+    raw.iter().map(tensor).collect()
 }
 
 fn tensor(raw: &RawTensor) -> Result<Tensor, String> {
@@ -225,19 +200,49 @@ mod tests {
         .replace(r#"{"inputs": [], "outputs": []},"#, "")
     }
 
+    /// The largest difference, or what went wrong.
+    fn check(text: &str, version: &LoadedVersion) -> Result<f64, String> {
+        let report = Golden::parse(text)?.check(version);
+        report.verdict().map_or(Ok(report.difference_max), Err)
+    }
+
     #[test]
     fn right_answers_pass() {
         let version = doubler();
-        for (x, y) in [
-            ("1", "2"),
-            ("1, 2.5", "2, 5"),
-            ("1", "2.00009"),
-            ("10000", "20001"),
-            ("\"NaN\"", "\"NaN\""),
-            ("\"-Infinity\"", "\"-Infinity\""),
+        for (x, y, difference) in [
+            ("1", "2", 0.0),
+            ("1, 2.5", "2, 5", 0.0),
+            ("1", "2.00009", 9e-5),
+            ("10000", "20001", 1.0),
+            ("\"NaN\"", "\"NaN\"", 0.0),
+            ("\"-Infinity\"", "\"-Infinity\"", 0.0),
         ] {
-            assert_eq!(check(&golden(x, y), &version), Ok(1), "{x} → {y}");
+            let got = check(&golden(x, y), &version).unwrap();
+            assert!((got - difference).abs() < 1e-6, "{x} → {y}: {got}");
         }
+        let report = Golden::parse(&golden("1, 2", "2, 4")).unwrap().check(&version);
+        assert_eq!((report.cases, report.rows), (1, 2));
+    }
+
+    #[test]
+    fn every_case_that_fails_is_told_up_to_a_number() {
+        let version = doubler();
+        let case = r#"{"inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [1]}],
+            "outputs": [{"name": "y", "shape": [1, 1], "datatype": "FP32", "data": [Y]}]}"#;
+        let cases = |answers: &[&str]| {
+            let cases: Vec<_> = answers.iter().map(|y| case.replace('Y', y)).collect();
+            let text = format!("{{\"cases\": [{}]}}", cases.join(","));
+            Golden::parse(&text).unwrap().check(&version)
+        };
+        let report = cases(&["3", "2", "4"]);
+        let failed: Vec<_> = report.failures.iter().map(|failure| failure.case).collect();
+        assert_eq!((report.cases, failed), (3, vec![1, 3]));
+        let verdict = report.verdict().unwrap();
+        assert!(verdict.starts_with("golden.json case 1: output \"y\" at [0, 0]"), "{verdict}");
+        assert!(verdict.ends_with("; and 1 more case"), "{verdict}");
+        let report = cases(&["3"; 30]);
+        assert_eq!((report.failures.len(), report.failures_more), (FAILURES_MAX, 10));
+        assert!(report.verdict().unwrap().ends_with("; and 29 more cases"));
     }
 
     #[test]
@@ -274,7 +279,7 @@ mod tests {
         let inputs = [tensor("x", &[1.0, 2.0])];
         // As if the batch had made 5 of the second row, which alone gives 4.
         let batch = [tensor("y", &[2.0, 5.0])];
-        assert_eq!(check_row(&inputs, &batch, 0, 1e-4, &version), Ok(()));
+        assert_eq!(check_row(&inputs, &batch, 0, 1e-4, &version), Ok(0.0));
         let why = check_row(&inputs, &batch, 1, 1e-4, &version).unwrap_err();
         assert!(why.contains("expected 5.0, got 4.0"), "{why}");
     }

@@ -1,5 +1,6 @@
-//! How much memory is left: a child that makes the kernel run out of it would,
-//! in a container that is killed as a whole, take the gateway along.
+//! How much memory there is and a process has: a child that makes the kernel
+//! run out of it would, in a container that is killed as a whole, take the
+//! gateway along.
 
 use std::fs;
 use std::path::Path;
@@ -41,6 +42,43 @@ fn container_left(max: &str, current: &str, stat: &str) -> Option<u64> {
     Some(max.saturating_sub(current.saturating_sub(cache)))
 }
 
+/// What this process has in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Own {
+    /// Bytes that are resident now.
+    pub(super) resident: u64,
+    /// The most that were resident so far.
+    pub(super) peak: u64,
+}
+
+/// What this process has; `None` where it cannot be told.
+pub(super) fn own() -> Option<Own> {
+    own_of(&fs::read_to_string("/proc/self/status").ok()?)
+}
+
+fn own_of(status: &str) -> Option<Own> {
+    let bytes = |word| value(status, word)?.checked_mul(1024);
+    let (resident, peak) = (bytes("VmRSS:")?, bytes("VmHWM:")?);
+    // The kernel counts a little late: the peak may lag behind.
+    Some(Own { resident, peak: peak.max(resident) })
+}
+
+/// The resident size of another process; `None` where it cannot be told.
+pub(super) fn resident_of(pid: u32) -> Option<u64> {
+    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
+    // SAFETY: takes an integer only.
+    let page = u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).ok()?;
+    Some(pages * page)
+}
+
+/// `3.1 GiB`, `12.0 MiB`.
+#[expect(clippy::cast_precision_loss, reason = "for people")]
+pub(super) fn in_words(bytes: u64) -> String {
+    let (unit, name) = if bytes >= 1 << 30 { (1 << 30, "GiB") } else { (1 << 20, "MiB") };
+    format!("{:.1} {name}", bytes as f64 / f64::from(unit))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,6 +95,27 @@ mod tests {
         assert_eq!(container_left("100\n", "80\n", stat), Some(50));
         assert_eq!(container_left("100\n", "180\n", ""), Some(0));
         assert_eq!(container_left("max\n", "80\n", stat), None);
+    }
+
+    #[test]
+    fn sizes_have_a_fitting_unit() {
+        assert_eq!(in_words(3 << 19), "1.5 MiB");
+        assert_eq!(in_words(5 << 29), "2.5 GiB");
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn this_process_knows_what_it_has() {
+        let block = std::hint::black_box(vec![1_u8; 64 << 20]);
+        let with = own().unwrap();
+        assert!(with.resident > 60 << 20 && with.peak >= with.resident, "{with:?}");
+        drop(block);
+        // The kernel's counts are off by some pages for each thread.
+        assert!(own().unwrap().peak > with.peak - (16 << 20), "a peak stays");
+        assert!(resident_of(std::process::id()).unwrap() > 0);
+        assert_eq!(own_of("VmRSS: 2 kB\n"), None);
+        let late = own_of("VmHWM: 1 kB\nVmRSS: 2 kB\n").unwrap();
+        assert_eq!(late, Own { resident: 2048, peak: 2048 });
     }
 
     #[test]

@@ -2,14 +2,26 @@
 //!
 //! A loader that panics, loops or asks for 200 GB kills the child, not the
 //! gateway. The child is this same binary under a hidden subcommand; it reads
-//! a spec on its standard input and writes an outcome on its standard output.
+//! a spec on its standard input and writes what it does and finds on its
+//! standard output, a line of JSON at the start of each stage and one at the
+//! end.
 
+mod cache;
 mod child;
+mod compare;
+mod costs;
 mod golden;
+mod inputs;
 mod memory;
 mod parent;
+mod report;
+mod rows;
+mod running;
+mod trial;
 
+use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +30,10 @@ use crate::types::{Digest, ModelName, VersionId};
 
 pub use child::child_main;
 pub use parent::ChildPreflight;
+pub use report::{
+    BatchCost, DocsReport, GoldenFailure, GoldenReport, MemoryReport, OperatorReport,
+    PropertyReport, Report, RowsReport, RowsVerdict, SignatureReport, TensorReport,
+};
 
 /// A version whose bytes are pinned, and which nobody has loaded yet.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,21 +52,71 @@ pub struct Candidate {
     pub engine: String,
 }
 
-/// What a candidate that passed has shown.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Report {
-    /// What it takes and gives, in words.
-    pub signature: String,
-    /// Seconds that one row took.
-    pub cost_seconds: f64,
-    /// Golden cases that it answered as expected.
-    pub golden_cases: usize,
+/// What a trial consists of, in its order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// The child starts.
+    #[default]
+    Start,
+    /// The engine loads and optimises the artifact.
+    Load,
+    /// It runs zeros.
+    WarmUp,
+    /// It answers the golden cases.
+    Golden,
+    /// Its rows are run alone and in batches.
+    Rows,
+    /// Its cost is measured.
+    Cost,
+    /// What it took is compared with what may be had.
+    Memory,
+}
+
+impl Stage {
+    /// What went on, for the end of a sentence.
+    const fn while_it(self) -> &'static str {
+        match self {
+            Self::Start => "while it started",
+            Self::Load => "while it was loaded",
+            Self::WarmUp => "while it was warmed up",
+            Self::Golden => "at its golden cases",
+            Self::Rows => "while its rows were compared alone and in batches",
+            Self::Cost => "while its cost was measured",
+            Self::Memory => "at the end of its trial",
+        }
+    }
+}
+
+/// Why a candidate may not serve.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failure {
+    /// How far it had come.
+    pub stage: Stage,
+    /// What happened, for people.
+    pub reason: String,
+    /// What was found out until then.
+    pub report: Box<Report>,
+}
+
+impl Failure {
+    /// A failure of which nothing but the reason is known.
+    #[must_use]
+    pub fn new(stage: Stage, reason: impl Into<String>) -> Self {
+        Self { stage, reason: reason.into(), report: Box::default() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
 }
 
 /// Tries candidates. Blocking: called on a control thread.
 pub trait Preflight: Send + Sync {
-    /// Tries one; the error is the reason why it may not serve.
-    fn try_candidate(&self, candidate: &Candidate) -> Result<Report, String>;
+    /// Tries one; the failure tells why it may not serve.
+    fn try_candidate(&self, candidate: &Candidate) -> Result<Report, Failure>;
 
     /// Ends what is running and refuses what comes: the gateway stops.
     fn stop(&self) {}
@@ -61,15 +127,33 @@ pub trait Preflight: Send + Sync {
 struct Spec {
     candidate: Candidate,
     engines: EngineSettings,
-    memory_bytes_max: u64,
+    limits: Limits,
     /// The gateway's process, without which the child has no purpose.
     parent: u32,
 }
 
-/// What the child answers.
-#[derive(Debug, Serialize, Deserialize)]
+/// What the child may take.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Limits {
+    memory_bytes_max: u64,
+    time_max: Duration,
+}
+
+/// A line that the child writes.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Message {
+    /// What begins now, or where it ended.
+    stage: Stage,
+    /// What was found out so far.
+    report: Report,
+    /// Only on the last line.
+    end: Option<End>,
+}
+
+/// The end of a trial that came to one.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Outcome {
-    Passed(Report),
+enum End {
+    Passed,
     Failed(String),
 }

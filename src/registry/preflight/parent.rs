@@ -1,65 +1,48 @@
-//! The parent's side: spawns the child, watches it, and tells its end in words.
+//! The parent's side: watches the child, and tells its end in words.
 
-use std::collections::HashMap;
-use std::io::{self, Read, Write as _};
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::io;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::engine::{EngineSet, EngineSettings};
-use crate::registry::preflight::{Candidate, Outcome, Preflight, Report, Spec, memory};
-use crate::types::Digest;
+use crate::registry::preflight::cache::{Cache, Conditions};
+use crate::registry::preflight::running::Running;
+use crate::registry::preflight::{
+    Candidate, End, Failure, Limits, Message, Preflight, Report, Spec, Stage, memory,
+};
 
 /// How often the child is looked at.
 const POLL: Duration = Duration::from_millis(5);
-/// Bytes of the child's report that are read.
-const REPORT_BYTES_MAX: usize = 1 << 20;
-/// Last bytes of what the child says that are kept for the reason.
-const STDERR_BYTES_MAX: usize = 2048;
-/// Lines of these that are shown.
-const STDERR_LINES_MAX: usize = 3;
-/// Reports that are remembered.
-const CACHE_MAX: usize = 1024;
-
-type CacheKey = (Digest, Option<Digest>, String);
 
 /// Tries candidates in child processes of this binary. Reports of those that
-/// passed are remembered by the digests and the engine.
+/// passed may be kept on disk.
 pub struct ChildPreflight {
     /// The binary; run as `<exe> preflight`.
     pub exe: PathBuf,
-    /// Memory that the child may use, in bytes; less if the machine or the
-    /// container has less left.
-    pub memory_bytes_max: u64,
-    /// Wall time that it may take.
-    pub time_max: Duration,
+    limits: Limits,
     engines: EngineSettings,
-    passed: Mutex<HashMap<CacheKey, Report>>,
+    /// What the machine and the container have left for it.
+    memory_left: fn() -> Option<u64>,
+    cache: Option<Cache>,
     stopped: AtomicBool,
 }
 
-impl Default for ChildPreflight {
-    /// This binary, 4 GiB, one minute.
-    fn default() -> Self {
-        Self::new(4 << 30, Duration::from_secs(60))
-    }
-}
-
 impl ChildPreflight {
-    /// Children of this binary with these limits.
+    /// Children of this binary that may use so much memory, less if the
+    /// machine or the container has less left, and take so much time.
     #[must_use]
     pub fn new(memory_bytes_max: u64, time_max: Duration) -> Self {
         Self {
             // Not its path: the file there may be a newer binary by now.
             exe: PathBuf::from("/proc/self/exe"),
-            memory_bytes_max,
-            time_max,
+            limits: Limits { memory_bytes_max, time_max },
             engines: EngineSettings::default(),
-            passed: Mutex::default(),
+            memory_left: memory::left,
+            cache: None,
             stopped: AtomicBool::new(false),
         }
     }
@@ -72,59 +55,54 @@ impl ChildPreflight {
     }
 
     /// The engine as it is now: another library is another trial.
-    fn engine_key(&self, name: &str) -> String {
+    fn engine_identity(&self, name: &str) -> String {
         let engines = EngineSet::standard(&self.engines);
-        let identity = engines.get(name).map(|engine| engine.identity()).unwrap_or_default();
-        format!("{name} {identity}")
+        engines.get(name).map(|engine| engine.identity()).unwrap_or_default()
     }
 
-    fn passed(&self) -> std::sync::MutexGuard<'_, HashMap<CacheKey, Report>> {
-        self.passed.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Keeps the reports of those that passed in this folder.
+    #[must_use]
+    pub fn remember_in(self, folder: PathBuf) -> Self {
+        Self { cache: Some(Cache::new(folder)), ..self }
     }
 
-    fn run(&self, candidate: &Candidate) -> Result<Report, String> {
+    fn run(&self, candidate: &Candidate) -> Result<Report, Failure> {
         // The rest is for the gateway, which has to load it as well.
-        let left = memory::left().map_or(u64::MAX, |left| left / 8 * 7);
-        let memory_bytes_max = self.memory_bytes_max.min(left);
-        let parent = std::process::id();
+        let left = (self.memory_left)().map_or(u64::MAX, |left| left / 8 * 7);
+        let memory_bytes_max = self.limits.memory_bytes_max.min(left);
+        let limits = Limits { memory_bytes_max, ..self.limits };
         let spec = Spec {
             candidate: candidate.clone(),
             engines: self.engines.clone(),
-            memory_bytes_max,
-            parent,
+            limits,
+            parent: std::process::id(),
         };
-        let spec = serde_json::to_vec(&spec).map_err(|error| error.to_string())?;
-        let mut child = Running::spawn(&self.exe, &spec)
-            .map_err(|error| format!("the child process could not be started: {error}"))?;
-        let end = self.watch(&mut child, memory_bytes_max);
-        let (stdout, stderr) = child.output();
-        match end.map_err(|error| format!("the child process was lost: {error}"))? {
-            End::TimeLimit => Err(format!(
-                "killed after {} (time limit)",
-                humantime::format_duration(self.time_max)
-            )),
-            End::MemoryLimit(bytes) => {
-                Err(format!("killed at {} resident (memory limit)", gibibytes(bytes)))
-            }
-            End::Stopped => Err("ended because the gateway stops".to_owned()),
-            End::Exited(status) => judge(status, &stdout, &stderr),
-        }
+        let spec = serde_json::to_vec(&spec);
+        let spec = spec.map_err(|error| Failure::new(Stage::Start, error.to_string()))?;
+        let mut child = Running::spawn(&self.exe, &spec).map_err(|error| {
+            Failure::new(Stage::Start, format!("the child process could not be started: {error}"))
+        })?;
+        let end = self.watch(&mut child, limits);
+        let (line, said) = child.output();
+        // Nothing, or nonsense: it had not begun.
+        let message: Message = serde_json::from_slice(&line).unwrap_or_default();
+        judge(end, message, &said, limits)
     }
 
     /// Waits for the child's end, or brings it about.
-    fn watch(&self, child: &mut Running, memory_bytes_max: u64) -> io::Result<End> {
+    fn watch(&self, child: &mut Running, limits: Limits) -> io::Result<Ended> {
         let started = Instant::now();
         loop {
-            if let Some(status) = child.process.try_wait()? {
-                return Ok(End::Exited(status));
+            if let Some(status) = child.ended()? {
+                return Ok(Ended::Itself(status));
             }
-            let resident = resident_bytes(child.process.id()).unwrap_or(0);
+            let resident = child.resident_bytes();
             let end = if self.stopped.load(SeqCst) {
-                End::Stopped
-            } else if started.elapsed() >= self.time_max {
-                End::TimeLimit
-            } else if resident > memory_bytes_max {
-                End::MemoryLimit(resident)
+                Ended::Stopped
+            } else if started.elapsed() >= limits.time_max {
+                Ended::TimeLimit
+            } else if resident > limits.memory_bytes_max {
+                Ended::MemoryLimit(resident)
             } else {
                 thread::sleep(POLL);
                 continue;
@@ -133,22 +111,37 @@ impl ChildPreflight {
             return Ok(end);
         }
     }
+
+    /// What the child could load must fit in here as well.
+    fn fits(&self, report: Report) -> Result<Report, Failure> {
+        let peak = report.memory.load_peak_bytes;
+        match (self.memory_left)() {
+            Some(left) if peak > left => {
+                let (peak, left) = (memory::in_words(peak), memory::in_words(left));
+                let reason = format!(
+                    "loading it takes {peak} of memory at its peak, and only {left} are left; \
+                     give the gateway more, or retire another version"
+                );
+                Err(Failure { stage: Stage::Memory, reason, report: Box::new(report) })
+            }
+            _ => Ok(report),
+        }
+    }
 }
 
 impl Preflight for ChildPreflight {
-    fn try_candidate(&self, candidate: &Candidate) -> Result<Report, String> {
-        let golden = candidate.golden.as_ref().map(|(_, digest)| *digest);
-        let key = (candidate.digest, golden, self.engine_key(&candidate.engine));
-        if let Some(report) = self.passed().get(&key) {
-            return Ok(report.clone());
+    fn try_candidate(&self, candidate: &Candidate) -> Result<Report, Failure> {
+        let Some(cache) = &self.cache else { return self.fits(self.run(candidate)?) };
+        let conditions = Conditions {
+            engine_identity: self.engine_identity(&candidate.engine),
+            limits: self.limits,
+        };
+        if let Some(report) = cache.get(candidate, &conditions) {
+            return self.fits(report);
         }
         let report = self.run(candidate)?;
-        let mut passed = self.passed();
-        if passed.len() >= CACHE_MAX {
-            passed.clear();
-        }
-        passed.insert(key, report.clone());
-        Ok(report)
+        cache.put(candidate, &conditions, &report);
+        self.fits(report)
     }
 
     fn stop(&self) {
@@ -157,132 +150,49 @@ impl Preflight for ChildPreflight {
 }
 
 /// How a child ended.
-enum End {
-    Exited(ExitStatus),
+enum Ended {
+    Itself(ExitStatus),
     TimeLimit,
     MemoryLimit(u64),
     Stopped,
 }
 
-/// A child and the threads that read what it says. Dropping it kills it.
-struct Running {
-    process: Child,
-    stdout: Option<JoinHandle<Vec<u8>>>,
-    stderr: Option<JoinHandle<Vec<u8>>>,
-}
-
-impl Running {
-    fn spawn(exe: &std::path::Path, spec: &[u8]) -> io::Result<Self> {
-        let mut process = Command::new(exe)
-            .arg("preflight")
-            // The child needs no secrets that the environment may hold, but
-            // has to find what an engine's library is linked with.
-            .env_clear()
-            .envs(std::env::var_os("LD_LIBRARY_PATH").map(|path| ("LD_LIBRARY_PATH", path)))
-            // A terminal's Ctrl-C is for the gateway, which then ends the child.
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        let (stdin, stdout, stderr) =
-            (process.stdin.take(), process.stdout.take(), process.stderr.take());
-        let mut running = Self { process, stdout: None, stderr: None };
-        running.stdout = stdout.map(|s| read(s, first_bytes)).transpose()?;
-        running.stderr = stderr.map(|s| read(s, last_bytes)).transpose()?;
-        if let Some(mut stdin) = stdin {
-            // A child that ended already is found by its exit status.
-            let _ = stdin.write_all(spec);
+/// What an end and the last message mean.
+fn judge(
+    ended: io::Result<Ended>,
+    message: Message,
+    said: &str,
+    limits: Limits,
+) -> Result<Report, Failure> {
+    let Message { stage, report, end } = message;
+    let (stage, reason) = match (ended, end) {
+        (Ok(Ended::Itself(status)), Some(End::Passed)) if status.success() => return Ok(report),
+        (Ok(Ended::Itself(status)), Some(End::Failed(why))) if status.signal().is_none() => {
+            (stage, why)
         }
-        Ok(running)
-    }
-
-    fn kill(&mut self) {
-        // Both fail only if it has ended and was waited for.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-
-    /// What it said on standard output and error. Call after its end.
-    fn output(&mut self) -> (Vec<u8>, Vec<u8>) {
-        let join = |reader: &mut Option<JoinHandle<Vec<u8>>>| {
-            reader.take().and_then(|reader| reader.join().ok()).unwrap_or_default()
-        };
-        (join(&mut self.stdout), join(&mut self.stderr))
-    }
+        (Ok(Ended::Itself(status)), _) => (stage, end_in_words(status, stage, said)),
+        (Ok(Ended::TimeLimit), _) => {
+            let time = humantime::format_duration(limits.time_max);
+            (stage, format!("killed after {time} (time limit) {}", stage.while_it()))
+        }
+        (Ok(Ended::MemoryLimit(bytes)), _) => {
+            let (bytes, when) = (memory::in_words(bytes), stage.while_it());
+            (Stage::Memory, format!("killed at {bytes} resident (memory limit) {when}"))
+        }
+        (Ok(Ended::Stopped), _) => (stage, "ended because the gateway stops".to_owned()),
+        (Err(error), _) => (stage, format!("the child process was lost: {error}")),
+    };
+    Err(Failure { stage, reason, report: Box::new(report) })
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-fn read<R: Read + Send + 'static>(
-    source: R,
-    how: fn(R) -> Vec<u8>,
-) -> io::Result<JoinHandle<Vec<u8>>> {
-    thread::Builder::new().name("preflight-read".into()).spawn(move || how(source))
-}
-
-/// The first bytes of a stream; reads on to its end, so that the writer is
-/// never held up.
-fn first_bytes(mut source: impl Read) -> Vec<u8> {
-    let mut kept = Vec::new();
-    each_chunk(&mut source, |chunk| {
-        let room = REPORT_BYTES_MAX - kept.len();
-        kept.extend_from_slice(&chunk[..chunk.len().min(room)]);
-    });
-    kept
-}
-
-/// The last bytes of a stream.
-fn last_bytes(mut source: impl Read) -> Vec<u8> {
-    let mut kept = Vec::new();
-    each_chunk(&mut source, |chunk| {
-        kept.extend_from_slice(chunk);
-        let excess = kept.len().saturating_sub(STDERR_BYTES_MAX);
-        kept.drain(..excess);
-    });
-    kept
-}
-
-fn each_chunk(source: &mut impl Read, mut each: impl FnMut(&[u8])) {
-    let mut chunk = [0; 4096];
-    while let Ok(n) = source.read(&mut chunk)
-        && n > 0
-    {
-        each(&chunk[..n]);
-    }
-}
-
-/// What an end by itself means.
-fn judge(status: ExitStatus, stdout: &[u8], stderr: &[u8]) -> Result<Report, String> {
-    let said = tail(stderr);
+/// How a child ended by itself.
+fn end_in_words(status: ExitStatus, stage: Stage, said: &str) -> String {
+    let when = stage.while_it();
     if let Some(signal) = status.signal() {
-        return Err(format!("crashed with signal {signal}{}{said}", signal_name(signal)));
+        return format!("crashed with signal {signal}{} {when}{said}", signal_name(signal));
     }
-    match serde_json::from_slice(stdout) {
-        Ok(Outcome::Passed(report)) if status.success() => Ok(report),
-        Ok(Outcome::Failed(why)) => Err(why),
-        Ok(Outcome::Passed(_)) | Err(_) => {
-            let code = status.code().map_or_else(|| "no code".to_owned(), |c| c.to_string());
-            Err(format!("ended with code {code} and no report{said}"))
-        }
-    }
-}
-
-/// `: ` and the last lines, or nothing.
-fn tail(stderr: &[u8]) -> String {
-    let text = String::from_utf8_lossy(stderr);
-    let mut lines: Vec<_> = text.lines().map(str::trim).filter(|l| useful(l)).collect();
-    let excess = lines.len().saturating_sub(STDERR_LINES_MAX);
-    lines.drain(..excess);
-    if lines.is_empty() { String::new() } else { format!(": {}", lines.join("; ")) }
-}
-
-fn useful(line: &str) -> bool {
-    !line.is_empty() && !line.starts_with("note: ")
+    let code = status.code().map_or_else(|| "no code".to_owned(), |code| code.to_string());
+    format!("ended with code {code} and no report {when}{said}")
 }
 
 fn signal_name(signal: i32) -> String {
@@ -299,24 +209,12 @@ fn signal_name(signal: i32) -> String {
     format!(" ({name})")
 }
 
-#[expect(clippy::cast_precision_loss, reason = "for people")]
-fn gibibytes(bytes: u64) -> String {
-    format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
-}
-
-/// The resident size of a process; `None` where it cannot be told.
-fn resident_bytes(pid: u32) -> Option<u64> {
-    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-    let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
-    // SAFETY: takes an integer only.
-    let page = u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).ok()?;
-    Some(pages * page)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
-    use crate::types::{ModelName, VersionId};
+    use crate::types::{Digest, ModelName, VersionId};
 
     fn candidate() -> Candidate {
         Candidate {
@@ -341,55 +239,120 @@ mod tests {
         ChildPreflight { exe, ..ChildPreflight::new(1 << 30, time_max) }
     }
 
+    const MINUTE: Duration = Duration::from_secs(60);
+
     #[test]
     fn every_end_has_its_words() {
-        let passed = r#"echo '{"passed":{"signature":"s","cost_seconds":1.0,"golden_cases":0}}'"#;
-        let failed = r#"echo '{"failed":"node \"a\": no such operator"}'"#;
-        let minute = Duration::from_secs(60);
+        let failed =
+            r#"echo '{"stage":"load","report":{},"end":{"failed":"node \"a\": no operator"}}'"#;
+        let began = r#"echo '{"stage":"warm_up","report":{"engine":"e"},"end":null}'"#;
         let cases = [
-            (failed, minute, "node \"a\": no such operator"),
-            ("echo boom >&2; kill -ABRT $$", minute, "crashed with signal 6 (SIGABRT): boom"),
-            ("echo boom >&2; exit 3", minute, "ended with code 3 and no report: boom"),
-            ("exit 0", minute, "ended with code 0 and no report"),
-            ("echo nonsense", minute, "ended with code 0 and no report"),
-            ("exec sleep 600", Duration::from_millis(50), "killed after 50ms (time limit)"),
+            (failed.to_owned(), MINUTE, "node \"a\": no operator", Stage::Load),
+            (
+                format!("{began}; echo boom >&2; kill -ABRT $$"),
+                MINUTE,
+                "crashed with signal 6 (SIGABRT) while it was warmed up: boom",
+                Stage::WarmUp,
+            ),
+            (
+                "echo boom >&2; exit 3".to_owned(),
+                MINUTE,
+                "ended with code 3 and no report while it started: boom",
+                Stage::Start,
+            ),
+            (
+                format!("{began}; exit 0"),
+                MINUTE,
+                "ended with code 0 and no report while it was warmed up",
+                Stage::WarmUp,
+            ),
+            (
+                "echo nonsense".to_owned(),
+                MINUTE,
+                "ended with code 0 and no report while it started",
+                Stage::Start,
+            ),
+            (
+                "exec sleep 600".to_owned(),
+                Duration::from_millis(50),
+                "killed after 50ms (time limit) while it started",
+                Stage::Start,
+            ),
         ];
-        for (script, time_max, expected) in cases {
+        for (script, time_max, reason, stage) in cases {
             let folder = tempfile::tempdir().unwrap();
-            let preflight = scripted(&folder, script, time_max);
-            assert_eq!(preflight.try_candidate(&candidate()), Err(expected.to_owned()), "{script}");
+            let preflight = scripted(&folder, &script, time_max);
+            let failure = preflight.try_candidate(&candidate()).unwrap_err();
+            assert_eq!((failure.reason.as_str(), failure.stage), (reason, stage), "{script}");
+            let told = script.contains(began);
+            assert_eq!(failure.report.engine == "e", told, "what was found out is kept");
         }
+    }
+
+    const PASSED: &str = r#"echo '{"stage":"cost","report":{"engine":"e","memory":
+        {"load_peak_bytes":1000}},"end":"passed"}' | tr -d '\n'; echo"#;
+
+    #[test]
+    fn what_passed_is_not_tried_again_unless_nothing_is_kept() {
         let folder = tempfile::tempdir().unwrap();
-        let preflight = scripted(&folder, passed, minute);
-        assert_eq!(preflight.try_candidate(&candidate()).unwrap().signature, "s");
-        // Remembered: the child would not even start now.
+        let preflight = scripted(&folder, PASSED, MINUTE);
+        let preflight = preflight.remember_in(folder.path().join("kept"));
+        let report = preflight.try_candidate(&candidate()).unwrap();
+        assert_eq!(report.engine, "e");
+        // The child would not even start now.
         std::fs::remove_file(&preflight.exe).unwrap();
+        assert_eq!(preflight.try_candidate(&candidate()), Ok(report));
+        let forgetful = ChildPreflight { cache: None, ..preflight };
+        let failure = forgetful.try_candidate(&candidate()).unwrap_err();
+        assert!(failure.reason.contains("could not be started"), "{failure}");
+    }
+
+    #[test]
+    fn failures_are_not_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let kept = folder.path().join("kept");
+        let preflight = scripted(&folder, "exit 1", MINUTE).remember_in(kept.clone());
+        assert!(preflight.try_candidate(&candidate()).is_err());
+        let preflight = scripted(&folder, PASSED, MINUTE).remember_in(kept);
+        assert!(preflight.try_candidate(&candidate()).is_ok());
+    }
+
+    #[test]
+    fn a_good_model_that_does_not_fit_is_refused_kept_or_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = PASSED.replace("1000", "1073741824");
+        let mut preflight = scripted(&folder, &script, MINUTE);
+        preflight = preflight.remember_in(folder.path().join("kept"));
+        preflight.memory_left = || Some(64 << 20);
+        for kept in [false, true] {
+            let failure = preflight.try_candidate(&candidate()).unwrap_err();
+            assert_eq!((failure.stage, &*failure.report.engine), (Stage::Memory, "e"), "{kept}");
+            let expected = "loading it takes 1.0 GiB of memory at its peak, and only 64.0 MiB";
+            assert!(failure.reason.starts_with(expected), "{failure}");
+            // From here on the kept report speaks.
+            let _ = std::fs::remove_file(&preflight.exe);
+        }
+        preflight.memory_left = || None;
         assert!(preflight.try_candidate(&candidate()).is_ok());
     }
 
     #[test]
     fn a_child_that_grows_is_killed() {
         let folder = tempfile::tempdir().unwrap();
-        let mut preflight = scripted(&folder, "exec sleep 600", Duration::from_secs(60));
-        preflight.memory_bytes_max = 1;
-        let why = preflight.try_candidate(&candidate()).unwrap_err();
-        assert!(why.starts_with("killed at ") && why.ends_with("(memory limit)"), "{why}");
+        let mut preflight = scripted(&folder, "exec sleep 600", MINUTE);
+        preflight.limits.memory_bytes_max = 1;
+        let failure = preflight.try_candidate(&candidate()).unwrap_err();
+        assert!(failure.reason.starts_with("killed at "), "{failure}");
+        assert!(failure.reason.ends_with("(memory limit) while it started"), "{failure}");
+        assert_eq!(failure.stage, Stage::Memory);
     }
 
     #[test]
     fn stopping_ends_children() {
         let folder = tempfile::tempdir().unwrap();
-        let preflight = scripted(&folder, "exec sleep 600", Duration::from_secs(60));
+        let preflight = scripted(&folder, "exec sleep 600", MINUTE);
         preflight.stop();
-        let why = preflight.try_candidate(&candidate()).unwrap_err();
-        assert_eq!(why, "ended because the gateway stops");
-    }
-
-    #[test]
-    fn only_the_last_words_are_kept() {
-        assert_eq!(tail(b""), "");
-        assert_eq!(tail(b"a\nb\nc\nd\nnote: run with RUST_BACKTRACE=1\n\n"), ": b; c; d");
-        assert_eq!(last_bytes(&vec![b'x'; 10_000][..]).len(), STDERR_BYTES_MAX);
-        assert_eq!(first_bytes(&vec![b'x'; 3 << 20][..]).len(), REPORT_BYTES_MAX);
+        let failure = preflight.try_candidate(&candidate()).unwrap_err();
+        assert_eq!(failure.reason, "ended because the gateway stops");
     }
 }
