@@ -14,6 +14,8 @@
 //! cache; a lone row goes through sixteen trees in step. (Gather instructions
 //! were measured, and are slower than sixteen ordinary loads.)
 
+use std::hint::select_unpredictable;
+
 use super::columns::Columns;
 use super::place::{Layout, Placed, place};
 use super::real::Real;
@@ -64,7 +66,8 @@ macro_rules! word {
 
             #[inline]
             fn next(self, mask: Self, right: bool) -> Self {
-                (self & mask) + ((Self::from(right) & self) << 1)
+                // Which way is a coin toss: no branch instruction may come of it.
+                (self & mask) + select_unpredictable(right, (self & 1) << 1, 0)
             }
 
             #[inline]
