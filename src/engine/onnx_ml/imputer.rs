@@ -74,13 +74,14 @@ impl<T: PartialEq + Copy> Values<T> {
     ) -> TractResult<Tensor> {
         let imputed = self.imputed.iter().map(|&value| own(value)).collect::<Vec<X>>();
         let mut output = input.clone();
-        let mut view = output.try_as_plain_ram_mut()?;
-        for row in view.as_slice_mut::<X>()?.chunks_mut(imputed.len()) {
-            for (x, &value) in row.iter_mut().zip(&imputed) {
-                *x = if is_missing(*x) { value } else { *x };
+        {
+            let mut view = output.try_as_plain_ram_mut()?;
+            for row in view.as_slice_mut::<X>()?.chunks_mut(imputed.len()) {
+                for (x, &value) in row.iter_mut().zip(&imputed) {
+                    *x = if is_missing(*x) { value } else { *x };
+                }
             }
         }
-        drop(view);
         Ok(output)
     }
 }

@@ -44,15 +44,12 @@ impl Labels {
 
     /// One label per class index.
     pub(super) fn pick(&self, classes: &[usize]) -> TractResult<Tensor> {
-        let missing = || format_err!("a class without a label");
+        let known = classes.iter().all(|&class| class < self.len());
+        ensure!(known, "a class without a label");
         Ok(match self {
-            Self::Ints(labels) => {
-                let picked = classes.iter().map(|&c| labels.get(c).copied().ok_or_else(missing));
-                tensor1(&picked.collect::<TractResult<Vec<i64>>>()?)
-            }
+            Self::Ints(labels) => tensor1(&classes.iter().map(|&c| labels[c]).collect::<Vec<_>>()),
             Self::Strings(labels) => {
-                let picked = classes.iter().map(|&c| labels.get(c).cloned().ok_or_else(missing));
-                tensor1(&picked.collect::<TractResult<Vec<String>>>()?)
+                tensor1(&classes.iter().map(|&c| labels[c].clone()).collect::<Vec<_>>())
             }
         })
     }

@@ -119,13 +119,15 @@ fn softmax_zero(scores: &mut [f32]) {
     scores.iter_mut().for_each(|score| *score /= sum);
 }
 
-/// The index of the largest score, the first one among equals.
+/// The index of the largest score, the first one among equals. Without
+/// branches: which class wins is what no processor can guess.
 pub(super) fn argmax(scores: &[f32]) -> usize {
-    let mut best = 0;
-    for (i, &score) in scores.iter().enumerate() {
-        if score > scores[best] {
-            best = i;
-        }
+    let Some(&first) = scores.first() else { return 0 };
+    let (mut best, mut most) = (0, first);
+    for (i, &score) in scores.iter().enumerate().skip(1) {
+        let better = score > most;
+        best = if better { i } else { best };
+        most = if better { score } else { most };
     }
     best
 }

@@ -90,9 +90,7 @@ pub(super) fn input(graph: &GraphProto, value: &ValueInfoProto) -> Result<Tensor
 
 /// Says more where an operator that takes maps is why the input is no tensor.
 fn of_maps(graph: &GraphProto, value: &ValueInfoProto, error: EngineError) -> EngineError {
-    let takes = |node: &&NodeProto| {
-        onnx_ml::takes_maps(node) && node.input.iter().any(|name| *name == value.name)
-    };
+    let takes = |node: &&NodeProto| onnx_ml::takes_maps(node) && node.input.contains(&value.name);
     match graph.node.iter().find(takes) {
         Some(node) => unsupported(format!(
             "{error}: {} (node {:?}) takes a map; export the model without it, with a column for \

@@ -95,7 +95,7 @@ fn exp_one<const FUSED: bool>(x: f32) -> f32 {
     /// low bits.
     const ROUND: f32 = 12_582_912.0;
     // ln 2 in two parts, the first with few digits, so that n · ln 2 is exact.
-    const LN_2_HIGH: f32 = 0.693_359_375;
+    const LN_2_HIGH: f32 = 355.0 / 512.0;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
     // Beyond these the result is 0 or infinite; NaN stays.
     let x = x.clamp(-105.0, 89.0);
@@ -104,9 +104,7 @@ fn exp_one<const FUSED: bool>(x: f32) -> f32 {
     let r = multiply_add::<FUSED>(n, -LN_2_HIGH, x);
     let r = multiply_add::<FUSED>(n, -LN_2_LOW, r);
     let mut p = 1.987_569_1e-4;
-    for coefficient in
-        [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_6e-1, 5.000_000_1e-1]
-    {
+    for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_6e-1, 0.5] {
         p = multiply_add::<FUSED>(p, r, coefficient);
     }
     let e = multiply_add::<FUSED>(p, r * r, r) + 1.0;
@@ -127,7 +125,7 @@ fn power_of_two(n: i32) -> f32 {
 fn tanh_one<const FUSED: bool>(x: f32) -> f32 {
     let z = x * x;
     let mut p = -5.704_988_7e-3;
-    for coefficient in [2.063_908_9e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328_2e-1] {
+    for coefficient in [2.063_909e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328e-1] {
         p = multiply_add::<FUSED>(p, z, coefficient);
     }
     let small = multiply_add::<FUSED>(p * z, x, x);
