@@ -18,7 +18,7 @@ use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use foreshadow::engine::{EngineSet, Session as _};
+use foreshadow::engine::{EngineSet, EngineSettings};
 use foreshadow::types::{Data, Dim, Tensor};
 use ort::AsPointer;
 use ort::environment::Environment;
@@ -312,7 +312,7 @@ fn main() {
     let arguments = arguments();
     let library = std::env::var("ORT_DYLIB_PATH").expect("ORT_DYLIB_PATH names libonnxruntime.so");
     let ort = ort::init_from(library).unwrap().with_telemetry(false).build().unwrap();
-    let engines = EngineSet::standard();
+    let engines = EngineSet::standard(&EngineSettings::default());
     println!(
         "{:<24} {:>5} {:>12} {:>12} {:>7}   difference",
         "model", "rows", "ours, µs", "theirs, µs", "ratio"
