@@ -26,7 +26,7 @@ mod tree;
 use tract_onnx::model::OnnxOpRegister;
 
 pub(super) use attributes::Attributes;
-pub(super) use kernel::{Built, Fact, Kernel, built};
+pub(super) use kernel::{Built, Fact, Kernel, built, typed};
 
 /// The domain of these operators.
 pub(super) const DOMAIN: &str = "ai.onnx.ml";
