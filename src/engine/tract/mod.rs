@@ -17,9 +17,11 @@ mod check;
 mod convert;
 mod guard;
 mod inline;
+mod legacy;
 mod load;
 pub(super) mod operators;
 mod ops;
+mod parameters;
 mod plans;
 mod recurrence;
 mod rewrite;
@@ -103,7 +105,7 @@ impl Engine for Tract {
     }
 
     fn load(&self, artifact: &Path) -> Result<Arc<dyn Model>, EngineError> {
-        Ok(Arc::new(load::load(&self.onnx, artifact)?))
+        load::load(&self.onnx, artifact)
     }
 }
 
