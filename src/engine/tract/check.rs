@@ -68,10 +68,16 @@ pub(super) fn operators(onnx: &Onnx, proto: &ModelProto) -> Result<(), EngineErr
 fn missing_operators(onnx: &Onnx, graph: &GraphProto, missing: &mut Vec<String>) {
     for node in &graph.node {
         if !onnx.op_register.0.contains_key(&node.op_type) {
-            missing.push(format!("{} (node {:?})", node.op_type, node.name));
+            missing.push(format!("{} (node {:?})", node.op_type, name_of(node)));
         }
         each_subgraph(node, &mut |graph| missing_operators(onnx, graph, missing));
     }
+}
+
+/// A node's name, or that of what it makes: names may be left out.
+pub(super) fn name_of(node: &NodeProto) -> &str {
+    let made = || node.output.first().map_or("", String::as_str);
+    if node.name.is_empty() { made() } else { &node.name }
 }
 
 /// Calls `visit` with the graphs among a node's attributes.
@@ -89,7 +95,7 @@ pub(super) fn each_subgraph_checked(
     let mut graphs = node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs));
     graphs.try_for_each(|graph| {
         check(graph)
-            .map_err(|error| at(format!("in {} (node {:?})", node.op_type, node.name), &error))
+            .map_err(|error| at(format!("in {} (node {:?})", node.op_type, name_of(node)), &error))
     })
 }
 
@@ -128,7 +134,9 @@ fn check_imports(graph: &GraphProto, imported: &HashSet<String>) -> Result<(), E
         if !imported.contains(plain(&node.domain)) {
             return Err(unsupported(format!(
                 "node {:?} uses {} of the operator set {:?}, which the file does not import",
-                node.name, node.op_type, node.domain
+                name_of(node),
+                node.op_type,
+                node.domain
             )));
         }
         each_subgraph_checked(node, |graph| check_imports(graph, imported))?;
@@ -153,7 +161,8 @@ fn check_graph(graph: &GraphProto, depth: usize) -> Result<(), EngineError> {
         check_tensor(tensor).map_err(|e| at(format!("initialiser {:?}", tensor.name), &e))?;
     }
     for node in &graph.node {
-        check_node(node).map_err(|e| at(format!("{} (node {:?})", node.op_type, node.name), &e))?;
+        check_node(node)
+            .map_err(|e| at(format!("{} (node {:?})", node.op_type, name_of(node)), &e))?;
         each_subgraph_checked(node, |graph| check_graph(graph, depth + 1))?;
     }
     Ok(())
@@ -301,7 +310,8 @@ fn check_growth(graph: &GraphProto, node: &NodeProto) -> Result<(), EngineError>
         let asked = elements.map_or_else(|| "uncountably many".to_owned(), |n| n.to_string());
         return Err(unsupported(format!(
             "{} (node {:?}) asks for {asked} elements: more than {DECLARED_BYTES_MAX} bytes",
-            node.op_type, node.name
+            node.op_type,
+            name_of(node)
         )));
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use tract_onnx::pb::GraphProto;
 
-use super::check::each_subgraph_checked;
+use super::check::{each_subgraph_checked, name_of};
 use super::load::unsupported;
 use crate::engine::EngineError;
 
@@ -31,7 +31,7 @@ fn check_within(graph: &GraphProto, outer: &HashSet<&str>) -> Result<(), EngineE
     // What is outside may be used, and its names may be taken again.
     let mut visible: HashSet<&str> = outer.union(&known).copied().collect();
     for node in &graph.node {
-        let place = || format!("{} (node {:?})", node.op_type, node.name);
+        let place = || format!("{} (node {:?})", node.op_type, name_of(node));
         for name in node.input.iter().filter(|name| !name.is_empty()) {
             if !visible.contains(&**name) {
                 return Err(unsupported(format!(

@@ -193,6 +193,10 @@ fn graphs_within_graphs_are_checked_too() {
         "in If (node \"If0\"): Relu (node \"Relu0\"): nothing before it produces its input \
          \"nowhere\""
     );
+    let mut nameless = body("nowhere");
+    nameless.node[0].name.clear();
+    let nameless = refusal(&branches([nameless, body("X")]));
+    assert!(nameless.contains("Relu (node \"B\")"), "what it makes names it: {nameless}");
     let mut foreign = body("X");
     foreign.node[0].domain = "com.example".into();
     assert!(refusal(&branches([body("X"), foreign])).contains("which the file does not import"));
