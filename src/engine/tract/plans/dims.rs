@@ -198,8 +198,8 @@ mod tests {
             (&[&[n.clone(), s.clone()], &[n.clone(), s.clone()]], 2, Some(0)),
             (&[&[Dim::Any, Dim::Any], &[Dim::Any, Dim::Any]], 3, Some(0)),
             (&[&[n.clone(), n.clone()]], 1, None),
-            (&[&[n.clone()], &[s.clone()]], 2, None),
-            (&[&[n.clone()], &[Dim::Fixed(1), n.clone()]], 1, None),
+            (&[std::slice::from_ref(&n), std::slice::from_ref(&s)], 2, None),
+            (&[std::slice::from_ref(&n), &[Dim::Fixed(1), n.clone()]], 1, None),
             (&[&[Dim::Fixed(1), s.clone()]], 1, None),
         ];
         for (inputs, count, batch) in cases {
