@@ -193,7 +193,8 @@ mod tests {
     #[test]
     fn equal_names_and_unnamed_batches_are_one() {
         let (n, s) = (named("N"), named("S"));
-        let cases: [(&[&[Dim]], usize, Option<usize>); 7] = [
+        type Case<'a> = (&'a [&'a [Dim]], usize, Option<usize>);
+        let cases: [Case; 7] = [
             (&[&[Dim::Fixed(2)]], 0, None),
             (&[&[n.clone(), s.clone()], &[n.clone(), s.clone()]], 2, Some(0)),
             (&[&[Dim::Any, Dim::Any], &[Dim::Any, Dim::Any]], 3, Some(0)),
