@@ -45,7 +45,7 @@ pub(super) fn findings(report: &Report) -> Vec<String> {
 /// What a run costs, by batch size; nothing where it was not measured.
 pub(super) fn costs(report: &Report) -> Option<String> {
     if report.costs.is_empty() {
-        return None;
+        return report.costs_note.as_ref().map(|note| format!(" ({note})"));
     }
     let mut sheet = Sheet::new(&["rows", "time", "per row"]);
     for cost in &report.costs {

@@ -122,7 +122,7 @@ pub(super) enum Layout {
 
 /// Reads a folder that may be a model's or a repository.
 pub(super) fn layout(folder: &Path) -> io::Result<Layout> {
-    let nodes = list(folder, 3)?;
+    let nodes = list(folder, 4)?;
     let numbered = |node: &Node| {
         matches!(node.kind, Kind::Folder(_)) && node.name.parse::<VersionId>().is_ok()
     };

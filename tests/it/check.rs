@@ -68,16 +68,25 @@ fn is_cost(line: &str) -> bool {
     first.parse::<u32>().is_ok() && words.next() != Some("of") || line.contains("rows would take")
 }
 
+fn after_comma(text: &str) -> &str {
+    text.split_once(',').map_or("", |(_, rest)| rest)
+}
+
 fn mask_line(line: &str) -> String {
     const UNITS: [&str; 5] = ["ns", "µs", "ms", "s", "MiB"];
     if line.contains("PER ROW") || line.starts_with("  engine") {
         // Columns as wide as their figures; a version that is updated.
         return line.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
     }
-    if let Some((start, rest)) = line.split_once("a row takes ")
-        && let Some((_, end)) = rest.split_once(", more")
-    {
-        return format!("{start}a row takes #, more{end}");
+    const TAKES: &str = "a row takes ";
+    if line.contains(TAKES) {
+        // Once as an attribute, once as text.
+        let mut parts = line.split(TAKES);
+        let start = parts.next().unwrap_or_default().to_owned();
+        return parts.fold(start, |line, part| format!("{line}{TAKES}#,{}", after_comma(part)));
+    }
+    if let Some(line) = line.strip_suffix("</system-out>").filter(|line| !line.ends_with('>')) {
+        return mask_line(line) + "</system-out>";
     }
     let bare = |word: &str| word.trim_matches(|c: char| "(),;".contains(c)).to_owned();
     let mut masked: Vec<String> = Vec::new();

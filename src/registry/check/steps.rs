@@ -181,7 +181,8 @@ fn cost_step(file: &ModelFile, report: &Report, failure: Option<&Failure>) -> Ch
         return CheckStep::failed(NAME, why);
     }
     if report.costs.is_empty() {
-        return CheckStep::skipped(NAME, NOT_REACHED);
+        let why = report.costs_note.as_deref().unwrap_or(NOT_REACHED);
+        return CheckStep::skipped(NAME, why);
     }
     match gate::cost(file.gate, report.row_seconds()) {
         Ok(()) => CheckStep::passed(NAME, report.costs_note.clone()),

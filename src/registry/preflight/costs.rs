@@ -23,31 +23,30 @@ pub(super) fn measure(
     samples: &[Vec<Tensor>],
     budget: Duration,
     limits: Limits,
-) -> Result<(Vec<BatchCost>, Option<String>), String> {
+) -> (Vec<BatchCost>, Option<String>) {
     let started = Instant::now();
     let batched = version.signature().inputs.iter().all(TensorSpec::is_batched);
     let sizes = if batched { &BATCHES[..] } else { &BATCHES[..1] };
     let mut costs: Vec<BatchCost> = Vec::new();
     let mut before = memory::own().unwrap_or_default();
     for &rows in sizes {
-        let inputs = match inputs(version, samples, rows) {
-            Ok(inputs) => inputs,
-            // The first size tells; it was run at warm-up.
-            Err(why) if rows == 1 => return Err(why),
-            Err(why) => return Ok((costs, Some(format!("{rows} rows: {why}")))),
-        };
-        costs.push(of(version, &inputs, rows)?);
+        // What is drawn may be nothing that this model takes: no fault of it.
+        let measured = inputs(version, samples, rows).and_then(|i| of(version, &i, rows));
+        match measured {
+            Ok(cost) => costs.push(cost),
+            Err(why) => return (costs, Some(format!("{rows} rows were not measured: {why}"))),
+        }
         let now = memory::own().unwrap_or_default();
         let Some(&next) = sizes.get(costs.len()) else { break };
         let left = budget.saturating_sub(started.elapsed());
         if let Some(why) =
-            too_much(&costs, next, left, now.peak - before.peak, now.resident, limits)
+            too_much(&costs, next, left, now.peak.saturating_sub(before.peak), now.resident, limits)
         {
-            return Ok((costs, Some(format!("{next} rows would take {why}"))));
+            return (costs, Some(format!("{next} rows would take {why}")));
         }
         before = now;
     }
-    Ok((costs, None))
+    (costs, None)
 }
 
 /// What of the next size would be too much; `None` if nothing is.
@@ -116,8 +115,12 @@ fn of(version: &LoadedVersion, inputs: &[Tensor], rows: usize) -> Result<BatchCo
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::engine::{EngineError, EngineErrorKind, Model, Session};
     use crate::registry::testing::version;
+    use crate::types::{Datatype, Digest, Dim, ModelName, Signature, VersionId};
 
     const LIMITS: Limits = Limits { memory_bytes_max: 1 << 40, time_max: Duration::from_secs(60) };
 
@@ -125,13 +128,39 @@ mod tests {
     fn every_size_is_measured_where_time_and_memory_allow() {
         let version = version();
         let minute = Duration::from_secs(60);
-        let (costs, note) = measure(&version, &[], minute, LIMITS).unwrap();
+        let (costs, note) = measure(&version, &[], minute, LIMITS);
         assert_eq!(costs.iter().map(|cost| cost.rows).collect::<Vec<_>>(), BATCHES);
         assert_eq!(note, None);
         assert!(costs.iter().all(|cost| cost.seconds > 0.0 && cost.runs >= RUNS_MIN), "{costs:?}");
-        let (costs, note) = measure(&version, &[], Duration::ZERO, LIMITS).unwrap();
+        let (costs, note) = measure(&version, &[], Duration::ZERO, LIMITS);
         assert_eq!(costs.len(), 1);
         assert_eq!(note.unwrap(), "8 rows would take too long to measure");
+    }
+
+    #[test]
+    fn a_model_that_takes_nothing_that_is_drawn_is_not_measured() {
+        struct Picky(Signature);
+        struct Refuses;
+        impl Model for Picky {
+            fn signature(&self) -> &Signature {
+                &self.0
+            }
+            fn session(&self) -> Result<Box<dyn Session>, EngineError> {
+                Ok(Box::new(Refuses))
+            }
+        }
+        impl Session for Refuses {
+            fn run(&mut self, _: &[Tensor]) -> Result<Vec<Tensor>, EngineError> {
+                Err(EngineError::new(EngineErrorKind::BadInput, "unknown category"))
+            }
+        }
+        let word = TensorSpec::new("x", Datatype::Bytes, vec![Dim::Any]);
+        let graph = Arc::new(Picky(Signature::new(vec![word], vec![])));
+        let (name, id) = (ModelName::new("m").unwrap(), VersionId::new(1).unwrap());
+        let version = LoadedVersion::new(name, id, Digest::new([0; 32]), "test", graph);
+        let (costs, note) = measure(&version, &[], Duration::from_secs(60), LIMITS);
+        assert_eq!(costs, []);
+        assert_eq!(note.unwrap(), "1 rows were not measured: unknown category");
     }
 
     #[test]
