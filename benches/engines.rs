@@ -1,5 +1,6 @@
 //! This gateway's engine against onnxruntime, side by side: one process, one
-//! thread, blocks of runs taken in turns.
+//! thread, blocks of runs taken in turns. Times are CPU times of that thread, so
+//! that a busy machine does not enter into them.
 //!
 //! ```sh
 //! python benches/engines.py    # makes the models, once
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use foreshadow::engine::{EngineSet, EngineSettings};
+use foreshadow::types::thread::cpu_time;
 use foreshadow::types::{Data, Dim, Tensor};
 use ort::AsPointer;
 use ort::environment::Environment;
@@ -223,12 +225,12 @@ impl Figure {
     }
 }
 
-/// Median microseconds per run of both, in turns.
+/// Median microseconds of CPU per run of both, in turns.
 fn time(mut ours: impl FnMut(usize), mut theirs: impl FnMut(usize)) -> (f64, f64) {
     let block = |run: &mut dyn FnMut(usize), from: usize, runs: usize| {
-        let start = Instant::now();
+        let start = cpu_time();
         (from..from + runs).for_each(&mut *run);
-        start.elapsed()
+        cpu_time() - start
     };
     let warm = |run: &mut dyn FnMut(usize)| {
         block(run, 0, 5);

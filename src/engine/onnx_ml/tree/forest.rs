@@ -159,6 +159,7 @@ impl<X: Real, W: Word> Nodes<X, W> {
         unsafe {
             let node = self.list.get_unchecked(position.position());
             let x = *row.add(node.word.column(self.shift));
+            #[expect(clippy::neg_cmp_op_on_partial_ord, reason = "NaN goes right")]
             let right = !(x <= node.threshold);
             (node.word.next(self.mask, right), node.word)
         }
@@ -173,10 +174,10 @@ impl<X: Real, W: Word> Nodes<X, W> {
     unsafe fn descend<const N: usize>(&self, at: &mut [W; N], row: impl Fn(usize) -> *const X) {
         loop {
             let mut words = W::default();
-            for lane in 0..N {
+            for (lane, at) in at.iter_mut().enumerate() {
                 // SAFETY: the caller's promise; and a step gives positions.
-                let (next, word) = unsafe { self.step(at[lane], row(lane)) };
-                at[lane] = next;
+                let (next, word) = unsafe { self.step(*at, row(lane)) };
+                *at = next;
                 words = words.or(word);
             }
             if !words.is_branch() {
