@@ -89,6 +89,11 @@ pub(in crate::engine) fn built(kernel: impl Kernel) -> Built {
     Ok((expand(KernelOp(Arc::new(kernel))), vec![]))
 }
 
+/// Wraps a kernel for a graph whose facts are known already.
+pub(in crate::engine) fn typed(kernel: impl Kernel) -> Box<dyn TypedOp> {
+    Box::new(KernelOp(Arc::new(kernel)))
+}
+
 #[derive(Clone, Debug)]
 struct KernelOp(Arc<dyn Kernel>);
 

@@ -381,15 +381,16 @@ mod tests {
     #[test]
     fn functions_call_functions_and_pass_values_through() {
         let twice = vec![
-            node("local", "leaky", &["v"], &["w"]),
+            NodeProto {
+                attribute: vec![float("slope", 0.5)],
+                ..node("local", "leaky", &["v"], &["w"])
+            },
             NodeProto { name: "leaky1".into(), ..node("", "Add", &["w", "v"], &["sum"]) },
         ];
         let outer = function("outer", &["v", "unused"], &["sum", "v"], twice);
         let calls =
             vec![node("local", "outer", &["X"], &["s", "x"]), node("", "Sub", &["s", "x"], &["Y"])];
-        // As the graph adds: to −2 and from it again, in single precision.
-        let rounded = (-0.02_f32 - 2.0) + 2.0;
-        assert_eq!(answer(&with(vec![outer, leaky("slope")], calls)), [1.0, rounded]);
+        assert_eq!(answer(&with(vec![outer, leaky("slope")], calls)), [1.0, -1.0]);
     }
 
     #[test]

@@ -9,7 +9,8 @@ use tract_onnx::tract_hir::infer::{Solver, TensorProxy};
 use tract_onnx::tract_hir::internal::*;
 use tract_onnx::tract_hir::ops::expandable::{Expansion, expand};
 
-use crate::engine::onnx_ml::{Attributes, Built};
+use super::cast_text::{FromText, ToText};
+use crate::engine::onnx_ml::{Attributes, Built, typed};
 use crate::engine::tract::convert::datum_type;
 use crate::engine::tract::signature::from_onnx;
 
@@ -66,12 +67,8 @@ impl Expansion for Cast {
         let to = self.target(from);
         match (from, to) {
             (DatumType::String, DatumType::String) => model.wire_node(prefix, cast(to), inputs),
-            (DatumType::String, _) => {
-                bail!("Cast of strings to {to:?} is not supported")
-            }
-            (_, DatumType::String) => {
-                bail!("Cast of {from:?} to strings is not supported")
-            }
+            (DatumType::String, _) => model.wire_node(prefix, typed(FromText(to)), inputs),
+            (_, DatumType::String) => model.wire_node(prefix, typed(ToText), inputs),
             _ => model.wire_node(prefix, cast(to), inputs),
         }
     }

@@ -77,3 +77,37 @@ where
         rows(b).map(move |y| x.iter().zip(y).map(|(&x, &y)| (x - y) * (x - y)).sum::<T>())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use tract_onnx::pb::attribute_proto::AttributeType;
+    use tract_onnx::pb::tensor_proto::DataType;
+    use tract_onnx::pb::{AttributeProto, OperatorSetIdProto};
+
+    use super::super::super::tests::graphs::*;
+    use crate::engine::Model;
+
+    #[test]
+    fn distances_are_those_of_every_row_to_every_row() {
+        let matrix = |name, rows| value(name, DataType::Float, &[rows, D::S("")]);
+        for (metric, expected) in
+            [("euclidean", [5.0, 0.0, 5.0, 0.0]), ("sqeuclidean", [25.0, 0.0, 25.0, 0.0])]
+        {
+            let mut node = node("com.microsoft", "CDist", &["A", "B"], &["Y"]);
+            node.attribute = vec![AttributeProto {
+                name: "metric".into(),
+                r#type: AttributeType::String as i32,
+                s: metric.into(),
+                ..AttributeProto::default()
+            }];
+            let inputs = vec![matrix("A", D::S("N")), matrix("B", D::N(2))];
+            let mut proto = model(vec![node], inputs, vec![matrix("Y", D::S("N"))], vec![]);
+            let microsoft = OperatorSetIdProto { domain: "com.microsoft".into(), version: 1 };
+            proto.opset_import.push(microsoft);
+            let mut session = load_proto(&proto).unwrap().session().unwrap();
+            let given = |name, data: &[f32]| fp32(name, &[2, 2], data);
+            let rows = [given("A", &[3.0, 4.0, 3.0, 4.0]), given("B", &[0.0, 0.0, 3.0, 4.0])];
+            assert_eq!(session.run(&rows).unwrap()[0], given("Y", &expected));
+        }
+    }
+}

@@ -88,3 +88,37 @@ impl Kernel for Compress {
         Ok(tvec![Tensor::stack_tensors(axis, &slices)?])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tract_onnx::pb::tensor_proto::DataType;
+
+    use super::super::super::tests::graphs::*;
+    use crate::engine::Model;
+    use crate::types::{Data, Tensor};
+
+    #[test]
+    fn how_much_is_kept_is_known_when_it_runs() {
+        for (axis, kept, shape, expected) in [
+            (Some(0), vec![false, true], vec![1, 2], vec![3.0, 4.0]),
+            (Some(-1), vec![true, false], vec![2, 1], vec![1.0, 3.0]),
+            (Some(0), vec![false, false], vec![0, 2], vec![]),
+            (None, vec![true, false, false, true], vec![2], vec![1.0, 4.0]),
+        ] {
+            let mut compress = node("", "Compress", &["X", "C"], &["Y"]);
+            compress.attribute = axis.map(|axis| int("axis", axis)).into_iter().collect();
+            let rank = vec![D::S("a"), D::S("b")];
+            let inputs = vec![
+                value("X", DataType::Float, &[D::S("N"), D::N(2)]),
+                value("C", DataType::Bool, &[D::S("M")]),
+            ];
+            let outputs = vec![value("Y", DataType::Float, &rank[..shape.len()])];
+            let proto = model(vec![compress], inputs, outputs, vec![]);
+            let mut session = load_proto(&proto).unwrap().session().unwrap();
+            let condition = Tensor::new("C", vec![kept.len()], Data::Bool(kept)).unwrap();
+            let rows = fp32("X", &[2, 2], &[1.0, 2.0, 3.0, 4.0]);
+            let outputs = session.run(&[rows, condition]).unwrap();
+            assert_eq!(outputs[0], fp32("Y", &shape, &expected));
+        }
+    }
+}

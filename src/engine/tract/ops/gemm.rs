@@ -99,3 +99,41 @@ fn scaled(
     let constant = model.add_const(format!("{prefix}.{name}.factor"), constant)?;
     Ok(model.wire_node(format!("{prefix}.{name}"), mul(), &[constant, value])?[0])
 }
+
+#[cfg(test)]
+mod tests {
+    use tract_onnx::pb::attribute_proto::AttributeType;
+    use tract_onnx::pb::tensor_proto::DataType;
+    use tract_onnx::pb::{AttributeProto, TensorProto};
+
+    use super::super::super::tests::graphs::*;
+    use crate::engine::Model;
+    use crate::types::{Data, Tensor};
+
+    #[test]
+    fn doubles_are_scaled_as_doubles() {
+        let float = |name: &str, f| AttributeProto {
+            name: name.into(),
+            r#type: AttributeType::Float as i32,
+            f,
+            ..AttributeProto::default()
+        };
+        let constant = |name: &str, dims: &[i64], data: &[f64]| TensorProto {
+            name: name.into(),
+            data_type: DataType::Double as i32,
+            dims: dims.to_vec(),
+            double_data: data.to_vec(),
+            ..TensorProto::default()
+        };
+        let mut gemm = node("", "Gemm", &["X", "W", "B"], &["Y"]);
+        gemm.attribute = vec![float("alpha", 0.5), float("beta", 2.0), int("transB", 1)];
+        let rows = |name| vec![value(name, DataType::Double, &[D::S("N"), D::N(2)])];
+        let weights =
+            vec![constant("W", &[2, 2], &[1.0, 2.0, 3.0, 4.0]), constant("B", &[2], &[1e-12, 1.0])];
+        let proto = model(vec![gemm], rows("X"), rows("Y"), weights);
+        let mut session = load_proto(&proto).unwrap().session().unwrap();
+        let fp64 = |name, data: &[f64]| Tensor::new(name, vec![1, 2], Data::Fp64(data.to_vec()));
+        let outputs = session.run(&[fp64("X", &[1.0, 1.0]).unwrap()]).unwrap();
+        assert_eq!(outputs[0], fp64("Y", &[1.5 + 2e-12, 5.5]).unwrap());
+    }
+}

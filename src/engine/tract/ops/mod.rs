@@ -7,11 +7,13 @@
 //! names.
 
 mod cast;
+mod cast_text;
 mod cdist;
 mod compress;
 mod gemm;
 
 use tract_onnx::model::OnnxOpRegister;
+
 
 /// Enters them; where tract has one of that name, it is replaced.
 pub(super) fn register(register: &mut OnnxOpRegister) {
