@@ -8,20 +8,36 @@ use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::*;
 
 use super::guard::guarded;
+use super::parameters::{self, Parametric, ParametricModel};
 use super::plans::Plans;
 use super::{TractModel, check, inline, operators, rewrite, signature};
 use crate::engine::onnx::{external, file};
-use crate::engine::{EngineError, EngineErrorKind};
+use crate::engine::{EngineError, EngineErrorKind, Model, Operator};
+use crate::types::Signature;
 
 /// Reads, checks and optimises `artifact`.
-pub(super) fn load(onnx: &Onnx, artifact: &Path) -> Result<TractModel, EngineError> {
-    load_proto(onnx, decode(&file::read(artifact)?)?, artifact.parent())
+pub(super) fn load(onnx: &Arc<Onnx>, artifact: &Path) -> Result<Arc<dyn Model>, EngineError> {
+    let mut checked = read(decode(&file::read(artifact)?)?, artifact.parent())?;
+    let error = match optimise(onnx, &mut checked, artifact.parent()) {
+        Ok(model) => return Ok(Arc::new(model)),
+        Err(error) => error,
+    };
+    let Checked { proto, signature, operators } = checked;
+    let parameters = parameters::find(&proto, &signature);
+    if parameters.is_empty() || error.kind != EngineErrorKind::Unsupported {
+        return Err(error);
+    }
+    // There may be no plan without the values, which come with the requests.
+    check::operators(onnx, &proto)?;
+    tracing::debug!(%error, "a plan for each value of the parameters");
+    let model = Parametric::new(onnx.clone(), proto, signature, operators, parameters);
+    Ok(Arc::new(ParametricModel(Arc::new(model))))
 }
 
 /// Loads a file that needs no other.
 #[cfg(test)]
 pub(super) fn load_bytes(onnx: &Onnx, bytes: &[u8]) -> Result<TractModel, EngineError> {
-    load_proto(onnx, decode(bytes)?, None)
+    optimise(onnx, &mut read(decode(bytes)?, None)?, None)
 }
 
 /// Decodes the file, without functions.
@@ -31,26 +47,40 @@ fn decode(bytes: &[u8]) -> Result<ModelProto, EngineError> {
     Ok(proto)
 }
 
-/// Loads a decoded file whose external data, if it has any, lie in `folder`.
-fn load_proto(
-    onnx: &Onnx,
-    mut proto: ModelProto,
-    folder: Option<&Path>,
-) -> Result<TractModel, EngineError> {
+/// A file that has passed the checks, rewritten for tract.
+struct Checked {
+    proto: ModelProto,
+    signature: Signature,
+    operators: Vec<Operator>,
+}
+
+/// Checks and rewrites a decoded file whose external data, if it has any, lie
+/// in `folder`.
+fn read(mut proto: ModelProto, folder: Option<&Path>) -> Result<Checked, EngineError> {
     external::resolve(&mut proto, folder)?;
     check::check(&proto)?;
     let signature = signature::read(&proto)?;
     let operators = operators::count(&proto);
     rewrite::rewrite(&mut proto)?;
-    let model = parse(onnx, &proto, folder)?;
-    // The graph has the weights now; they need not be there twice.
-    drop(proto);
-    let plans = Plans::build(model, signature)?;
-    Ok(TractModel { operators, plans: Arc::new(plans) })
+    Ok(Checked { proto, signature, operators })
+}
+
+fn optimise(
+    onnx: &Onnx,
+    checked: &mut Checked,
+    folder: Option<&Path>,
+) -> Result<TractModel, EngineError> {
+    let model = parse(onnx, &checked.proto, folder)?;
+    if parameters::find(&checked.proto, &checked.signature).is_empty() {
+        // The graph has the weights now; they need not be there twice.
+        checked.proto = ModelProto::default();
+    }
+    let plans = Plans::build(model, checked.signature.clone())?;
+    Ok(TractModel { operators: checked.operators.clone(), plans: Arc::new(plans) })
 }
 
 /// Lets tract parse the rewritten file, and refuses what it does not know.
-fn parse(
+pub(super) fn parse(
     onnx: &Onnx,
     proto: &ModelProto,
     folder: Option<&Path>,

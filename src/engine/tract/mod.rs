@@ -20,6 +20,7 @@ mod inline;
 mod load;
 pub(super) mod operators;
 mod ops;
+mod parameters;
 mod plans;
 mod recurrence;
 mod rewrite;
@@ -103,7 +104,7 @@ impl Engine for Tract {
     }
 
     fn load(&self, artifact: &Path) -> Result<Arc<dyn Model>, EngineError> {
-        Ok(Arc::new(load::load(&self.onnx, artifact)?))
+        load::load(&self.onnx, artifact)
     }
 }
 

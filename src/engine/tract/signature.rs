@@ -149,6 +149,25 @@ pub(super) fn from_onnx(elem_type: i32) -> Option<Datatype> {
     })
 }
 
+/// The ONNX element type of a datatype.
+pub(super) fn to_onnx(datatype: Datatype) -> DataType {
+    match datatype {
+        Datatype::Bool => DataType::Bool,
+        Datatype::Uint8 => DataType::Uint8,
+        Datatype::Uint16 => DataType::Uint16,
+        Datatype::Uint32 => DataType::Uint32,
+        Datatype::Uint64 => DataType::Uint64,
+        Datatype::Int8 => DataType::Int8,
+        Datatype::Int16 => DataType::Int16,
+        Datatype::Int32 => DataType::Int32,
+        Datatype::Int64 => DataType::Int64,
+        Datatype::Fp16 => DataType::Float16,
+        Datatype::Fp32 => DataType::Float,
+        Datatype::Fp64 => DataType::Double,
+        Datatype::Bytes => DataType::String,
+    }
+}
+
 fn dims(shape: &TensorShapeProto) -> Vec<Dim> {
     let dim = |value: &Option<DimValue>| match value {
         // Some exporters write −1 for "any".

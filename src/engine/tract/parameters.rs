@@ -1,0 +1,344 @@
+//! Models that take as inputs what tract wants to know when it optimises:
+//! axes, shapes, scales, the k of the k largest.
+//!
+//! Such a model has plans for the values that come, few at a time: with the
+//! values in place of the inputs, the graph is like any other.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tract_onnx::Onnx;
+use tract_onnx::pb::tensor_proto::DataLocation;
+use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto};
+
+use super::load::{parse, unsupported};
+use super::plans::Plans;
+use super::signature;
+use crate::engine::{EngineError, EngineErrorKind, Model, Operator, Session};
+use crate::types::{Data, PlanFigures, Signature, Tensor, TensorSpec};
+
+/// Different values that have plans at a time.
+const VALUES_MAX: usize = 8;
+
+/// The longest input that may be a parameter, in elements.
+const ELEMENTS_MAX: usize = 4096;
+
+/// Where operators take parameters: the positions of those inputs.
+const POSITIONS: [(&str, &[usize]); 35] = [
+    ("BatchNormalization", &[1, 2, 3, 4]),
+    ("BlackmanWindow", &[0]),
+    ("Clip", &[1, 2]),
+    ("ConstantOfShape", &[0]),
+    ("CumSum", &[1]),
+    ("DFT", &[1, 2]),
+    ("DequantizeLinear", &[1, 2]),
+    ("Dropout", &[1, 2]),
+    ("Expand", &[1]),
+    ("HammingWindow", &[0]),
+    ("HannWindow", &[0]),
+    ("LSTM", &[4]),
+    ("MelWeightMatrix", &[0, 1, 2, 3, 4]),
+    ("OneHot", &[1, 2]),
+    ("Pad", &[1, 2, 3]),
+    ("QuantizeLinear", &[1, 2]),
+    ("Range", &[0, 1, 2]),
+    ("ReduceL1", &[1]),
+    ("ReduceL2", &[1]),
+    ("ReduceLogSum", &[1]),
+    ("ReduceLogSumExp", &[1]),
+    ("ReduceMax", &[1]),
+    ("ReduceMean", &[1]),
+    ("ReduceMin", &[1]),
+    ("ReduceProd", &[1]),
+    ("ReduceSum", &[1]),
+    ("ReduceSumSquare", &[1]),
+    ("Reshape", &[1]),
+    ("Resize", &[1, 2, 3]),
+    ("Slice", &[1, 2, 3, 4]),
+    ("Split", &[1]),
+    ("Squeeze", &[1]),
+    ("Tile", &[1]),
+    ("TopK", &[1]),
+    ("Unsqueeze", &[1]),
+];
+
+/// The inputs that are parameters, by their positions among the signature's.
+pub(super) fn find(proto: &ModelProto, signature: &Signature) -> Vec<usize> {
+    let Some(graph) = &proto.graph else { return vec![] };
+    let external = Some(DataLocation::External as i32);
+    if graph.initializer.iter().any(|tensor| tensor.data_location == external) {
+        // A request must not read files.
+        return vec![];
+    }
+    let is_parameter = |spec: &TensorSpec| {
+        spec.datatype.size().is_some() && graph.node.iter().any(|node| takes(node, &spec.name))
+    };
+    let inputs = signature.inputs.iter().enumerate();
+    inputs.filter(|(_, spec)| is_parameter(spec)).map(|(i, _)| i).collect()
+}
+
+fn takes(node: &NodeProto, name: &str) -> bool {
+    let known = POSITIONS.iter().find(|(op_type, _)| *op_type == node.op_type);
+    known.is_some_and(|(_, at)| at.iter().any(|&i| node.input.get(i).is_some_and(|n| n == name)))
+}
+
+/// A model with parameters.
+pub(super) struct Parametric {
+    onnx: Arc<Onnx>,
+    /// The rewritten file.
+    proto: ModelProto,
+    signature: Arc<Signature>,
+    operators: Vec<Operator>,
+    parameters: Vec<usize>,
+    /// The most recently used last.
+    made: Mutex<Vec<Made>>,
+}
+
+struct Made {
+    values: Vec<Tensor>,
+    plans: Arc<Plans>,
+    used: Instant,
+}
+
+impl Parametric {
+    /// A model whose `parameters` are inputs of `signature`.
+    pub(super) fn new(
+        onnx: Arc<Onnx>,
+        proto: ModelProto,
+        signature: Signature,
+        operators: Vec<Operator>,
+        parameters: Vec<usize>,
+    ) -> Self {
+        let signature = Arc::new(signature);
+        Self { onnx, proto, signature, operators, parameters, made: Mutex::default() }
+    }
+
+    fn made(&self) -> std::sync::MutexGuard<'_, Vec<Made>> {
+        // The list is whole even after a panic, which leaves at most a gap.
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The values of the parameters, and the other inputs.
+    fn split(&self, inputs: &[Tensor]) -> (Vec<Tensor>, Vec<Tensor>) {
+        let (mut values, mut rest) = (vec![], vec![]);
+        for (i, input) in inputs.iter().enumerate() {
+            let to = if self.parameters.contains(&i) { &mut values } else { &mut rest };
+            to.push(input.clone());
+        }
+        (values, rest)
+    }
+
+    fn known(&self, values: &[Tensor]) -> Option<Arc<Plans>> {
+        let mut made = self.made();
+        let at = made.iter().position(|known| known.values == values)?;
+        let mut found = made.remove(at);
+        found.used = Instant::now();
+        let plans = found.plans.clone();
+        made.push(found);
+        Some(plans)
+    }
+
+    /// The plans for these values. May optimise, and take long.
+    fn plans_for(&self, values: Vec<Tensor>) -> Result<Arc<Plans>, EngineError> {
+        if let Some(plans) = self.known(&values) {
+            return Ok(plans);
+        }
+        // Not under the lock: optimising is slow, and doing it twice is harmless.
+        let plans = self.build(&values).map_err(|error| match error.kind {
+            // The file is sound as far as it can be told; the values do not fit.
+            EngineErrorKind::Unsupported => {
+                EngineError::new(EngineErrorKind::BadInput, error.message)
+            }
+            _ => error,
+        })?;
+        let plans = Arc::new(plans);
+        let mut made = self.made();
+        if made.len() >= VALUES_MAX {
+            made.remove(0);
+        }
+        made.push(Made { values, plans: plans.clone(), used: Instant::now() });
+        Ok(plans)
+    }
+
+    fn build(&self, values: &[Tensor]) -> Result<Plans, EngineError> {
+        if let Some(long) = values.iter().find(|value| value.data().len() > ELEMENTS_MAX) {
+            return Err(unsupported(format!(
+                "input {:?} has {} elements, a parameter may have {ELEMENTS_MAX}",
+                long.name(),
+                long.data().len()
+            )));
+        }
+        let mut proto = self.proto.clone();
+        if let Some(graph) = &mut proto.graph {
+            values.iter().for_each(|value| fix(graph, value));
+        }
+        let mut signature = (*self.signature).clone();
+        let is_given = |spec: &TensorSpec| values.iter().any(|value| value.name() == spec.name);
+        signature.inputs.retain(|spec| !is_given(spec));
+        Plans::build(parse(&self.onnx, &proto, None)?, signature)
+    }
+}
+
+/// Makes a constant of an input.
+fn fix(graph: &mut GraphProto, value: &Tensor) {
+    graph.input.retain(|input| input.name != value.name());
+    graph.initializer.push(TensorProto {
+        name: value.name().into(),
+        data_type: signature::to_onnx(value.datatype()) as i32,
+        dims: value.shape().iter().map(|&dim| i64::try_from(dim).unwrap_or(i64::MAX)).collect(),
+        raw_data: bytes(value.data()),
+        ..TensorProto::default()
+    });
+}
+
+fn bytes(data: &Data) -> Vec<u8> {
+    macro_rules! bytes {
+        ($($variant:ident),*) => {
+            match data {
+                $(Data::$variant(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),)*
+                Data::Bool(v) => v.iter().map(|&x| u8::from(x)).collect(),
+                // Never a parameter.
+                Data::Bytes(_) => vec![],
+            }
+        };
+    }
+    bytes!(Uint8, Uint16, Uint32, Uint64, Int8, Int16, Int32, Int64, Fp16, Fp32, Fp64)
+}
+
+/// A model with parameters, as the engine hands it out.
+pub(super) struct ParametricModel(pub(super) Arc<Parametric>);
+
+impl Model for ParametricModel {
+    fn signature(&self) -> &Signature {
+        &self.0.signature
+    }
+
+    fn operators(&self) -> &[Operator] {
+        &self.0.operators
+    }
+
+    fn takes_new_shapes(&self) -> bool {
+        false
+    }
+
+    fn trim(&self, idle: Duration) {
+        let mut made = self.0.made();
+        made.retain(|made| made.used.elapsed() < idle);
+        made.iter().for_each(|made| made.plans.trim(idle));
+    }
+
+    fn plans(&self) -> PlanFigures {
+        let mut sum = PlanFigures::default();
+        for made in self.0.made().iter() {
+            let figures = made.plans.figures();
+            sum.held += figures.held;
+            sum.made += figures.made;
+            sum.bytes += figures.bytes;
+        }
+        sum
+    }
+
+    fn session(&self) -> Result<Box<dyn Session>, EngineError> {
+        Ok(Box::new(ParametricSession(self.0.clone())))
+    }
+}
+
+/// States go with the plans of their values.
+struct ParametricSession(Arc<Parametric>);
+
+impl Session for ParametricSession {
+    fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, EngineError> {
+        let (values, rest) = self.0.split(inputs);
+        self.0.plans_for(values)?.run(&mut None, &rest)
+    }
+
+    fn run_known(&mut self, inputs: &[Tensor]) -> Result<Option<Vec<Tensor>>, EngineError> {
+        let (values, rest) = self.0.split(inputs);
+        match self.0.known(&values) {
+            Some(plans) => plans.run_known(&mut None, &rest),
+            None => Ok(None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tract_onnx::pb::ModelProto;
+    use tract_onnx::pb::tensor_proto::DataType;
+
+    use super::super::tests::graphs::*;
+    use crate::engine::{Engine, EngineErrorKind, Model};
+    use crate::types::{Data, Tensor};
+
+    /// Sums over an axis that is an input.
+    fn sum() -> Arc<dyn Model> {
+        let float = |name, shape: &[D]| value(name, DataType::Float, shape);
+        let inputs =
+            vec![float("X", &[D::S("N"), D::N(2)]), value("A", DataType::Int64, &[D::N(1)])];
+        let outputs = vec![float("Y", &[D::S(""), D::S("")])];
+        let reduce = node("", "ReduceSum", &["X", "A"], &["Y"]);
+        load(&model(vec![reduce], inputs, outputs, vec![]))
+    }
+
+    fn load(proto: &ModelProto) -> Arc<dyn Model> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.onnx");
+        std::fs::write(&path, prost::Message::encode_to_vec(proto)).unwrap();
+        super::super::Tract::new().load(&path).unwrap()
+    }
+
+    fn axis(axis: i64) -> Tensor {
+        Tensor::new("A", vec![1], Data::Int64(vec![axis])).unwrap()
+    }
+
+    #[test]
+    fn each_value_has_a_plan_and_few_are_kept() {
+        let model = sum();
+        let mut session = model.session().unwrap();
+        let rows = fp32("X", &[2, 2], &[1.0, 4.0, 2.0, 3.0]);
+        assert!(session.run_known(&[rows.clone(), axis(0)]).unwrap().is_none());
+        for (wanted, shape, expected) in [(0, [1, 2], [3.0, 7.0]), (1, [2, 1], [5.0, 5.0])] {
+            let outputs = session.run(&[rows.clone(), axis(wanted)]).unwrap();
+            assert_eq!(outputs[0], fp32("Y", &shape, &expected));
+            assert!(session.run_known(&[rows.clone(), axis(wanted)]).unwrap().is_some());
+        }
+        assert_eq!(model.plans().held, 2);
+        model.trim(std::time::Duration::ZERO);
+        assert_eq!(model.plans().held, 0);
+    }
+
+    #[test]
+    fn few_values_are_kept() {
+        let reshape = node("", "Reshape", &["X", "A"], &["Y"]);
+        let inputs =
+            vec![value("X", DataType::Float, &[D::N(24)]), value("A", DataType::Int64, &[D::N(2)])];
+        let outputs = vec![value("Y", DataType::Float, &[D::S(""), D::S("")])];
+        let model = load(&model(vec![reshape], inputs, outputs, vec![]));
+        let rows = fp32("X", &[24], &[1.0; 24]);
+        let shapes = (1..=24).filter(|n| 24 % n == 0).chain([-1]);
+        let shapes = shapes.flat_map(|n| [[n, -1], [-1, n]]).filter(|shape| *shape != [-1, -1]);
+        let mut tried = 0;
+        for shape in shapes {
+            let shape = Tensor::new("A", vec![2], Data::Int64(shape.to_vec())).unwrap();
+            model.session().unwrap().run(&[rows.clone(), shape]).unwrap();
+            tried += 1;
+        }
+        assert!(tried > super::VALUES_MAX);
+        assert_eq!(model.plans().held, super::VALUES_MAX);
+    }
+
+    #[test]
+    fn a_value_that_does_not_fit_is_bad_input() {
+        let model = sum();
+        let rows = fp32("X", &[1, 2], &[1.0, 4.0]);
+        for wanted in [2, -3, i64::MAX] {
+            let error = model.session().unwrap().run(&[rows.clone(), axis(wanted)]).unwrap_err();
+            assert!(
+                matches!(error.kind, EngineErrorKind::BadInput | EngineErrorKind::Panic),
+                "{wanted}: {error}"
+            );
+        }
+    }
+}
