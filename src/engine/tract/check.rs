@@ -23,8 +23,7 @@ pub(super) const DECLARED_BYTES_MAX: usize = 1 << 30;
 /// IR versions that exist (as of onnxruntime 1.32).
 const IR_VERSIONS: RangeInclusive<i64> = 3..=14;
 
-/// Versions of the default operator set: before 7, operators broadcast by
-/// attributes.
+/// Versions of the default operator set; [`super::legacy`] has brought 6 to 7.
 const OPSETS: RangeInclusive<i64> = 7..=28;
 
 /// Versions of the `ai.onnx.ml` operator set.

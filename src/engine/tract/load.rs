@@ -10,7 +10,7 @@ use tract_onnx::prelude::*;
 use super::guard::guarded;
 use super::parameters::{self, Parametric, ParametricModel};
 use super::plans::Plans;
-use super::{TractModel, check, inline, operators, rewrite, signature};
+use super::{TractModel, check, inline, legacy, operators, rewrite, signature};
 use crate::engine::onnx::{external, file};
 use crate::engine::{EngineError, EngineErrorKind, Model, Operator};
 use crate::types::Signature;
@@ -40,10 +40,11 @@ pub(super) fn load_bytes(onnx: &Onnx, bytes: &[u8]) -> Result<TractModel, Engine
     optimise(onnx, &mut read(decode(bytes)?, None)?, None)
 }
 
-/// Decodes the file, without functions.
+/// Decodes the file, without functions, and in terms of a newer operator set.
 fn decode(bytes: &[u8]) -> Result<ModelProto, EngineError> {
     let mut proto = file::decode(bytes)?;
     inline::inline(&mut proto, bytes)?;
+    legacy::modernise(&mut proto);
     Ok(proto)
 }
 

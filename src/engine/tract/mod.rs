@@ -17,6 +17,7 @@ mod check;
 mod convert;
 mod guard;
 mod inline;
+mod legacy;
 mod load;
 pub(super) mod operators;
 mod ops;

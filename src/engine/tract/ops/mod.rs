@@ -6,6 +6,7 @@
 //! line in [`register`]. Operators outside the default domain go by their full
 //! names.
 
+mod align;
 mod cast;
 mod cast_text;
 mod cdist;
@@ -14,9 +15,11 @@ mod gemm;
 
 use tract_onnx::model::OnnxOpRegister;
 
+use super::legacy::ALIGN;
 
 /// Enters them; where tract has one of that name, it is replaced.
 pub(super) fn register(register: &mut OnnxOpRegister) {
+    register.insert(ALIGN, align::build);
     register.insert("Cast", cast::build);
     register.insert("Compress", compress::build);
     register.insert("Gemm", gemm::build);
