@@ -7,7 +7,7 @@ use half::f16;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::*;
 
-use crate::engine::onnx_ml::{Fact, Kernel};
+use crate::engine::onnx_ml::{BadValue, Fact, Kernel};
 
 /// Significant digits.
 const DIGITS: i32 = 8;
@@ -113,7 +113,8 @@ fn numbers(texts: &[String], to: DatumType) -> TractResult<Tensor> {
         ($read:ident, $convert:expr) => {{
             let numbers = texts.iter().enumerate().map(|(i, text)| {
                 let read = $read(text);
-                read.map($convert).with_context(|| format!("element {i}, {text:?}, is no number"))
+                read.map($convert)
+                    .ok_or_else(|| BadValue(format!("element {i}, {text:?}, is no number")).into())
             });
             tensor1(&numbers.collect::<TractResult<Vec<_>>>()?)
         }};

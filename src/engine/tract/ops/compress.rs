@@ -107,7 +107,7 @@ mod tests {
         ] {
             let mut compress = node("", "Compress", &["X", "C"], &["Y"]);
             compress.attribute = axis.map(|axis| int("axis", axis)).into_iter().collect();
-            let rank = vec![D::S("a"), D::S("b")];
+            let rank = [D::S("a"), D::S("b")];
             let inputs = vec![
                 value("X", DataType::Float, &[D::S("N"), D::N(2)]),
                 value("C", DataType::Bool, &[D::S("M")]),
