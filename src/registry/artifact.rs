@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::engine::{ExternalFile, external_files};
 use crate::registry::blobs::{Blobs, Copied, PinError, digest};
-use crate::registry::scan::ARTIFACT;
+use crate::registry::scan::{ARTIFACT, INNER_FOLDERS_MAX};
 use crate::types::Digest;
 
 /// The digests of an artifact and its files.
@@ -109,10 +109,18 @@ pub(super) fn digests<'a>(
 pub(super) fn named_by(artifact: &Path) -> Result<Vec<ExternalFile>, PinError> {
     let named = external_files(artifact);
     let named = named.map_err(|error| PinError::Refused(format!("{ARTIFACT}: {error}")))?;
-    match named.iter().find(|file| file.location == ARTIFACT) {
-        Some(_) => Err(PinError::Refused(format!("{ARTIFACT} names itself as external data"))),
-        None => Ok(named),
+    for ExternalFile { location, .. } in &named {
+        if location == ARTIFACT {
+            return Err(PinError::Refused(format!("{ARTIFACT} names itself as external data")));
+        }
+        // What lies deeper is not watched: nobody would see it come.
+        if location.matches('/').count() > INNER_FOLDERS_MAX {
+            return Err(PinError::Refused(format!(
+                "external data at {location:?}: expected at most {INNER_FOLDERS_MAX} folders"
+            )));
+        }
     }
+    Ok(named)
 }
 
 /// Where a file that the artifact names lies. Links are followed inside the
@@ -229,7 +237,15 @@ mod tests {
             Some(PinError::Refused(why)) => why,
             other => panic!("{other:?}"),
         };
-        for location in ["/etc/hostname", "../w.bin", "sub/../../w.bin", ""] {
+        for location in [
+            "/etc/hostname",
+            "../w.bin",
+            "sub/../../w.bin",
+            "",
+            "sub//w.bin",
+            "sub/./w.bin",
+            "w.bin/",
+        ] {
             let (_root, folder, blobs) = version(&[(location, 0)]);
             let why = refused(&blobs, &folder);
             assert!(why.contains(&format!("{location:?}")), "{why}");
@@ -245,6 +261,9 @@ mod tests {
         copy(&blobs, &folder, 1 << 20).unwrap();
         let (_root, folder, blobs) = version(&[(ARTIFACT, 0)]);
         assert!(refused(&blobs, &folder).contains("names itself"));
+        // Nobody would see that one come.
+        let (_root, folder, blobs) = version(&[("a/b/c/d/e/w.bin", 0)]);
+        assert!(refused(&blobs, &folder).contains("at most 4 folders"));
     }
 
     #[test]

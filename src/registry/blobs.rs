@@ -150,8 +150,7 @@ impl Blobs {
         for (name, blob) in files {
             let path = hidden.path().join(name);
             path.parent().map_or(Ok(()), fs::create_dir_all).map_err(own)?;
-            // Not every file system has links.
-            fs::hard_link(blob, &path).or_else(|_| fs::copy(blob, &path).map(drop)).map_err(own)?;
+            link(blob, &path).map_err(own)?;
         }
         if target.exists() {
             fs::remove_dir_all(&target).map_err(own)?;
@@ -189,6 +188,16 @@ impl Blobs {
 
     fn not_copied(&self, error: &io::Error) -> PinError {
         PinError::Refused(format!("could not be copied into {}: {error}", self.folder.display()))
+    }
+}
+
+/// Makes `path` another name of a blob; a copy where the file system has no
+/// links. Never over a file that is there: it could be the blob itself.
+fn link(blob: &Path, path: &Path) -> io::Result<()> {
+    match fs::hard_link(blob, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
+        Err(_) => fs::copy(blob, path).map(drop),
+        Ok(()) => Ok(()),
     }
 }
 
@@ -314,6 +323,19 @@ mod tests {
         blobs.remove(pinned.digest);
         assert!(!pinned.path.exists());
         assert_eq!(digest(&source, 3).unwrap(), pinned.digest);
+    }
+
+    #[test]
+    fn two_names_of_one_file_do_not_empty_its_blob() {
+        let state = tempfile::tempdir().unwrap();
+        let source = state.path().join("w.bin");
+        fs::write(&source, "abc").unwrap();
+        let blobs = Blobs::open(state.path()).unwrap();
+        let pinned = pin(&blobs, &source).unwrap();
+        let names = ["sub/w.bin", "sub//w.bin"];
+        let files = names.map(|name| (name.to_owned(), pinned.path.clone()));
+        assert!(blobs.assemble(Digest::new([7; 32]), &files).is_err());
+        assert_eq!(fs::read(&pinned.path).unwrap(), b"abc");
     }
 
     #[test]

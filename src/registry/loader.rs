@@ -17,9 +17,10 @@ use crate::engine::EngineSet;
 use crate::registry::Lineage;
 use crate::registry::artifact::{self, Whole};
 use crate::registry::blobs::{Blobs, PinError, Pinned, digest, read_text};
+use crate::registry::gate;
 use crate::registry::preflight::{Candidate, Preflight, Report};
 use crate::registry::scan::{ARTIFACT, GOLDEN_FILE, Stamp, VERSION_FILE};
-use crate::registry::settings::{TOML_BYTES_MAX, located};
+use crate::registry::settings::{Gate, TOML_BYTES_MAX, located};
 use crate::registry::settle::Place;
 use crate::serving::LoadedVersion;
 use crate::types::Digest;
@@ -56,8 +57,8 @@ pub(super) struct Job {
 
 /// What to do.
 pub(super) enum Task {
-    /// Load it with this engine.
-    Load { engine: String },
+    /// Load it with this engine; what is measured will be judged so.
+    Load { engine: String, gate: Gate },
     /// Its files were touched: are they still these?
     Verify(Digests),
 }
@@ -163,7 +164,7 @@ impl Tools {
             news.blocking_send(news_item).map_err(|_| Gone)
         };
         let work = || match &job.task {
-            Task::Load { engine } => self.load(&job, engine, &tell),
+            Task::Load { engine, gate } => self.load(&job, engine, *gate, &tell),
             Task::Verify(digests) => Ok(self.verify(&job, digests)),
         };
         // What `work` touched is dropped with the panic.
@@ -176,6 +177,7 @@ impl Tools {
         &self,
         job: &Job,
         engine: &str,
+        gate: Gate,
         tell: &impl Fn(Step) -> Result<(), Gone>,
     ) -> Result<Outcome, Gone> {
         let (candidate, whole, lineage) = match self.pin(job, engine) {
@@ -198,6 +200,10 @@ impl Tools {
             signature = %report.signature.words, cost_seconds = report.row_seconds(),
             rows_independent = report.rows_independent(), "preflight passed"
         );
+        if gate::cost(gate, report.row_seconds()).is_err() {
+            // In a calmer moment it may be quick enough.
+            self.preflight.forget(&candidate);
+        }
         tell(Step::Tried(Arc::clone(&report)))?;
         tell(Step::Loading)?;
         let engine = match self.engines.require(&candidate.engine) {
@@ -312,4 +318,53 @@ pub(super) fn content(
     let is_content = |name: &String| name == ARTIFACT || name == GOLDEN_FILE || external(name);
     let files = stamps.iter().filter(|(name, _)| is_content(name));
     files.map(|(name, stamp)| (name.clone(), *stamp)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::registry::preflight::{BatchCost, Failure};
+    use crate::registry::testing::FakeEngine;
+    use crate::types::{ModelName, VersionId};
+
+    /// Measures 250 µs, and counts what it is to forget.
+    #[derive(Default)]
+    struct Forgetting(AtomicUsize);
+
+    impl Preflight for Forgetting {
+        fn try_candidate(&self, _: &Candidate) -> Result<Report, Failure> {
+            let cost = BatchCost { rows: 1, seconds: 250e-6, ..BatchCost::default() };
+            Ok(Report { costs: vec![cost], ..Report::default() })
+        }
+
+        fn forget(&self, _: &Candidate) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+
+    #[test]
+    fn a_report_that_says_too_slow_is_not_kept() {
+        for (cost_max, forgotten) in [(None, 0), (Some(300), 0), (Some(200), 1)] {
+            let root = tempfile::tempdir().unwrap();
+            std::fs::write(root.path().join(ARTIFACT), "a").unwrap();
+            let preflight = Arc::new(Forgetting::default());
+            let tools = Tools {
+                blobs: Blobs::open(&root.path().join("state")).unwrap(),
+                engines: EngineSet::default().with(Arc::new(FakeEngine)),
+                preflight: Arc::<Forgetting>::clone(&preflight),
+                artifact_bytes_max: 1000,
+            };
+            let cost_max = cost_max.map(Duration::from_micros);
+            let gate = Gate { cost_max, ..Gate::default() };
+            let place = (ModelName::new("m").unwrap(), VersionId::new(1).unwrap());
+            let task = Task::Load { engine: "tract".into(), gate };
+            let job = Job { place, ticket: 0, folder: root.path().to_owned(), task };
+            let (news, _received) = mpsc::channel(16);
+            assert!(tools.handle(job, &news).is_ok());
+            assert_eq!(preflight.0.load(SeqCst), forgotten, "{cost_max:?}");
+        }
+    }
 }

@@ -27,6 +27,13 @@ pub(super) const MODEL_FILE: &str = "model.toml";
 /// Entries of one folder that are looked at; more are an error of that folder.
 const ENTRIES_MAX: usize = 10_000;
 
+/// Folders in folders in which a version may keep files.
+pub(super) const INNER_FOLDERS_MAX: usize = 4;
+
+/// Levels that are read: models, versions, their files, and files in folders of
+/// versions.
+const DEPTH: usize = 3 + INNER_FOLDERS_MAX;
+
 /// Problems of one folder that are told one by one.
 const PROBLEMS_MAX: usize = 20;
 
@@ -109,7 +116,7 @@ pub(super) struct Found {
 /// Reads the models folder: models, versions, their files, and the files in
 /// folders of versions; no file's content.
 pub(super) fn read(models_dir: &Path) -> io::Result<Vec<Node>> {
-    list(models_dir, 4)
+    list(models_dir, DEPTH)
 }
 
 /// What a folder is, by what is in it.
@@ -122,7 +129,7 @@ pub(super) enum Layout {
 
 /// Reads a folder that may be a model's or a repository.
 pub(super) fn layout(folder: &Path) -> io::Result<Layout> {
-    let nodes = list(folder, 4)?;
+    let nodes = list(folder, DEPTH)?;
     let numbered = |node: &Node| {
         matches!(node.kind, Kind::Folder(_)) && node.name.parse::<VersionId>().is_ok()
     };
@@ -165,7 +172,7 @@ fn node(path: &Path, name: String, metadata: &fs::Metadata, depth: usize) -> Nod
     } else if metadata.is_dir() && depth > 1 {
         // Only versions have folders that matter.
         let is_version = name.parse::<VersionId>().is_ok();
-        match list(path, if depth == 3 && !is_version { 1 } else { depth - 1 }) {
+        match list(path, if depth == DEPTH - 1 && !is_version { 1 } else { depth - 1 }) {
             Ok(nodes) => Kind::Folder(nodes),
             Err(error) => Kind::Unreadable(error.to_string()),
         }
@@ -378,10 +385,10 @@ mod tests {
     #[test]
     fn the_disk_is_read_without_hidden_and_temporary_names() {
         let root = tempfile::tempdir().unwrap();
-        for path in ["m/1/w", "m/1/w/deep", "m/data/x", "m/.push-1", "m/2.tmp", ".git/x"] {
+        for path in ["m/1/w", "m/1/a/b/c/d/e", "m/data/x", "m/.push-1", "m/2.tmp", ".git/x"] {
             fs::create_dir_all(root.path().join(path)).unwrap();
         }
-        for path in ["m/1/w/0.bin", "m/1/w/deep/0.bin", "m/data/x/0.csv"] {
+        for path in ["m/1/w/0.bin", "m/1/a/b/c/d/0.bin", "m/1/a/b/c/d/e/0.bin", "m/data/x/0.csv"] {
             fs::write(root.path().join(path), b"x").unwrap();
         }
         fs::write(root.path().join("m/1").join(ARTIFACT), b"abc").unwrap();
@@ -392,7 +399,7 @@ mod tests {
         assert!(found.problems.is_empty());
         assert_eq!(model.problems.len(), 1, "data: {:?}", model.problems);
         let files = model.versions.values().next().unwrap();
-        assert_eq!(files.stamps.keys().collect::<Vec<_>>(), [ARTIFACT, "w/0.bin"]);
+        assert_eq!(files.stamps.keys().collect::<Vec<_>>(), ["a/b/c/d/0.bin", ARTIFACT, "w/0.bin"]);
         assert_eq!(files.stamps[ARTIFACT].size, 3);
         assert!(files.changed > SystemTime::UNIX_EPOCH);
     }

@@ -16,9 +16,9 @@ use crate::engine::EngineSet;
 use crate::error::{Error, Result};
 use crate::registry::blobs::{Blobs, PinError};
 use crate::registry::check::target::{Model, Target};
-use crate::registry::loader::{Job, Task, Tools};
+use crate::registry::loader::{Digests, Job, Task, Tools};
 use crate::registry::preflight::{Failure, Preflight, Report};
-use crate::registry::settings::ModelFile;
+use crate::registry::settings::{Gate, ModelFile};
 use crate::types::{Signature, VersionId};
 
 /// What a check may be told besides the folder.
@@ -206,9 +206,14 @@ impl Bench<'_> {
         let Some(version) = start.filter(|version| *version != target.version) else {
             return Reference::Nobody;
         };
-        match model.sibling(version) {
+        let reference = match model.sibling(version) {
             Some(champion) => self.as_reference(file, &champion),
             None => Reference::Broken("it has no folder".to_owned()),
+        };
+        match reference {
+            // Nobody asked for it by name, and whatever it has may change.
+            Reference::Broken(_) if file.gate.allow_signature_change => Reference::Nobody,
+            other => other,
         }
     }
 
@@ -236,11 +241,17 @@ fn try_it(tools: &Tools, engine: &str, target: &Target) -> Trial {
         place: (target.model.clone(), target.version),
         ticket: 0,
         folder: target.folder.clone(),
-        task: Task::Load { engine: engine.to_owned() },
+        task: Task::Load { engine: engine.to_owned(), gate: Gate::default() },
     };
     let pinned = tools.pin(&job, engine);
     let (files, outcome) = match pinned {
-        Ok((candidate, ..)) => (Ok(()), Some(tools.preflight.try_candidate(&candidate))),
+        Ok((candidate, whole, _)) => {
+            let outcome = tools.preflight.try_candidate(&candidate);
+            // There may be many, and not much room for temporary files.
+            let golden = candidate.golden.map(|(_, digest)| digest);
+            Digests { whole, golden }.each().for_each(|digest| tools.blobs.remove(digest));
+            (Ok(()), Some(outcome))
+        }
         // Here nothing is waited for.
         Err(PinError::Moving(why) | PinError::Refused(why)) => {
             (Err(why.strip_prefix("waits: ").unwrap_or(&why).to_owned()), None)

@@ -234,3 +234,39 @@ fn a_change_of_signature_may_be_allowed_and_the_reference_named() {
     assert!(told.contains("signature: Failed (the champion cannot be compared with"), "{told}");
     assert!(told.contains("does not load: it does not load"), "{told}");
 }
+
+#[test]
+fn an_allowed_change_needs_no_champion_to_compare_with() {
+    let root = repository(&[
+        ("m/model.toml", "allow_signature_change = true\n[start]\nchampion = 1"),
+        ("m/2/model.onnx", ""),
+    ]);
+    let checked = run(&root.path().join("m"), None).unwrap();
+    assert!(checked[0].passed, "{}", told(&checked[0]));
+    let expected = "signature: Skipped (no champion to compare with";
+    assert!(told(&checked[0]).contains(expected), "{}", told(&checked[0]));
+}
+
+/// Passes what is alone in its folder.
+struct Alone;
+
+impl Preflight for Alone {
+    fn try_candidate(&self, candidate: &Candidate) -> std::result::Result<Report, Failure> {
+        let folder = candidate.artifact.parent().unwrap();
+        match fs::read_dir(folder).unwrap().count() {
+            1 => Ok(Report::default()),
+            more => Err(Failure::new(Stage::Load, format!("{more} files"))),
+        }
+    }
+}
+
+#[test]
+fn copies_go_when_they_were_tried() {
+    let versions = ["m/1/model.onnx", "m/2/model.onnx", "m/3/model.onnx"];
+    let root = repository(&versions.map(|path| (path, path)));
+    let settings = CheckSettings { artifact_bytes_max: 1000, ..CheckSettings::default() };
+    let engines = EngineSet::default().with(Arc::new(FakeEngine));
+    let checked = check(root.path(), &settings, &engines, Arc::new(Alone), |_| {}).unwrap();
+    assert!(checked.iter().all(|c| c.passed), "{checked:#?}");
+    assert_eq!(checked.len(), 3);
+}

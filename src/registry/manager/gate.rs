@@ -17,11 +17,17 @@ impl Model {
         signature: &Signature,
         row_seconds: Option<f64>,
     ) -> std::result::Result<(), String> {
+        let gate = self.gate_for(version);
+        gate::signature(gate, self.champion(), signature)?;
+        gate::cost(gate, row_seconds)
+    }
+
+    /// What a version must fulfil to become ready.
+    pub(super) fn gate_for(&self, version: VersionId) -> Gate {
         if self.is_established(version) {
-            return Ok(());
+            return Gate { allow_signature_change: true, cost_max: None };
         }
-        gate::signature(self.gate(), self.champion(), signature)?;
-        gate::cost(self.gate(), row_seconds)
+        self.gate()
     }
 
     /// Whether a change may give its version a role: the champion may be

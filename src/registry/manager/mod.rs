@@ -303,6 +303,7 @@ impl Manager {
             let Some((name, version)) = self.most_urgent() else { return };
             let Some(model) = self.models.get_mut(&name) else { return };
             let engine = model.file.as_ref().map(|file| file.engine.clone()).unwrap_or_default();
+            let gate = model.gate_for(version);
             let Some(entry) = model.entries.get_mut(&version) else { return };
             let task = match (entry.queued.take(), entry.digests.clone()) {
                 (Some(Queued::Verify), Some(digests)) => Task::Verify(digests),
@@ -313,7 +314,7 @@ impl Manager {
                     self.show(&name);
                     continue;
                 }
-                _ => Task::Load { engine },
+                _ => Task::Load { engine, gate },
             };
             let folder = self.models_dir.join(name.as_str()).join(version.to_string());
             entry.tried = Some(entry.files.clone());

@@ -2,7 +2,8 @@
 //! what passed. `<folder>/<key>.json`, one file for each.
 //!
 //! Failures are not kept: another machine, more memory or a calmer moment may
-//! let the same version pass, and a restart is how one asks.
+//! let the same version pass, and a restart is how one asks. For the same reason
+//! a report is removed whose version is refused for its cost.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
@@ -97,6 +98,17 @@ impl Cache {
         let kept = self.write(&path, &kept).and_then(|()| self.bound());
         if let Err(error) = kept {
             tracing::warn!(path = %path.display(), %error, "a report cannot be kept");
+        }
+    }
+
+    /// Keeps a report no longer, if one is kept.
+    pub(super) fn remove(&self, candidate: &Candidate, conditions: &Conditions) {
+        let Some(path) = self.path(candidate, conditions) else { return };
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(path = %path.display(), %error, "a kept report cannot be removed");
+            }
+            _ => {}
         }
     }
 

@@ -50,7 +50,9 @@ fn same(expected: &Data, got: &Data, i: usize, tolerance: f64) -> bool {
         (Data::Uint64(a), Data::Uint64(b)) => a[i] == b[i],
         (a, b) => match (a.as_f64(i), b.as_f64(i)) {
             (Some(a), Some(b)) if expected.datatype().is_float() => {
-                a == b || a.is_nan() && b.is_nan() || (a - b).abs() <= tolerance * a.abs().max(1.0)
+                // From an infinity everything is infinitely far, and no part of it.
+                let near = (a - b).abs() <= tolerance * a.abs().max(1.0);
+                a == b || a.is_nan() && b.is_nan() || a.is_finite() && near
             }
             (a, b) => a == b,
         },
@@ -138,6 +140,17 @@ mod tests {
         assert_eq!(compare(from_ref(&a), from_ref(&b), |_| 0.25), Ok(1.0));
         let why = compare(&[a], &[b], |_| 0.1).unwrap_err();
         assert_eq!(why, "output \"y\" at [0]: expected 1.0, got 1.25 (tolerance 0.1)");
+    }
+
+    #[test]
+    fn an_infinity_equals_only_itself() {
+        let of = |number| tensor(&[1], Data::Fp32(vec![number]));
+        let infinite = of(f32::INFINITY);
+        assert_eq!(compare(from_ref(&infinite), from_ref(&infinite), |_| 0.1), Ok(0.0));
+        for other in [5.0, f32::NEG_INFINITY, f32::NAN] {
+            assert!(compare(from_ref(&infinite), &[of(other)], |_| 0.1).is_err(), "{other}");
+            assert!(compare(&[of(other)], from_ref(&infinite), |_| 0.1).is_err(), "{other}");
+        }
     }
 
     #[test]

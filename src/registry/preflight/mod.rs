@@ -118,6 +118,10 @@ pub trait Preflight: Send + Sync {
     /// Tries one; the failure tells why it may not serve.
     fn try_candidate(&self, candidate: &Candidate) -> Result<Report, Failure>;
 
+    /// Tries this one again when it comes again, though it passed: it was refused
+    /// for what was measured.
+    fn forget(&self, _candidate: &Candidate) {}
+
     /// Ends what is running and refuses what comes: the gateway stops.
     fn stop(&self) {}
 }

@@ -60,6 +60,11 @@ impl ChildPreflight {
         engines.get(name).map(|engine| engine.identity()).unwrap_or_default()
     }
 
+    fn conditions(&self, candidate: &Candidate) -> Conditions {
+        let engine_identity = self.engine_identity(&candidate.engine);
+        Conditions { engine_identity, limits: self.limits }
+    }
+
     /// Keeps the reports of those that passed in this folder.
     #[must_use]
     pub fn remember_in(self, folder: PathBuf) -> Self {
@@ -132,16 +137,19 @@ impl ChildPreflight {
 impl Preflight for ChildPreflight {
     fn try_candidate(&self, candidate: &Candidate) -> Result<Report, Failure> {
         let Some(cache) = &self.cache else { return self.fits(self.run(candidate)?) };
-        let conditions = Conditions {
-            engine_identity: self.engine_identity(&candidate.engine),
-            limits: self.limits,
-        };
+        let conditions = self.conditions(candidate);
         if let Some(report) = cache.get(candidate, &conditions) {
             return self.fits(report);
         }
         let report = self.run(candidate)?;
         cache.put(candidate, &conditions, &report);
         self.fits(report)
+    }
+
+    fn forget(&self, candidate: &Candidate) {
+        if let Some(cache) = &self.cache {
+            cache.remove(candidate, &self.conditions(candidate));
+        }
     }
 
     fn stop(&self) {
@@ -304,6 +312,21 @@ mod tests {
         assert_eq!(preflight.try_candidate(&candidate()), Ok(report));
         let forgetful = ChildPreflight { cache: None, ..preflight };
         let failure = forgetful.try_candidate(&candidate()).unwrap_err();
+        assert!(failure.reason.contains("could not be started"), "{failure}");
+    }
+
+    #[test]
+    fn what_is_forgotten_is_tried_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let preflight = scripted(&folder, PASSED, MINUTE);
+        let preflight = preflight.remember_in(folder.path().join("kept"));
+        // Also before there is anything to forget.
+        preflight.forget(&candidate());
+        preflight.try_candidate(&candidate()).unwrap();
+        std::fs::remove_file(&preflight.exe).unwrap();
+        assert!(preflight.try_candidate(&candidate()).is_ok());
+        preflight.forget(&candidate());
+        let failure = preflight.try_candidate(&candidate()).unwrap_err();
         assert!(failure.reason.contains("could not be started"), "{failure}");
     }
 
