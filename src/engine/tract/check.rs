@@ -9,7 +9,7 @@ use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto};
 
 use super::load::unsupported;
-use super::{attributes, signature, values};
+use super::{attributes, ignored, signature, values};
 use crate::engine::onnx::external;
 use crate::engine::{EngineError, onnx_ml};
 use crate::types::{Dim, element_count};
@@ -174,6 +174,7 @@ fn at(place: String, error: &EngineError) -> EngineError {
 
 fn check_node(node: &NodeProto) -> Result<(), EngineError> {
     attributes::check(node)?;
+    ignored::check(node)?;
     for attribute in &node.attribute {
         if !attribute.ref_attr_name.is_empty() {
             return Err(unsupported("an attribute of a function, outside of one"));

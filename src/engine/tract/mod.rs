@@ -16,6 +16,7 @@ mod attributes;
 mod check;
 mod convert;
 mod guard;
+mod ignored;
 mod inline;
 mod legacy;
 mod load;
