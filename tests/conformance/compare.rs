@@ -69,7 +69,9 @@ impl Comparison {
         let (a, b) = (value(got.data(), at), value(expected.data(), at));
         let sizes = self.sizes.get(i).map_or(&[][..], Vec::as_slice);
         let size = sizes.get(at % sizes.len().max(1)).map_or(b.abs(), |size| size.max(b.abs()));
-        a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= tolerance(size, self.rule)
+        // What is infinite has no size to be near to.
+        let near = b.is_finite() && (a - b).abs() <= tolerance(size, self.rule);
+        a == b || (a.is_nan() && b.is_nan()) || near
     }
 }
 
