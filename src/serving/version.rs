@@ -215,7 +215,11 @@ impl LoadedVersion {
     /// The first of the sizes that the model takes for what varies beside the
     /// rows; an error if it takes none.
     fn warm_up_dim(&self) -> Result<usize, RunError> {
-        let runs = |dim| self.run(&self.zeros(1, dim)?).map(|_| dim);
+        let runs = |dim| match self.run(&self.zeros(1, dim)?) {
+            // The shapes fit; it is the zeros that it does not take.
+            Err(RunError::Engine(error)) if error.kind == EngineErrorKind::BadValue => Ok(dim),
+            outcome => outcome.map(|_| dim),
+        };
         let others = self.signature().inputs.iter().flat_map(|spec| spec.shape.iter().skip(1));
         if others.into_iter().all(|dim| matches!(dim, Dim::Fixed(_))) {
             return Ok(WARM_UP_DIMS[0]);
@@ -446,6 +450,39 @@ pub(crate) mod tests {
         let cost = version.warm_up().unwrap();
         assert_eq!(version.cost(), cost);
         assert!(cost.of(1) > Duration::ZERO);
+    }
+
+    /// Takes rows of eight or more, and in them no zeros.
+    struct Picky(Signature);
+
+    impl Model for Picky {
+        fn signature(&self) -> &Signature {
+            &self.0
+        }
+        fn session(&self) -> Result<Box<dyn Session>, EngineError> {
+            Ok(Box::new(PickySession))
+        }
+    }
+
+    struct PickySession;
+
+    impl Session for PickySession {
+        fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, EngineError> {
+            let fits = inputs[0].shape()[1] >= 8;
+            let kind = if fits { EngineErrorKind::BadValue } else { EngineErrorKind::BadInput };
+            Err(EngineError::new(kind, "neither"))
+        }
+    }
+
+    #[test]
+    fn a_model_that_takes_no_zeros_is_warmed_up_whatever_else_may_vary() {
+        let shape = vec![Dim::Symbol("N".into()), Dim::Any];
+        let spec = TensorSpec::new("x", Datatype::Fp32, shape);
+        let graph = Arc::new(Picky(Signature::new(vec![spec.clone()], vec![spec])));
+        let (name, id) = (ModelName::new("m").unwrap(), VersionId::new(1).unwrap());
+        let version = LoadedVersion::new(name, id, Digest::new([0; 32]), "test", graph);
+        version.warm_up().unwrap();
+        assert_eq!(version.other_dims(), 8);
     }
 
     /// What a model of these inputs should take for 1 and for 100 rows.

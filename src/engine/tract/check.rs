@@ -257,7 +257,7 @@ fn check_declared_sizes(graph: &GraphProto) -> Result<(), EngineError> {
 }
 
 /// Sizes that operators take as constants, in this graph and those within.
-fn check_constant_sizes(graph: &GraphProto) -> Result<(), EngineError> {
+pub(super) fn check_constant_sizes(graph: &GraphProto) -> Result<(), EngineError> {
     for node in &graph.node {
         check_growth(graph, node)?;
         check_reshape(graph, node)?;
@@ -295,27 +295,34 @@ fn check_reshape(graph: &GraphProto, node: &NodeProto) -> Result<(), EngineError
 /// Operators that make a large tensor of a small one take its shape as a
 /// constant as a rule.
 fn check_growth(graph: &GraphProto, node: &NodeProto) -> Result<(), EngineError> {
-    let at = match &*node.op_type {
-        "ConstantOfShape" => 0,
-        "Expand" | "Tile" => 1,
-        _ => return Ok(()),
+    let input = |at: usize| {
+        let tensor = node.input.get(at).and_then(|name| constant(graph, name))?;
+        Some(numbers(tensor))
     };
-    let Some(sizes) = node.input.get(at).and_then(|name| constant(graph, name)) else {
-        return Ok(());
+    let first = |at: usize| input(at)?.first().copied();
+    let sizes = |at: usize| Some(input(at)?.iter().map(|n| n.max(0.0)).product());
+    let elements: Option<f64> = match &*node.op_type {
+        "ConstantOfShape" | "BlackmanWindow" | "HammingWindow" | "HannWindow" => sizes(0),
+        "DFT" | "Expand" | "OneHot" | "Tile" => sizes(1),
+        "Resize" => sizes(3),
+        "MelWeightMatrix" => first(0).zip(first(1)).map(|(bins, length)| bins * length / 2.0),
+        "Range" => first(0)
+            .zip(first(1))
+            .zip(first(2))
+            .filter(|&(_, step)| step != 0.0)
+            .map(|((start, end), step)| ((end - start) / step).ceil()),
+        _ => None,
     };
-    let elements = int64s(sizes)
-        .into_iter()
-        .map(|n| usize::try_from(n).unwrap_or(0))
-        .try_fold(1_usize, usize::checked_mul);
-    if elements.is_none_or(|elements| elements > DECLARED_BYTES_MAX / 4) {
-        let asked = elements.map_or_else(|| "uncountably many".to_owned(), |n| n.to_string());
-        return Err(unsupported(format!(
-            "{} (node {:?}) asks for {asked} elements: more than {DECLARED_BYTES_MAX} bytes",
+    #[expect(clippy::cast_precision_loss, reason = "a power of two")]
+    let most = (DECLARED_BYTES_MAX / 4) as f64;
+    match elements.filter(|&elements| elements > most) {
+        None => Ok(()),
+        Some(elements) => Err(unsupported(format!(
+            "{} (node {:?}) asks for {elements} elements: more than {DECLARED_BYTES_MAX} bytes",
             node.op_type,
             name_of(node)
-        )));
+        ))),
     }
-    Ok(())
 }
 
 /// The constant called `name`, be it an initialiser or a Constant node.
@@ -333,4 +340,25 @@ fn int64s(tensor: &TensorProto) -> Vec<i64> {
     }
     let chunks = tensor.raw_data.as_chunks::<8>().0;
     chunks.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect()
+}
+
+/// The numbers of a tensor of a type that sizes and bounds have.
+#[expect(clippy::cast_precision_loss, reason = "compared with a bound far off")]
+fn numbers(tensor: &TensorProto) -> Vec<f64> {
+    let raw = &*tensor.raw_data;
+    macro_rules! read {
+        ($type:ty, $typed:ident) => {{
+            let chunks = raw.as_chunks::<{ size_of::<$type>() }>().0.iter();
+            let raw = chunks.map(|bytes| <$type>::from_le_bytes(*bytes) as f64);
+            raw.chain(tensor.$typed.iter().map(|&x| x as f64)).collect()
+        }};
+    }
+    match DataType::try_from(tensor.data_type) {
+        Ok(DataType::Int64) => read!(i64, int64_data),
+        Ok(DataType::Int32) => read!(i32, int32_data),
+        Ok(DataType::Int16) => read!(i16, int32_data),
+        Ok(DataType::Float) => read!(f32, float_data),
+        Ok(DataType::Double) => read!(f64, double_data),
+        _ => Vec::new(),
+    }
 }

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use prost::Message;
 use tract_onnx::pb::{AttributeProto, FunctionProto, ModelProto, NodeProto, OperatorSetIdProto};
 
-use super::check::{DECLARED_BYTES_MAX, each_subgraph_mut};
+use super::check::{DECLARED_BYTES_MAX, each_subgraph, each_subgraph_mut};
 use super::load::unsupported;
 use crate::engine::EngineError;
 
@@ -172,7 +172,7 @@ impl<'a> Calls<'a> {
             .map_err(|what| unsupported(format!("{}: {what}", place())))?;
         let mut nodes = Vec::with_capacity(function.body.node.len());
         for node in &function.body.node {
-            self.spend(1, node.encoded_len())
+            self.spend(1, binding.bound_len(node))
                 .map_err(|error| unsupported(format!("{}: {error}", place())))?;
             nodes.push(binding.bind(node.clone()));
         }
@@ -202,6 +202,8 @@ struct Binding<'a> {
     /// The function's inputs and outputs, and what the caller calls them.
     values: HashMap<&'a str, String>,
     attributes: HashMap<&'a str, &'a AttributeProto>,
+    /// By how much a name may grow.
+    longest_name: usize,
     /// Nodes for the outputs that are inputs, or other outputs, of the function.
     passed_through: Vec<NodeProto>,
 }
@@ -234,7 +236,29 @@ impl<'a> Binding<'a> {
         }
         let given = function.defaults.iter().chain(&call.attribute);
         let attributes = given.map(|attribute| (&*attribute.name, attribute)).collect();
-        Ok(Self { prefix, values, attributes, passed_through })
+        let longest_name = values.values().map(String::len).fold(prefix.len(), usize::max);
+        Ok(Self { prefix, values, attributes, longest_name, passed_through })
+    }
+
+    /// How long [`Self::bind`] may make a node of the body: each attribute that
+    /// it refers to is copied, and each name may become another.
+    fn bound_len(&self, node: &NodeProto) -> usize {
+        let given = |attribute: &AttributeProto| {
+            let value = self.attributes.get(&*attribute.ref_attr_name);
+            value.map_or(0, |value| value.encoded_len())
+        };
+        let attributes = node.attribute.iter().map(given);
+        let names = node.input.len() + node.output.len() + 1;
+        let mut len = attributes.fold(node.encoded_len(), usize::saturating_add);
+        len = len.saturating_add(names.saturating_mul(self.longest_name));
+        each_subgraph(node, &mut |graph| {
+            let names = graph.input.len() + graph.output.len() + graph.initializer.len();
+            len = len.saturating_add(names.saturating_mul(self.longest_name));
+            for node in &graph.node {
+                len = len.saturating_add(self.bound_len(node));
+            }
+        });
+        len
     }
 
     /// A node of the body as a node of the caller.
@@ -409,6 +433,26 @@ mod tests {
         let end = function("f20", &["a"], &["a"], vec![]);
         let bomb = with(bomb.chain([end]).collect(), vec![call("f0", &["X"], &["Y"])]);
         assert!(refusal(&bomb).contains("grow beyond 100000 nodes"));
+
+        // A small body that asks for the same large attribute again and again.
+        let mut asks = node("", "Constant", &[], &["c"]);
+        asks.attribute = vec![AttributeProto {
+            name: "value".into(),
+            ref_attr_name: "large".into(),
+            ..AttributeProto::default()
+        }];
+        let body = vec![asks; 10_000];
+        let copies = function("f", &["a"], &["a"], body.clone());
+        let mut large = call("f", &["X"], &["Y"]);
+        large.attribute =
+            vec![AttributeProto { name: "large".into(), s: vec![0; 1 << 20], ..float("", 0.0) }];
+        let refused = refusal(&with(vec![copies], vec![large]));
+        assert!(refused.contains("or 1073741824 bytes"), "{refused}");
+        // A name that becomes a part of every other one.
+        let long = "f".repeat(1 << 20);
+        let renames = function(&long, &["a"], &["a"], body);
+        let refused = refusal(&with(vec![renames], vec![call(&long, &["X"], &["Y"])]));
+        assert!(refused.contains("or 1073741824 bytes"), "{}", refused.len());
 
         let mut old = function("f", &["a"], &["b"], vec![node("", "Softmax", &["a"], &["b"])]);
         old.opset_import = vec![OperatorSetIdProto { domain: String::new(), version: 12 }];

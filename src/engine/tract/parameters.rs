@@ -13,7 +13,7 @@ use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto};
 
 use super::load::{parse, unsupported};
 use super::plans::Plans;
-use super::signature;
+use super::{check, signature};
 use crate::engine::{EngineError, EngineErrorKind, Model, Operator, Session};
 use crate::types::{Data, PlanFigures, Signature, Tensor, TensorSpec};
 
@@ -171,6 +171,8 @@ impl Parametric {
         let mut proto = self.proto.clone();
         if let Some(graph) = &mut proto.graph {
             values.iter().for_each(|value| fix(graph, value));
+            // tract computes what follows from constants at once, at any size.
+            check::check_constant_sizes(graph)?;
         }
         let mut signature = (*self.signature).clone();
         let is_given = |spec: &TensorSpec| values.iter().any(|value| value.name() == spec.name);
@@ -265,8 +267,8 @@ impl Session for ParametricSession {
 mod tests {
     use std::sync::Arc;
 
-    use tract_onnx::pb::ModelProto;
     use tract_onnx::pb::tensor_proto::DataType;
+    use tract_onnx::pb::{ModelProto, NodeProto};
 
     use super::super::tests::graphs::*;
     use crate::engine::{Engine, EngineErrorKind, Model};
@@ -339,6 +341,69 @@ mod tests {
                 matches!(error.kind, EngineErrorKind::BadInput | EngineErrorKind::Panic),
                 "{wanted}: {error}"
             );
+        }
+    }
+
+    /// What follows from the values of a request is bounded like what follows
+    /// from the file's.
+    #[test]
+    fn a_value_cannot_ask_for_any_amount_of_memory() {
+        let int = |name, datatype, shape: &[D]| value(name, datatype, shape);
+        let float = |name, rank: usize| {
+            value(name, DataType::Float, &(0..rank).map(|_| D::S("")).collect::<Vec<_>>())
+        };
+        let one = || Tensor::new("A", vec![], Data::Int32(vec![1 << 30])).unwrap();
+        let list = |sizes: &[i64]| {
+            Tensor::new("A", vec![sizes.len()], Data::Int64(sizes.to_vec())).unwrap()
+        };
+        let scalar = |name, number| Tensor::new(name, vec![], Data::Int64(vec![number])).unwrap();
+        let length = || value("L", DataType::Int64, &[]);
+        let mel = node("", "MelWeightMatrix", &["A", "L", "R", "E", "F"], &["Y"]);
+        let mel_inputs = ["A", "L", "R"].map(|name| value(name, DataType::Int64, &[]));
+        let edges = ["E", "F"].map(|name| value(name, DataType::Float, &[]));
+        let mel_values =
+            vec![scalar("A", 1 << 30), scalar("L", 16), scalar("R", 8000), fp32("E", &[], &[0.0])];
+        let mel_values = [mel_values, vec![fp32("F", &[], &[4000.0])]].concat();
+        let cases = [
+            (
+                vec![node("", "BlackmanWindow", &["A"], &["Y"])],
+                vec![int("A", DataType::Int32, &[])],
+                vec![one()],
+                1,
+            ),
+            (
+                vec![node("", "Expand", &["X", "A"], &["Y"])],
+                vec![
+                    value("X", DataType::Float, &[D::N(1)]),
+                    int("A", DataType::Int64, &[D::N(1)]),
+                ],
+                vec![fp32("X", &[1], &[1.0]), list(&[1 << 36])],
+                1,
+            ),
+            (
+                // The range alone has a plan for all ends; the window has not.
+                vec![
+                    node("", "Range", &["L", "A", "L"], &["r"]),
+                    NodeProto {
+                        attribute: vec![super::super::tests::graphs::int("to", 1)],
+                        ..node("", "Cast", &["r"], &["f"])
+                    },
+                    node("", "BlackmanWindow", &["L"], &["w"]),
+                    node("", "Add", &["w", "f"], &["Y"]),
+                ],
+                vec![int("A", DataType::Int64, &[]), length()],
+                vec![scalar("A", 1 << 33), scalar("L", 1)],
+                1,
+            ),
+            (vec![mel], [mel_inputs.to_vec(), edges.to_vec()].concat(), mel_values, 2),
+        ];
+        for (nodes, inputs, values, rank) in cases {
+            let op_type = nodes[0].op_type.clone();
+            let model = load(&model(nodes, inputs, vec![float("Y", rank)], vec![]));
+            let error = model.session().unwrap().run(&values).unwrap_err();
+            assert_eq!(error.kind, EngineErrorKind::BadInput, "{op_type}: {error}");
+            let expected = format!("{op_type} (node \"{op_type}0\") asks for ");
+            assert!(error.message.contains(&expected), "{error}");
         }
     }
 }

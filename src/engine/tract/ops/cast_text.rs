@@ -146,14 +146,40 @@ fn integer(text: &str) -> Option<i128> {
 }
 
 /// The number that a text begins with, in decimal, or what is none or infinite.
+/// Looks at each byte once or twice: a text is as long as a request likes.
 fn float(text: &str) -> Option<f64> {
     let text = text.trim_start();
-    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
-    let part = &text[..text.len() - text.trim_start_matches(is_part).len()];
-    if part.trim_start_matches(['+', '-']).starts_with(['0']) && part.contains(['x', 'X']) {
-        return None;
+    let sign = text.len() - text.strip_prefix(['+', '-']).unwrap_or(text).len();
+    let unsigned = &text[sign..];
+    let starts_with = |word: &&str| {
+        unsigned.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word))
+    };
+    let length = match ["infinity", "inf", "nan"].iter().find(|word| starts_with(word)) {
+        Some(word) => word.len(),
+        None if starts_with(&"0x") => return None,
+        None => decimal_len(unsigned.as_bytes()),
+    };
+    text[..sign + length].parse().ok()
+}
+
+/// How long the decimal number is that a text begins with: digits with a point
+/// among them, and an exponent if it has digits too.
+fn decimal_len(text: &[u8]) -> usize {
+    let digits = |from: usize| {
+        let rest = text.get(from..).unwrap_or_default();
+        rest.iter().take_while(|byte| byte.is_ascii_digit()).count()
+    };
+    let at = |i: usize, wanted: &[u8]| text.get(i).is_some_and(|byte| wanted.contains(byte));
+    let whole = digits(0);
+    let mantissa = if at(whole, b".") { whole + 1 + digits(whole + 1) } else { whole };
+    if !at(mantissa, b"eE") {
+        return mantissa;
     }
-    (1..=part.len()).rev().find_map(|end| part[..end].parse().ok())
+    let start = mantissa + 1 + usize::from(at(mantissa + 1, b"+-"));
+    match digits(start) {
+        0 => mantissa,
+        count => start + count,
+    }
 }
 
 #[cfg(test)]
@@ -208,5 +234,40 @@ mod tests {
             assert!(read(text, to).unwrap_err().to_string().contains("is no number"), "{text}");
         }
         assert!(read("é", DatumType::F32).is_err() && read("1é", DatumType::I8).is_ok());
+    }
+
+    #[test]
+    fn a_float_ends_where_no_more_of_it_comes() {
+        let cases = [
+            ("1.", Some(1.0)),
+            (".5", Some(0.5)),
+            ("-.5e-1x", Some(-0.05)),
+            ("1e", Some(1.0)),
+            ("1e+", Some(1.0)),
+            ("2E+2.5", Some(200.0)),
+            ("1.2.3", Some(1.2)),
+            ("Infinite", Some(f64::INFINITY)),
+            ("-infinity", Some(f64::NEG_INFINITY)),
+            ("0", Some(0.0)),
+            ("0x10", None),
+            ("+-1", None),
+            (".", None),
+            (".e5", None),
+            ("é1", None),
+            ("-", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(float(text), expected, "{text}");
+        }
+        assert!(float("NaNs").is_some_and(f64::is_nan));
+    }
+
+    /// With one attempt for each place where the number could end, this would
+    /// take hours.
+    #[test]
+    fn a_long_text_is_read_in_a_time_that_grows_with_it() {
+        let text = "1".repeat(2_000_000) + &"x".repeat(2_000_000);
+        assert_eq!(float(&text), Some(f64::INFINITY));
+        assert_eq!(integer(&text), None);
     }
 }
