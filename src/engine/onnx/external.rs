@@ -22,21 +22,32 @@ const INLINE_BYTES_MAX: u64 = 64 * 1024;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Range {
     pub(super) location: String,
-    pub(super) offset: u64,
+    /// From the file's beginning, for `None`.
+    pub(super) offset: Option<u64>,
     /// To the end of the file, for `None`.
     pub(super) length: Option<u64>,
 }
 
 impl Range {
-    /// Takes one of the tensor's `external_data` entries.
+    /// Takes one of the tensor's `external_data` entries. Each may come once:
+    /// of two, one engine takes the first and another the last.
     pub(super) fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
+        let twice = match key {
+            "location" => !self.location.is_empty(),
+            "offset" => self.offset.is_some(),
+            "length" => self.length.is_some(),
+            _ => false,
+        };
+        if twice {
+            return Err(format!("external data: {key} is given twice"));
+        }
         let number = || {
             let expected = |_| format!("{key}: expected a number of bytes, got {value:?}");
             value.parse::<u64>().map_err(expected)
         };
         match key {
             "location" => value.clone_into(&mut self.location),
-            "offset" => self.offset = number()?,
+            "offset" => self.offset = Some(number()?),
             "length" => self.length = Some(number()?),
             // The checksum is a SHA-1; every file is pinned by its SHA-256.
             _ => {}
@@ -46,10 +57,14 @@ impl Range {
 
     /// Where it ends; the file must be at least as long.
     pub(super) fn end(&self) -> Result<u64, String> {
-        let length = self.length.unwrap_or(0);
-        self.offset.checked_add(length).ok_or_else(|| {
-            format!("offset {} and length {length} are beyond any file", self.offset)
-        })
+        let (start, length) = (self.start(), self.length.unwrap_or(0));
+        start
+            .checked_add(length)
+            .ok_or_else(|| format!("offset {start} and length {length} are beyond any file"))
+    }
+
+    fn start(&self) -> u64 {
+        self.offset.unwrap_or(0)
     }
 
     fn of(tensor: &TensorProto) -> Result<Self, String> {
@@ -135,7 +150,7 @@ impl Resolver<'_> {
         };
         let (file, length) = open(folder, &range).map_err(|why| broken(tensor, &why))?;
         if length <= INLINE_BYTES_MAX {
-            let bytes = read(&file, range.offset, length);
+            let bytes = read(&file, range.start(), length);
             tensor.raw_data = bytes.map_err(|error| {
                 broken(tensor, &format!("{:?} cannot be read: {error}", range.location))
             })?;
@@ -168,15 +183,15 @@ fn open(folder: &Path, range: &Range) -> Result<(File, u64), String> {
     }
     let file = File::open(&path).map_err(|error| format!("{location:?}: {error}"))?;
     let size = file.metadata().map_err(|error| format!("{location:?}: {error}"))?.len();
-    let end = range.end()?.max(range.offset);
+    let end = range.end()?.max(range.start());
     if end > size {
         return Err(format!(
             "{location:?} has {size} bytes; expected at least {end} (offset {}, length {})",
-            range.offset,
+            range.start(),
             range.length.map_or_else(|| "to the end".to_owned(), |length| length.to_string())
         ));
     }
-    Ok((file, range.length.unwrap_or(size - range.offset)))
+    Ok((file, range.length.unwrap_or(size - range.start())))
 }
 
 fn read(file: &File, offset: u64, length: u64) -> io::Result<Vec<u8>> {

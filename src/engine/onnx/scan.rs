@@ -321,6 +321,13 @@ mod tests {
         let words = [("location", "w"), ("offset", "many")];
         let error = scan(&model(vec![tensor(&words)]).encode_to_vec()).unwrap_err();
         assert!(error.message.contains("offset: expected a number"), "{error}");
+        // tract takes the first, ONNX Runtime the last.
+        for key in ["location", "offset", "length"] {
+            let mut entries = vec![("location", "w"), ("offset", "1"), ("length", "1")];
+            entries.push((key, "2"));
+            let error = scan(&model(vec![tensor(&entries)]).encode_to_vec()).unwrap_err();
+            assert!(error.message.contains(&format!("{key} is given twice")), "{error}");
+        }
     }
 
     /// The locations that a decoder sees.

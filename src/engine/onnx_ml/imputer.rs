@@ -6,7 +6,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::*;
 
 use super::attributes::Attributes;
-use super::kernel::{Built, Fact, Kernel, built};
+use super::kernel::{BadShape, Built, Fact, Kernel, built};
 
 #[derive(Debug)]
 enum Imputer {
@@ -110,7 +110,7 @@ impl Kernel for Imputer {
     #[expect(clippy::cast_possible_truncation, reason = "INT32 is imputed in INT32")]
     fn eval(&self, inputs: &[&Tensor]) -> TractResult<TVec<Tensor>> {
         let shape = inputs[0].shape().iter().map(ToDim::to_dim).collect::<TVec<TDim>>();
-        self.check_features(&shape)?;
+        self.check_features(&shape).map_err(BadShape::of)?;
         let output = match (self, inputs[0].datum_type()) {
             (Self::Floats(values), DatumType::F32) => {
                 let missing = values.replaced;

@@ -21,6 +21,25 @@ impl fmt::Display for BadValue {
 
 impl std::error::Error for BadValue {}
 
+/// The sizes of a request do not fit the graph, which left them open.
+#[derive(Debug)]
+pub(in crate::engine) struct BadShape(pub(in crate::engine) String);
+
+impl BadShape {
+    /// Says so of an error about sizes that a run brought.
+    pub(in crate::engine) fn of(error: TractError) -> TractError {
+        Self(format!("{error:#}")).into()
+    }
+}
+
+impl fmt::Display for BadShape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BadShape {}
+
 /// Datatype and shape of one input or output.
 #[derive(Clone, Debug)]
 pub(in crate::engine) struct Fact {

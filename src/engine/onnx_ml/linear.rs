@@ -7,7 +7,7 @@ use tract_onnx::tract_hir::internal::*;
 
 use super::attributes::Attributes;
 use super::dense::{self, Matrix, Measure};
-use super::kernel::{Built, Fact, Kernel, built};
+use super::kernel::{BadShape, Built, Fact, Kernel, built};
 use super::labels::Labels;
 use super::post_transform::{PostTransform, argmax};
 use super::rows;
@@ -146,7 +146,7 @@ impl Kernel for LinearClassifier {
 
     fn eval(&self, inputs: &[&Tensor]) -> TractResult<TVec<Tensor>> {
         let (rows, features) = rows::dims(inputs[0])?;
-        self.linear.check_features(features)?;
+        self.linear.check_features(features).map_err(BadShape::of)?;
         let data = rows::floats(inputs[0])?;
         let mut winners = vec![];
         let scores = rows::filled(&[rows, self.width()], |out| {
@@ -199,7 +199,7 @@ impl Kernel for LinearRegressor {
 
     fn eval(&self, inputs: &[&Tensor]) -> TractResult<TVec<Tensor>> {
         let (rows, features) = rows::dims(inputs[0])?;
-        self.linear.check_features(features)?;
+        self.linear.check_features(features).map_err(BadShape::of)?;
         let data = rows::floats(inputs[0])?;
         let targets = self.linear.targets();
         let scores = rows::filled(&[rows, targets], |out| {

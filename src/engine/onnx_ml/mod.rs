@@ -34,7 +34,7 @@ use tract_onnx::model::{OnnxOpRegister, ParsingContext};
 use tract_onnx::pb::NodeProto;
 
 pub(super) use attributes::Attributes;
-pub(super) use kernel::{BadValue, Built, Fact, Kernel, built, typed};
+pub(super) use kernel::{BadShape, BadValue, Built, Fact, Kernel, built, typed};
 pub(super) use zip_map::classes as zip_map_classes;
 
 /// The domain of these operators.

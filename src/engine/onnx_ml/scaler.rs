@@ -6,7 +6,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::*;
 
 use super::attributes::Attributes;
-use super::kernel::{Built, Fact, Kernel, built};
+use super::kernel::{BadShape, Built, Fact, Kernel, built};
 use super::rows;
 
 #[derive(Debug)]
@@ -71,7 +71,7 @@ impl Kernel for Scaler {
     fn eval(&self, inputs: &[&Tensor]) -> TractResult<TVec<Tensor>> {
         if self.offset.len() > 1 {
             let (_, features) = rows::dims(inputs[0])?;
-            self.check_features(features)?;
+            self.check_features(features).map_err(BadShape::of)?;
         }
         let scaled = rows::filled(inputs[0].shape(), |out| {
             if inputs[0].datum_type() == DatumType::F64 {

@@ -5,10 +5,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tract_onnx::prelude::TractResult;
 
-use crate::engine::onnx_ml::BadValue;
+use crate::engine::onnx_ml::{BadShape, BadValue};
 use crate::engine::{EngineError, EngineErrorKind};
 
-/// Runs `work`; an error becomes one of `kind` (or of a bad value, where an
+/// Runs `work`; an error becomes one of `kind` (or of a bad value or shape, where an
 /// operator says so), a panic one of its own kind, all after the
 /// words of `doing`.
 ///
@@ -21,8 +21,13 @@ pub(super) fn guarded<T>(
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => {
-            let of_values = error.chain().any(|cause| cause.is::<BadValue>());
-            let kind = if of_values { EngineErrorKind::BadValue } else { kind };
+            let kind = if error.chain().any(|cause| cause.is::<BadValue>()) {
+                EngineErrorKind::BadValue
+            } else if error.chain().any(|cause| cause.is::<BadShape>()) {
+                EngineErrorKind::BadInput
+            } else {
+                kind
+            };
             Err(EngineError::new(kind, format!("{doing}: {error:#}")))
         }
         Err(payload) => Err(EngineError::new(

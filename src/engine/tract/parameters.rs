@@ -153,10 +153,14 @@ impl Parametric {
         })?;
         let plans = Arc::new(plans);
         let mut made = self.made();
-        if made.len() >= VALUES_MAX {
-            made.remove(0);
-        }
+        // Who came at the same time may have been faster.
+        let same = made.iter().position(|known| known.values == values);
+        let at = same.or((made.len() >= VALUES_MAX).then_some(0));
+        let evicted = at.map(|at| made.remove(at));
         made.push(Made { values, plans: plans.clone(), used: Instant::now() });
+        drop(made);
+        // Weights and all: not under the lock, which others wait for.
+        drop(evicted);
         Ok(plans)
     }
 
@@ -224,9 +228,14 @@ impl Model for ParametricModel {
     }
 
     fn trim(&self, idle: Duration) {
-        let mut made = self.0.made();
-        made.retain(|made| made.used.elapsed() < idle);
-        made.iter().for_each(|made| made.plans.trim(idle));
+        let idle_ones: Vec<Made> = {
+            let mut made = self.0.made();
+            made.extract_if(.., |made| made.used.elapsed() >= idle).collect()
+        };
+        // Weights and all: not under the lock, which requests wait for.
+        drop(idle_ones);
+        let kept: Vec<_> = self.0.made().iter().map(|made| made.plans.clone()).collect();
+        kept.iter().for_each(|plans| plans.trim(idle));
     }
 
     fn plans(&self) -> PlanFigures {
@@ -329,6 +338,22 @@ mod tests {
         }
         assert!(tried > super::VALUES_MAX);
         assert_eq!(model.plans().held, super::VALUES_MAX);
+    }
+
+    #[test]
+    fn the_same_value_at_the_same_time_is_kept_once() {
+        let model = sum();
+        let start = std::sync::Barrier::new(4);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let mut session = model.session().unwrap();
+                    start.wait();
+                    session.run(&[fp32("X", &[1, 2], &[1.0, 4.0]), axis(0)]).unwrap();
+                });
+            }
+        });
+        assert_eq!(model.plans().held, 1);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use tract_onnx::tract_hir::internal::*;
 
 use super::attributes::Attributes;
 use super::dense::{self, Matrix, Measure};
-use super::kernel::Fact;
+use super::kernel::{BadShape, Fact};
 use super::rows;
 
 /// Numbers of one block of similarities: rows are taken together until they
@@ -137,7 +137,7 @@ impl Support {
     /// Calls `each` with every row's similarities, by support vector.
     fn for_each_row(&self, input: &Tensor, mut each: impl FnMut(&[f32])) -> TractResult<()> {
         let (_, features) = rows::dims(input)?;
-        self.check_features(features)?;
+        self.check_features(features).map_err(BadShape::of)?;
         let data = rows::floats(input)?;
         let count = self.vectors.targets();
         let block = (BLOCK_NUMBERS / count).max(1);

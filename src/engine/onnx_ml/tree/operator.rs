@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::*;
 
-use super::super::kernel::{Fact, Kernel};
+use super::super::kernel::{BadShape, Fact, Kernel};
 use super::super::rows;
 use super::real::Real;
 use super::sums::{Aggregate, Ensemble, Sums};
@@ -96,7 +96,7 @@ impl<X: Real, F: Finish> Kernel for Ready<X, F> {
 
     fn eval(&self, inputs: &[&Tensor]) -> TractResult<TVec<Tensor>> {
         let (_, width) = rows::dims(inputs[0])?;
-        enough(self.ensemble.features(), width)?;
+        enough(self.ensemble.features(), width).map_err(BadShape::of)?;
         let sums = self.ensemble.run(&X::numbers(inputs[0])?, width);
         self.finish.finish(sums, inputs[0].datum_type())
     }

@@ -23,6 +23,7 @@ use tract_onnx::tract_core::ops::scan::{OptScan, Scan};
 use tract_onnx::tract_core::ops::source::TypedSource;
 use tract_onnx::tract_hir::internal::*;
 
+use crate::engine::onnx_ml::BadShape;
 use crate::engine::tract::check::DECLARED_BYTES_MAX;
 use crate::engine::tract::guard::guarded;
 use crate::engine::{EngineError, EngineErrorKind};
@@ -105,7 +106,7 @@ impl Runnable {
             state.0.run_plan_with_eval(inputs, |context, op_state, node, inputs| {
                 session = Some(context.session);
                 if self.checked {
-                    self.check_node(context, node, &inputs)?;
+                    self.check_node(context, node, &inputs).map_err(BadShape::of)?;
                 }
                 tract_core::plan::eval(context, op_state, node, inputs)
             })

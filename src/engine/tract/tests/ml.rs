@@ -271,3 +271,50 @@ fn a_zip_map_names_its_classes() {
     let got = loaded.session().unwrap().run(&[fp32("X", &[1, 2], &[0.25, 0.75])]).unwrap();
     assert_eq!(got, [fp32("Y", &[1, 2], &[0.25, 0.75])]);
 }
+
+/// Where the file leaves the number of features open, only the run can tell;
+/// and it is the request that is wrong.
+#[test]
+fn rows_with_too_few_features_are_bad_input() {
+    let lists = [
+        ints("nodes_falsenodeids", &[2, 0, 0]),
+        ints("nodes_featureids", &[2, 0, 0]),
+        strings("nodes_modes", &["BRANCH_LEQ", "LEAF", "LEAF"]),
+        ints("nodes_nodeids", &[0, 1, 2]),
+        ints("nodes_treeids", &[0, 0, 0]),
+        ints("nodes_truenodeids", &[1, 0, 0]),
+        floats("nodes_values", &[0.5, 0.0, 0.0]),
+        int("n_targets", 1),
+        ints("target_ids", &[0, 0]),
+        ints("target_nodeids", &[1, 2]),
+        ints("target_treeids", &[0, 0]),
+        floats("target_weights", &[1.0, 2.0]),
+    ];
+    let svm = [
+        floats("coefficients", &[1.0]),
+        floats("kernel_params", &[0.5, 0.0, 3.0]),
+        string("kernel_type", "RBF"),
+        int("n_supports", 1),
+        floats("rho", &[0.1]),
+        floats("support_vectors", &[0.0, 1.0, 2.0]),
+    ];
+    let three = [1.0, 2.0, 3.0];
+    for (op, attributes) in [
+        ("TreeEnsembleRegressor", lists.to_vec()),
+        ("SVMRegressor", svm.to_vec()),
+        ("LinearRegressor", vec![floats("coefficients", &three), floats("intercepts", &[1.0])]),
+        ("Scaler", vec![floats("offset", &three), floats("scale", &three)]),
+        ("Imputer", vec![floats("imputed_value_floats", &three)]),
+    ] {
+        let mut proto = unary(ML, op, attributes);
+        let graph = proto.graph.as_mut().unwrap();
+        let open = |name| vec![value(name, DataType::Float, &[D::S("N"), D::S("")])];
+        (graph.input, graph.output) = (open("X"), open("Y"));
+        let loaded = load_proto(&proto).unwrap_or_else(|error| panic!("{op}: {error}"));
+        let mut session = loaded.session().unwrap();
+        session.run(&[fp32("X", &[2, 3], &[0.0; 6])]).unwrap();
+        let error = session.run(&[fp32("X", &[2, 2], &[0.0; 4])]).unwrap_err();
+        assert_eq!(error.kind, EngineErrorKind::BadInput, "{op}: {error}");
+        assert!(error.message.contains("feature"), "{op}: {error}");
+    }
+}

@@ -194,6 +194,7 @@ fn nor_can_a_value() {
     let end = |end| [Tensor::new("X", vec![], Data::Int64(vec![end])).unwrap()];
     assert_eq!(session.run(&end(3)).unwrap()[0].data(), &Data::Int64(vec![0, 1, 2]));
     let error = session.run(&end(1 << 40)).unwrap_err();
+    assert_eq!(error.kind, EngineErrorKind::BadInput);
     assert!(error.message.contains("Range (node \"Range0\")"), "{error}");
     assert!(error.message.contains("1099511627776 elements, more than"), "{error}");
     assert_eq!(session.run(&end(1)).unwrap()[0].data(), &Data::Int64(vec![0]));
