@@ -54,7 +54,8 @@ pub(crate) fn scenario(args: &ScenarioArgs) -> Result<(), Error> {
         say(&format!("  WARNING a version that {odd}\n"))?;
     }
     write_json(args.load.json.as_deref(), &finished.reports)?;
-    finished.put_back
+    finished.put_back?;
+    finished.fates.judge()
 }
 
 pub(crate) fn versions(args: &VersionsArgs) -> Result<(), Error> {

@@ -24,6 +24,22 @@ pub struct Fates {
     pub odd: Vec<String>,
 }
 
+impl Fates {
+    /// Whether each was refused.
+    ///
+    /// # Errors
+    /// If one was not, or could not be added.
+    pub fn judge(&self) -> Result<(), Error> {
+        match &self.odd[..] {
+            [] => Ok(()),
+            [first, ..] => {
+                let count = self.odd.len();
+                Err(Error::new(format!("{count} hostile versions were not refused; {first}")))
+            }
+        }
+    }
+}
+
 /// Adds one version after the other until the other end of `over` is dropped;
 /// waits for the end of each before the next comes.
 pub(crate) fn keep_adding(
@@ -57,5 +73,20 @@ fn add(repository: &mut Repository, admin: &mut Admin, file: &[u8]) -> Result<St
             repository.remove(version)?;
             if state == "failed" { Ok(reason) } else { Err(error) }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_is_not_refused_fails_the_run() {
+        let failed = vec![("loops".to_owned(), "time limit".to_owned())];
+        let mut fates = Fates { failed, odd: vec![] };
+        assert!(fates.judge().is_ok());
+        fates.odd.push("panics: version 5 was not refused".to_owned());
+        let why = fates.judge().unwrap_err().to_string();
+        assert!(why.contains("1 hostile") && why.contains("version 5"), "{why}");
     }
 }

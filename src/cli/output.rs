@@ -7,13 +7,25 @@ use std::io::Write as _;
 
 use crate::cli::failure::Failure;
 
-/// Writes text and a line end to stdout.
+/// Writes text for people and a line end to stdout.
 pub(super) fn print(text: &str) {
+    print_as_it_is(&harmless(text));
+}
+
+/// Writes what programs read, JSON or XML, and a line end to stdout.
+pub(super) fn print_as_it_is(text: &str) {
     // The test harness captures what the macro prints, and nothing else.
     #[cfg(test)]
     print!("{text}");
     #[cfg(not(test))]
     write(text);
+}
+
+/// Without what a terminal would obey: what an artifact says of itself, and
+/// its names, come from whoever made it.
+fn harmless(text: &str) -> String {
+    let obeyed = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    text.chars().map(|c| if obeyed(c) { '\u{fffd}' } else { c }).collect()
 }
 
 #[cfg(not(test))]
@@ -27,16 +39,27 @@ fn write(text: &str) {
 pub(super) fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|error| Failure::failed(format!("the reply cannot be shown: {error}")))?;
-    print(&text);
+    print_as_it_is(&text);
     Ok(())
 }
 
 /// Writes a line of progress to stderr.
 pub(super) fn progress(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    let _ = writeln!(std::io::stderr().lock(), "{}", harmless(text));
 }
 
 /// Writes what went wrong to stderr.
 pub(super) fn complain(text: &str) {
     progress(&format!("foreshadow: {text}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_is_told_nothing_by_an_artifact() {
+        let text = "a\tb\nmodel \u{1b}[2J\u{9b}1m\r\u{7} ü";
+        assert_eq!(harmless(text), "a\tb\nmodel \u{fffd}[2J\u{fffd}1m\u{fffd}\u{fffd} ü");
+    }
 }

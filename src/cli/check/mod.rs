@@ -142,7 +142,8 @@ fn check(args: &CheckArgs) -> std::result::Result<bool, Failure> {
             write(file, &shown)?;
             output::print(&text::render(&checked));
         }
-        None => output::print(&shown),
+        None if args.format == Format::Text => output::print(&shown),
+        None => output::print_as_it_is(&shown),
     }
     Ok(checked.iter().all(|checked| checked.passed))
 }
