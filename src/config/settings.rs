@@ -166,7 +166,7 @@ settings! {
     preflight: Preflight {
         /// Memory that the child may use.
         memory_max: ByteSize = "2GiB" positive;
-        /// Time that the child may take.
+        /// CPU time that the child may take, and ten times as much of the clock.
         time_max: Duration = "60s" positive;
     }
     /// How the versions that answer are run.

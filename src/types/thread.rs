@@ -16,8 +16,9 @@ pub const TRIAL_STACK_BYTES: usize = STACK_BYTES / 2;
 /// that spawned them, so it is set on the new thread itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// Runs on what nobody else wants (SCHED_IDLE): shadows. Such a thread
-    /// must hold no lock that a request could wait for.
+    /// Runs on what nobody else wants (SCHED_IDLE): shadows, and candidates in
+    /// their child process. Such a thread must hold no lock that a request
+    /// could wait for.
     Idle,
     /// Gives way, but always gets a little (nice 19): loaders, which must
     /// finish even on a saturated machine.
@@ -62,6 +63,16 @@ pub fn process_cpu_time() -> Duration {
     clock(libc::CLOCK_PROCESS_CPUTIME_ID)
 }
 
+/// CPU time that all threads of another process have used so far; `None` where
+/// it cannot be told.
+#[must_use]
+pub fn cpu_time_of(pid: u32) -> Option<Duration> {
+    let pid = libc::pid_t::try_from(pid).ok()?;
+    let mut id = 0;
+    // SAFETY: `id` is a valid, writable clock id for the length of the call.
+    (unsafe { libc::clock_getcpuclockid(pid, &raw mut id) } == 0).then(|| clock(id))
+}
+
 fn clock(id: libc::clockid_t) -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid, writable timespec for the length of the call.
@@ -94,5 +105,7 @@ mod tests {
         }
         assert!(cpu_time() > before);
         assert!(process_cpu_time() >= cpu_time());
+        let before = process_cpu_time();
+        assert!(cpu_time_of(std::process::id()).unwrap() >= before);
     }
 }

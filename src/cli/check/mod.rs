@@ -58,7 +58,8 @@ pub(super) struct CheckArgs {
         hide_env_values = true
     )]
     onnxruntime_library: Option<PathBuf>,
-    /// Time that a version's trial may take
+    /// CPU time that a version's trial may take, and ten times as much of the
+    /// clock
     #[arg(
         long,
         value_name = "TIME",

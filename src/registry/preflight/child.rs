@@ -107,5 +107,6 @@ fn limit(spec: &Spec) {
             std::process::exit(2);
         }
     }
-    crate::types::thread::enter(crate::types::thread::Class::Background);
+    // Its limit is CPU time, and it shares no lock with the requests.
+    crate::types::thread::enter(crate::types::thread::Class::Idle);
 }

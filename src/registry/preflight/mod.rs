@@ -140,7 +140,19 @@ struct Spec {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Limits {
     memory_bytes_max: u64,
+    /// CPU time; and [`WALL_PER_CPU`] times as much of the clock, as the child
+    /// gives way to everything else and may have to wait for a processor.
     time_max: Duration,
+}
+
+/// See [`Limits::time_max`].
+const WALL_PER_CPU: u32 = 10;
+
+impl Limits {
+    /// Whether a child that used this much has had its time.
+    fn passed(&self, cpu: Duration, wall: Duration) -> bool {
+        cpu >= self.time_max || wall >= self.time_max.saturating_mul(WALL_PER_CPU)
+    }
 }
 
 /// A line that the child writes.
@@ -160,4 +172,21 @@ struct Message {
 enum End {
     Passed,
     Failed(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_waits_for_a_processor_has_more_time() {
+        let time_max = Duration::from_secs(60);
+        let limits = Limits { memory_bytes_max: 1, time_max };
+        let second = Duration::from_secs(1);
+        assert!(!limits.passed(second, time_max));
+        assert!(limits.passed(time_max, time_max));
+        assert!(limits.passed(second, time_max * 10));
+        let forever = Limits { time_max: Duration::MAX, ..limits };
+        assert!(!forever.passed(time_max, time_max));
+    }
 }

@@ -104,7 +104,7 @@ impl ChildPreflight {
             let resident = child.resident_bytes();
             let end = if self.stopped.load(SeqCst) {
                 Ended::Stopped
-            } else if started.elapsed() >= limits.time_max {
+            } else if limits.passed(child.cpu_time(), started.elapsed()) {
                 Ended::TimeLimit
             } else if resident > limits.memory_bytes_max {
                 Ended::MemoryLimit(resident)

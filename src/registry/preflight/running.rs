@@ -5,9 +5,11 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use crate::registry::preflight::memory;
 use crate::registry::preflight::report::REPORT_BYTES_MAX;
+use crate::types::thread::cpu_time_of;
 
 /// The longest line that is read: a report and the stage.
 const LINE_BYTES_MAX: usize = REPORT_BYTES_MAX + (64 << 10);
@@ -58,6 +60,11 @@ impl Running {
     /// What it has in memory now.
     pub(super) fn resident_bytes(&self) -> u64 {
         memory::resident_of(self.process.id()).unwrap_or(0)
+    }
+
+    /// CPU time that all of its threads have used so far.
+    pub(super) fn cpu_time(&self) -> Duration {
+        cpu_time_of(self.process.id()).unwrap_or_default()
     }
 
     /// Ends it.
