@@ -48,7 +48,7 @@ pub(super) enum PinError {
 }
 
 impl Copied {
-    /// Where the copy is for now.
+    /// Where the copy is until it is kept.
     pub(super) fn path(&self) -> &Path {
         self.file.path()
     }
