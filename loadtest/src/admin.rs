@@ -254,7 +254,7 @@ pub(crate) async fn exchange(
     request: Request<Full<Bytes>>,
 ) -> Result<Answer, String> {
     let mut connection =
-        Connection::open(server.address).await.map_err(|_| "cannot connect".to_owned())?;
+        Connection::open(server.address, false).await.map_err(|_| "cannot connect".to_owned())?;
     let response = connection.send(request).await;
     read(response.map_err(|_| "the connection broke".to_owned())?).await
 }

@@ -12,6 +12,7 @@ use loadtest::error::Error;
 use loadtest::load::Load;
 use loadtest::pace::Pace;
 use loadtest::target::{self, Server, Target};
+use loadtest::usage::listener;
 
 /// Longest warm-up, window or timeout: a day.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
@@ -157,6 +158,21 @@ pub(crate) struct LoadArgs {
     /// How requests are spaced.
     #[arg(long, value_enum, default_value_t = Process::Poisson)]
     arrivals: Process,
+    /// No schedule: each connection sends its next request as soon as it has
+    /// the reply to the last. Finds the throughput; hides stalls.
+    #[arg(long)]
+    closed: bool,
+    /// Speak HTTP/2 with prior knowledge, one request at a time on each
+    /// connection.
+    #[arg(long)]
+    http2: bool,
+    /// The server's process, whose CPU time and memory are reported [default:
+    /// who listens at the address, on this machine].
+    #[arg(long)]
+    pid: Option<u32>,
+    /// Write the report as one HTML page to this file too.
+    #[arg(long)]
+    pub(crate) html: Option<PathBuf>,
     /// Seed of the schedule; the same seed sends at the same moments.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -190,10 +206,17 @@ impl LoadArgs {
     pub(crate) fn load(&self, url: &str) -> Result<Load, Error> {
         let server = Server::resolve(url)?;
         let bodies = self.bodies(server.path.path())?;
+        let server_pid = self.pid.or_else(|| listener(server.address));
+        let mut target = Target::new(server, &self.header, bodies)?;
+        if self.http2 {
+            target = target.over_http2()?;
+        }
         Ok(Load {
-            target: Arc::new(Target::new(server, &self.header, bodies)?),
+            target: Arc::new(target),
             rate: self.rate,
             process: self.arrivals,
+            closed: self.closed,
+            server_pid,
             seed: self.seed,
             warmup: self.warmup,
             window: self.window,

@@ -11,10 +11,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper::header::HeaderValue;
+use hyper::client::conn::{http1, http2};
+use hyper::header::{HeaderValue, RETRY_AFTER};
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
@@ -40,28 +40,44 @@ pub struct Reply {
     pub version: Option<HeaderValue>,
     /// `x-model-role`.
     pub role: Option<HeaderValue>,
+    /// `retry-after`.
+    pub retry_after: Option<HeaderValue>,
     /// Length of the body.
     pub body_bytes: u64,
+}
+
+#[derive(Debug)]
+enum Sender {
+    Http1(http1::SendRequest<Full<Bytes>>),
+    Http2(http2::SendRequest<Full<Bytes>>),
 }
 
 /// An open connection; dropping it closes it.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    sender: http1::SendRequest<Full<Bytes>>,
+    sender: Sender,
     driver: AbortHandle,
 }
 
 impl Connection {
     /// Connects; the task that drives the connection runs on this runtime.
-    pub(crate) async fn open(address: std::net::SocketAddr) -> Result<Self, Failure> {
+    pub(crate) async fn open(address: std::net::SocketAddr, http2: bool) -> Result<Self, Failure> {
         let stream = TcpStream::connect(address).await.map_err(|_| Failure::Connect)?;
         // A small request must not wait for the acknowledgement of the last.
         stream.set_nodelay(true).map_err(|_| Failure::Connect)?;
-        let (sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|_| Failure::Connect)?;
+        let stream = TokioIo::new(stream);
         // Its result comes back through the request that it breaks.
-        let driver = tokio::spawn(async move { drop(connection.await) }).abort_handle();
-        Ok(Self { sender, driver })
+        let (sender, driver) = if http2 {
+            let (sender, connection) = http2::handshake(TokioExecutor::new(), stream)
+                .await
+                .map_err(|_| Failure::Connect)?;
+            (Sender::Http2(sender), tokio::spawn(async move { drop(connection.await) }))
+        } else {
+            let (sender, connection) =
+                http1::handshake(stream).await.map_err(|_| Failure::Connect)?;
+            (Sender::Http1(sender), tokio::spawn(async move { drop(connection.await) }))
+        };
+        Ok(Self { sender, driver: driver.abort_handle() })
     }
 
     /// Sends one request and waits for the head of its reply.
@@ -71,14 +87,25 @@ impl Connection {
         &mut self,
         request: Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, Option<Request<Full<Bytes>>>> {
-        if self.sender.ready().await.is_err() {
+        let ready = match &mut self.sender {
+            Sender::Http1(sender) => sender.ready().await,
+            Sender::Http2(sender) => sender.ready().await,
+        };
+        if ready.is_err() {
             return Err(Some(request));
         }
-        self.sender.try_send_request(request).await.map_err(|mut error| error.take_message())
+        let sent = match &mut self.sender {
+            Sender::Http1(sender) => sender.try_send_request(request).await,
+            Sender::Http2(sender) => sender.try_send_request(request).await,
+        };
+        sent.map_err(|mut error| error.take_message())
     }
 
     fn is_open(&self) -> bool {
-        !self.sender.is_closed()
+        match &self.sender {
+            Sender::Http1(sender) => !sender.is_closed(),
+            Sender::Http2(sender) => !sender.is_closed(),
+        }
     }
 }
 
@@ -107,7 +134,7 @@ impl Client {
     /// Opens the connection ahead of the first request. If that fails, the
     /// first request tries again and counts the failure.
     pub async fn connect(&mut self) {
-        let opening = Connection::open(self.target.server.address);
+        let opening = Connection::open(self.target.server.address, self.target.http2);
         if let Ok(Ok(connection)) = tokio::time::timeout(self.timeout, opening).await {
             self.connection = Some(connection);
         }
@@ -151,7 +178,8 @@ impl Client {
         &self,
         request: Request<Full<Bytes>>,
     ) -> Result<(Connection, Response<Incoming>), Failure> {
-        let mut connection = Connection::open(self.target.server.address).await?;
+        let mut connection =
+            Connection::open(self.target.server.address, self.target.http2).await?;
         let response = connection.send(request).await.map_err(|_| Failure::Closed)?;
         Ok((connection, response))
     }
@@ -168,6 +196,7 @@ async fn read(response: Response<Incoming>) -> Result<Reply, Failure> {
         status: head.status,
         version: head.headers.remove("x-model-version"),
         role: head.headers.remove("x-model-role"),
+        retry_after: head.headers.remove(RETRY_AFTER),
         body_bytes,
     })
 }

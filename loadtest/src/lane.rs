@@ -17,6 +17,8 @@ use crate::queue::{Job, Queue};
 pub(crate) struct Lane {
     pub(crate) queue: Queue,
     live: Arc<Live>,
+    /// Start of the measured window.
+    begin: Instant,
     state: Mutex<State>,
 }
 
@@ -28,9 +30,14 @@ struct State {
 }
 
 impl Lane {
-    pub(crate) fn new(queue_bound: usize, connections: usize, live: Arc<Live>) -> Self {
+    pub(crate) fn new(
+        queue_bound: usize,
+        connections: usize,
+        live: Arc<Live>,
+        begin: Instant,
+    ) -> Self {
         let state = State { measure: Measure::default(), in_flight: vec![None; connections] };
-        Self { queue: Queue::new(queue_bound), live, state: Mutex::new(state) }
+        Self { queue: Queue::new(queue_bound), live, begin, state: Mutex::new(state) }
     }
 
     /// A request is due: queue it, or count it as not sent.
@@ -47,6 +54,14 @@ impl Lane {
         }
     }
 
+    /// A connection is free and sends a request of its own (closed loop).
+    pub(crate) fn begin_next(&self, connection: usize, job: Job) {
+        self.live.due.fetch_add(1, Relaxed);
+        let mut state = self.state();
+        state.measure.scheduled += u64::from(job.measured);
+        state.in_flight[connection] = Some(job);
+    }
+
     /// A connection took a request from the queue.
     pub(crate) fn begin(&self, connection: usize, job: Job) {
         self.state().in_flight[connection] = Some(job);
@@ -59,7 +74,8 @@ impl Lane {
         let Some(job) = state.in_flight[connection].take() else { return };
         let latency = end.saturating_duration_since(job.due);
         if job.measured {
-            state.measure.finished(result, latency, end.saturating_duration_since(sent));
+            let at = job.due.saturating_duration_since(self.begin);
+            state.measure.finished(result, at, latency, end.saturating_duration_since(sent));
         }
         drop(state);
         let ok = result.as_ref().is_ok_and(|reply| reply.status.is_success());
@@ -98,7 +114,7 @@ mod tests {
 
     #[test]
     fn every_measured_request_is_accounted_for_once() {
-        let lane = Lane::new(4, 1, Arc::default());
+        let lane = Lane::new(4, 1, Arc::default(), Instant::now());
         lane.came_due(job(0, false));
         for number in 1..=5 {
             lane.came_due(job(number, true));

@@ -32,4 +32,6 @@ pub mod scenario;
 pub mod stop;
 pub mod target;
 pub mod text;
+pub mod timeline;
+pub mod usage;
 pub mod versions;

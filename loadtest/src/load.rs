@@ -23,6 +23,7 @@ use crate::pace::{Pace, Pacer};
 use crate::queue::Job;
 use crate::stop::Stop;
 use crate::target::Target;
+use crate::usage::{self, Usage};
 
 /// Time in which connections are opened before the first request is due.
 const OPENING: Duration = Duration::from_millis(250);
@@ -40,6 +41,11 @@ pub struct Load {
     pub rate: f64,
     /// How their due times are spaced.
     pub process: Process,
+    /// Closed loop: each connection sends its next request as soon as it has
+    /// the reply to the last, and there is no rate.
+    pub closed: bool,
+    /// The server's process, whose CPU time and memory are read.
+    pub server_pid: Option<u32>,
     /// Seed of the schedule.
     pub seed: u64,
     /// Time before the measured window, under the same load.
@@ -69,6 +75,10 @@ pub struct Outcome {
     pub elapsed: Duration,
     /// Whether it was stopped before the schedule's end.
     pub interrupted: bool,
+    /// When the measured window began.
+    pub began: Instant,
+    /// What the run took of the server's process.
+    pub usage: Option<Usage>,
 }
 
 impl Load {
@@ -99,6 +109,7 @@ impl Load {
 pub fn run(load: &Load, stop: &Stop, progress: &mut dyn FnMut(&str)) -> Result<Outcome, Error> {
     check(load)?;
     let live = Arc::new(Live::default());
+    let before = load.server_pid.map(usage::look).transpose()?;
     let start = Instant::now() + OPENING;
     let (done, results) = mpsc::channel();
     let measure = std::thread::scope(|scope| {
@@ -118,12 +129,18 @@ pub fn run(load: &Load, stop: &Stop, progress: &mut dyn FnMut(&str)) -> Result<O
     })?;
     let begin = start + load.warmup;
     let end = begin + load.window;
+    let after = load.server_pid.map(usage::look).transpose()?;
+    let usage = before
+        .zip(after)
+        .map(|(before, after)| Usage::between(before, after, live.due.load(Relaxed)));
     let cut = stop.asked_at().filter(|asked| *asked < end);
     Ok(Outcome {
         measure,
         window: cut.unwrap_or(end).saturating_duration_since(begin),
         elapsed: begin.elapsed(),
         interrupted: cut.is_some(),
+        began: begin,
+        usage,
     })
 }
 
@@ -191,15 +208,27 @@ fn drive(
         .enable_time()
         .build()
         .map_err(|error| Error::new(format!("cannot start a runtime: {error}")))?;
-    let pacer = Pacer::build(load.pace, load.arrivals(thread), start)?;
+    // A closed loop wakes itself; spinning would only be in its way.
+    let pace = if load.closed { Pace::Spin } else { load.pace };
+    let pacer = Pacer::build(pace, load.arrivals(thread), start)?;
     let connections = load.share_of(thread);
-    let lane = Arc::new(Lane::new(load.queue, connections, live));
+    let begin = start + load.warmup;
+    let lane = Arc::new(Lane::new(load.queue, connections, live, begin));
     runtime.block_on(async {
         for connection in 0..connections {
             let client = Client::new(Arc::clone(&load.target), load.timeout);
-            tokio::spawn(work(Arc::clone(&lane), connection, client));
+            if load.closed {
+                let times = (start, begin, begin + load.window);
+                tokio::spawn(repeat(Arc::clone(&lane), connection, client, times, stop.clone()));
+            } else {
+                tokio::spawn(work(Arc::clone(&lane), connection, client));
+            }
         }
-        send(load, thread, start, &pacer, &lane, stop).await;
+        if load.closed {
+            pacer.until(begin + load.window, stop).await;
+        } else {
+            send(load, thread, start, &pacer, &lane, stop).await;
+        }
         drain(&lane, load.drain_limit(), stop).await;
     });
     // Ends the connections' tasks, so that nothing is counted any more.
@@ -229,6 +258,32 @@ async fn drain(lane: &Lane, limit: Duration, stop: &Stop) {
     let end = Instant::now() + limit;
     while !lane.is_idle() && Instant::now() < end && !stop.is_urgent() {
         tokio::time::sleep(DRAIN_LOOK).await;
+    }
+}
+
+/// One connection in a closed loop, until the window's end.
+async fn repeat(
+    lane: Arc<Lane>,
+    connection: usize,
+    mut client: Client,
+    (start, begin, end): (Instant, Instant, Instant),
+    stop: Stop,
+) {
+    client.connect().await;
+    tokio::time::sleep_until(start.into()).await;
+    // Connections take different bodies.
+    for number in (connection as u64..).step_by(17) {
+        let due = Instant::now();
+        if due >= end || stop.is_asked() {
+            return;
+        }
+        lane.begin_next(connection, Job { number, due, measured: due >= begin });
+        let result = client.exchange(number).await;
+        lane.finish(connection, &result, due);
+        if result.is_err() {
+            // A server that is gone must not be asked a million times a second.
+            tokio::time::sleep(DRAIN_LOOK).await;
+        }
     }
 }
 

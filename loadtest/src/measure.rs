@@ -12,6 +12,7 @@ use hyper::header::HeaderValue;
 use serde::Serialize;
 
 use crate::client::{Failure, Reply};
+use crate::timeline::Timeline;
 
 /// Longest latency that is told apart; longer ones are recorded as this.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -52,6 +53,26 @@ pub struct Answerer {
     pub requests: u64,
 }
 
+/// Refusals (429 and 503), which tell a client to come back later.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Refused {
+    /// All of them.
+    pub total: u64,
+    /// Those that say when, by `Retry-After`.
+    pub with_retry_after: u64,
+    /// The longest such wait, seconds.
+    pub retry_after_s_max: u64,
+}
+
+/// How many replies had this status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct StatusCount {
+    /// The HTTP status.
+    pub status: u16,
+    /// Replies.
+    pub replies: u64,
+}
+
 /// Everything that one thread measured; several merge into one.
 #[derive(Clone, Debug)]
 pub struct Measure {
@@ -69,6 +90,14 @@ pub struct Measure {
     pub unfinished: u64,
     /// Replies of each class: `[1xx, 2xx, 3xx, 4xx, 5xx]`.
     pub statuses: [u64; 5],
+    /// Replies by status, in the order in which they came up.
+    pub codes: Vec<StatusCount>,
+    /// Replies that said to come back later.
+    pub refused: Refused,
+    /// Actual send to last byte of every complete reply that was not 2xx, ns.
+    pub refusal: Histogram<u64>,
+    /// Latencies over time.
+    pub timeline: Timeline,
     /// Requests without a usable reply.
     pub errors: Errors,
     /// Who gave the 2xx replies.
@@ -87,6 +116,10 @@ impl Default for Measure {
             not_sent: 0,
             unfinished: 0,
             statuses: [0; 5],
+            codes: Vec::new(),
+            refused: Refused::default(),
+            refusal: histogram(),
+            timeline: Timeline::default(),
             errors: Errors::default(),
             answerers: Vec::new(),
             body_bytes: 0,
@@ -103,19 +136,23 @@ impl Measure {
 
     /// A request was sent and this is what became of it.
     ///
+    /// `at` is when it was due, from the start of the measured window.
+    ///
     /// Only 2xx replies and timeouts enter the histograms: a fast refusal would
     /// make a failing server look quick, and a timeout that was left out would
     /// make a hanging one look healthy. A timeout's time is a lower bound.
     pub fn finished(
         &mut self,
         result: &Result<Reply, Failure>,
+        at: Duration,
         latency: Duration,
         service: Duration,
     ) {
         let counts = match result {
-            Ok(reply) => self.replied(reply),
+            Ok(reply) => self.replied(reply, service),
             Err(failure) => self.failed(*failure),
         };
+        self.timeline.finished(at, counts.then_some(latency), result.is_ok() && counts);
         if counts {
             self.latency.saturating_record(nanos(latency));
             self.service.saturating_record(nanos(service));
@@ -134,6 +171,15 @@ impl Measure {
         self.latency += &other.latency;
         self.service += &other.service;
         self.lag += &other.lag;
+        self.refusal += &other.refusal;
+        self.timeline.merge(&other.timeline);
+        self.refused.total += other.refused.total;
+        self.refused.with_retry_after += other.refused.with_retry_after;
+        self.refused.retry_after_s_max =
+            self.refused.retry_after_s_max.max(other.refused.retry_after_s_max);
+        for code in &other.codes {
+            self.coded(code.status, code.replies);
+        }
         self.scheduled += other.scheduled;
         self.not_sent += other.not_sent;
         self.unfinished += other.unfinished;
@@ -150,16 +196,41 @@ impl Measure {
         }
     }
 
-    fn replied(&mut self, reply: &Reply) -> bool {
+    fn replied(&mut self, reply: &Reply, service: Duration) -> bool {
         self.body_bytes += reply.body_bytes;
+        self.coded(reply.status.as_u16(), 1);
         let class = usize::from(reply.status.as_u16() / 100).clamp(1, 5);
         self.statuses[class - 1] += 1;
         if !reply.status.is_success() {
             self.errors.status += 1;
+            self.refusal.saturating_record(nanos(service));
+            self.refused_by(reply);
             return false;
         }
         self.answered(label(reply.version.as_ref()), label(reply.role.as_ref()), 1);
         true
+    }
+
+    fn refused_by(&mut self, reply: &Reply) {
+        if !matches!(reply.status.as_u16(), 429 | 503) {
+            return;
+        }
+        self.refused.total += 1;
+        if let Some(wait) = &reply.retry_after {
+            self.refused.with_retry_after += 1;
+            // The other form, a date, counts as present only.
+            let seconds = wait.to_str().ok().and_then(|text| text.trim().parse().ok());
+            self.refused.retry_after_s_max =
+                self.refused.retry_after_s_max.max(seconds.unwrap_or(0));
+        }
+    }
+
+    /// Bounded: a status has three digits.
+    fn coded(&mut self, status: u16, replies: u64) {
+        match self.codes.iter_mut().find(|code| code.status == status) {
+            Some(code) => code.replies += replies,
+            None => self.codes.push(StatusCount { status, replies }),
+        }
     }
 
     fn failed(&mut self, failure: Failure) -> bool {
@@ -226,7 +297,7 @@ pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, nanos(LONGEST), 3).expect("the bounds are constants in order")
 }
 
-fn nanos(time: Duration) -> u64 {
+pub(crate) fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
@@ -252,6 +323,7 @@ mod tests {
             status: StatusCode::from_u16(status).unwrap(),
             version: Some(HeaderValue::from_str(version).unwrap()),
             role: Some(HeaderValue::from_static("champion")),
+            retry_after: (status == 503).then(|| HeaderValue::from_static("7")),
             body_bytes: 10,
         })
     }
@@ -259,15 +331,19 @@ mod tests {
     #[test]
     fn only_successes_and_timeouts_have_a_latency() {
         let mut measure = Measure::default();
-        measure.finished(&reply(200, "1"), 2 * MS, MS);
-        measure.finished(&reply(503, "1"), 2 * MS, MS);
-        measure.finished(&Err(Failure::Connect), 2 * MS, MS);
-        measure.finished(&Err(Failure::Closed), 2 * MS, MS);
-        measure.finished(&Err(Failure::Timeout), 900 * MS, 800 * MS);
+        measure.finished(&reply(200, "1"), MS, 2 * MS, MS);
+        measure.finished(&reply(503, "1"), MS, 2 * MS, MS);
+        measure.finished(&Err(Failure::Connect), MS, 2 * MS, MS);
+        measure.finished(&Err(Failure::Closed), MS, 2 * MS, MS);
+        measure.finished(&Err(Failure::Timeout), MS, 900 * MS, 800 * MS);
         assert_eq!(measure.latency.len(), 2);
         assert_eq!(measure.service.len(), 2);
         assert_eq!(measure.errors, Errors { connect: 1, timeout: 1, closed: 1, status: 1 });
         assert_eq!(measure.statuses, [0, 1, 0, 0, 1]);
+        let refused = Refused { total: 1, with_retry_after: 1, retry_after_s_max: 7 };
+        assert_eq!(measure.refused, refused);
+        assert_eq!(measure.refusal.len(), 1);
+        assert_eq!(measure.codes[1], StatusCount { status: 503, replies: 1 });
         let longest = Duration::from_nanos(measure.latency.max());
         assert!(longest >= 899 * MS, "{longest:?}");
     }
@@ -276,7 +352,7 @@ mod tests {
     fn table_of_answerers_is_bounded_and_loses_nothing() {
         let mut measure = Measure::default();
         for version in 0..200 {
-            measure.finished(&reply(200, &version.to_string()), MS, MS);
+            measure.finished(&reply(200, &version.to_string()), MS, MS, MS);
         }
         assert_eq!(measure.answerers.len(), ANSWERERS_MAX + 1);
         assert_eq!(measure.answerers.iter().map(|row| row.requests).sum::<u64>(), 200);
@@ -287,8 +363,8 @@ mod tests {
     fn merging_adds_every_figure() {
         let mut one = Measure::default();
         one.came_due(MS);
-        one.finished(&reply(200, "1"), MS, MS);
-        one.finished(&Err(Failure::Closed), MS, MS);
+        one.finished(&reply(200, "1"), MS, MS, MS);
+        one.finished(&Err(Failure::Closed), MS, MS, MS);
         one.left_over(5 * MS);
         one.not_sent = 3;
         let mut both = one.clone();

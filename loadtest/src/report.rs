@@ -7,8 +7,10 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::load::{Load, Outcome};
-use crate::measure::{Answerer, Errors};
+use crate::measure::{Answerer, Errors, Refused, StatusCount};
 use crate::text::Micros;
+use crate::timeline::Point;
+use crate::usage::Usage;
 
 /// A generator that is later than this at its 99th percentile is suspect.
 const LAG_US_MAX: f64 = 1_000.0;
@@ -66,6 +68,31 @@ pub struct Swaps {
     pub time: Percentiles,
 }
 
+/// Something that happened during a run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Mark {
+    /// When, seconds from the start of the measured window.
+    pub at_s: f64,
+    /// What.
+    pub what: String,
+}
+
+/// What became of the copies for a shadow, as the gateway's metrics tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Copies {
+    /// Run and compared with the champion's answer.
+    pub compared: u64,
+    /// Not run.
+    pub dropped: u64,
+    /// Run without an answer that could be compared.
+    pub failed: u64,
+    /// CPU time of the shadow's runs, seconds.
+    pub cpu_s: f64,
+}
+
+/// Quantiles of the curve, 1 - 10^-n in steps that a logarithmic axis shows.
+const CURVE_STEPS: u32 = 25;
+
 /// Counts of replies by the first digit of their status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Statuses {
@@ -95,6 +122,8 @@ pub struct Report {
     pub url: String,
     /// How arrivals were spaced.
     pub arrivals: String,
+    /// Whether HTTP/2 was spoken.
+    pub http2: bool,
     /// Seed of the schedule.
     pub seed: u64,
     /// Connections.
@@ -127,6 +156,24 @@ pub struct Report {
     pub statuses: Statuses,
     /// Requests without a usable reply.
     pub errors: Errors,
+    /// Replies by status, ascending.
+    pub codes: Vec<StatusCount>,
+    /// Replies that said to come back later.
+    pub refused: Refused,
+    /// From the actual send to the last byte of replies that are not 2xx.
+    pub refusal: Percentiles,
+    /// What the run took of the server's process.
+    pub server: Option<Usage>,
+    /// Copies for shadows during the run.
+    pub copies: Option<Copies>,
+    /// Start of the measured window, seconds from the start of the first run.
+    pub began_s: f64,
+    /// Latency over time.
+    pub timeline: Vec<Point>,
+    /// Latency by quantile, `[quantile, microseconds]`.
+    pub curve: Vec<(f64, f64)>,
+    /// What happened during the run.
+    pub marks: Vec<Mark>,
     /// Who gave the 2xx replies, most first.
     pub answered_by: Vec<Answerer>,
     /// Mean body of a reply, bytes.
@@ -149,6 +196,8 @@ impl Report {
         let span = outcome.elapsed.max(outcome.window);
         let mut answered_by = measure.answerers.clone();
         answered_by.sort_by(|a, b| b.requests.cmp(&a.requests).then(a.version.cmp(&b.version)));
+        let mut codes = measure.codes.clone();
+        codes.sort_by_key(|code| code.status);
         let mut report = Self {
             label: label.to_owned(),
             url: format!(
@@ -156,14 +205,15 @@ impl Report {
                 load.target.server.host.to_str().unwrap_or("?"),
                 load.target.server.path
             ),
-            arrivals: load.process.to_string(),
+            arrivals: if load.closed { "closed loop".to_owned() } else { load.process.to_string() },
+            http2: load.target.http2,
             seed: load.seed,
             connections: load.connections,
             threads: load.threads,
             pace: load.pace.to_string(),
             window_s: outcome.window.as_secs_f64(),
             interrupted: outcome.interrupted,
-            rate_asked: load.rate,
+            rate_asked: if load.closed { 0.0 } else { load.rate },
             rate_achieved: per(success as f64, span.as_secs_f64()),
             scheduled: measure.scheduled,
             not_sent: measure.not_sent,
@@ -173,6 +223,15 @@ impl Report {
             lag: Percentiles::of(&measure.lag),
             statuses,
             errors: measure.errors,
+            codes,
+            refused: measure.refused,
+            refusal: Percentiles::of(&measure.refusal),
+            server: outcome.usage,
+            copies: None,
+            began_s: 0.0,
+            timeline: measure.timeline.points(),
+            curve: curve_of(&measure.latency),
+            marks: Vec::new(),
             answered_by,
             reply_bytes_mean: per(measure.body_bytes as f64, replies as f64),
             swaps: None,
@@ -230,6 +289,13 @@ impl Report {
     }
 }
 
+/// Of a histogram in nanoseconds; as far as it has values to tell.
+fn curve_of(histogram: &Histogram<u64>) -> Vec<(f64, f64)> {
+    let quantiles = (0..=CURVE_STEPS).map(|step| 1.0 - 10_f64.powf(-f64::from(step) / 5.0));
+    let told = quantiles.take_while(|quantile| (1.0 - quantile) * histogram.len() as f64 >= 1.0);
+    told.map(|quantile| (quantile, histogram.value_at_quantile(quantile) as f64 / 1e3)).collect()
+}
+
 pub(crate) fn per(part: f64, whole: f64) -> f64 {
     if whole > 0.0 { part / whole } else { 0.0 }
 }
@@ -263,6 +329,7 @@ mod tests {
             seed: 1,
             connections: 16,
             threads: 1,
+            http2: false,
             pace: "spin".to_owned(),
             window_s: 10.0,
             interrupted: false,
@@ -276,6 +343,20 @@ mod tests {
             lag: Percentiles { p99_us: 400.0, ..percentiles(1.0) },
             statuses: Statuses { success: 20_000, server_error: 2, ..Statuses::default() },
             errors: Errors { connect: 0, timeout: 3, closed: 2, status: 2 },
+            codes: vec![StatusCount { status: 503, replies: 2 }],
+            refused: Refused { total: 2, with_retry_after: 2, retry_after_s_max: 1 },
+            refusal: percentiles(10.0),
+            server: Some(Usage {
+                cpu_us_per_request: 25.25,
+                cpu_s: 0.5,
+                resident_bytes_before: 50 << 20,
+                resident_bytes_after: 51 << 20,
+            }),
+            copies: Some(Copies { compared: 14_000, dropped: 990, failed: 10, cpu_s: 0.25 }),
+            began_s: 0.0,
+            timeline: Vec::new(),
+            curve: Vec::new(),
+            marks: Vec::new(),
             answered_by: vec![
                 answerer("1", "champion", 15_000),
                 answerer("2", "canary", 5_000),

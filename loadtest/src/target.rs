@@ -60,6 +60,9 @@ impl Server {
 pub struct Target {
     /// Where they go.
     pub server: Server,
+    /// Whether to speak HTTP/2, without asking first ("prior knowledge").
+    pub http2: bool,
+    uri: Uri,
     method: Method,
     headers: HeaderMap,
     bodies: Vec<Bytes>,
@@ -82,7 +85,21 @@ impl Target {
             let (name, value) = parse_header(header)?;
             map.insert(name, value);
         }
-        Ok(Self { server, method: Method::POST, headers: map, bodies })
+        let (uri, method) = (server.path.clone(), Method::POST);
+        Ok(Self { server, http2: false, uri, method, headers: map, bodies })
+    }
+
+    /// The same over HTTP/2, whose requests carry the host in the URI.
+    ///
+    /// # Errors
+    /// If host and path make no URI.
+    pub fn over_http2(mut self) -> Result<Self, Error> {
+        let host = self.server.host.to_str().unwrap_or_default();
+        let uri = format!("http://{host}{}", self.server.path);
+        self.uri = uri.parse().map_err(|error| Error::new(format!("{uri}: {error}")))?;
+        self.headers.remove(HOST);
+        self.http2 = true;
+        Ok(self)
     }
 
     /// The request at this position of the schedule.
@@ -92,7 +109,7 @@ impl Target {
         let body = usize::try_from(index).map_or(Bytes::new(), |at| self.bodies[at].clone());
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.server.path.clone();
+        *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = self.headers.clone();
         request
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::measure::StatusCount;
 use crate::report::{Percentiles, Report, Swaps, per};
 
 impl fmt::Display for Report {
@@ -29,6 +30,8 @@ impl fmt::Display for Report {
         )?;
         self.distributions(f)?;
         self.replies(f)?;
+        self.refusals(f)?;
+        self.costs(f)?;
         if let Some(swaps) = &self.swaps {
             write!(f, "{swaps}")?;
         }
@@ -54,6 +57,47 @@ impl Report {
                 write!(f, "{:>12}", Micros(us).to_string())?;
             }
             writeln!(f)?;
+        }
+        Ok(())
+    }
+
+    fn refusals(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.refusal.count > 0 {
+            let of = |code: &StatusCount| format!("{} {}", code.status, code.replies);
+            let odd = self.codes.iter().filter(|code| code.status / 100 != 2);
+            let codes: Vec<String> = odd.map(of).collect();
+            writeln!(
+                f,
+                "  refused       {}; Retry-After on {} (at most {} s); p50 {}, p99 {}",
+                codes.join(", "),
+                self.refused.with_retry_after,
+                self.refused.retry_after_s_max,
+                Micros(self.refusal.p50_us),
+                Micros(self.refusal.p99_us)
+            )?;
+        }
+        Ok(())
+    }
+
+    fn costs(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        if let Some(server) = &self.server {
+            writeln!(
+                f,
+                "  server        {} of CPU per request, {:.2} s in all; {:.1} MiB resident before, \
+                 {:.1} after",
+                Micros(server.cpu_us_per_request),
+                server.cpu_s,
+                mebibytes(server.resident_bytes_before),
+                mebibytes(server.resident_bytes_after)
+            )?;
+        }
+        if let Some(copies) = &self.copies {
+            writeln!(
+                f,
+                "  shadow        {} copies compared, {} dropped, {} failed; {:.2} s of CPU",
+                copies.compared, copies.dropped, copies.failed, copies.cpu_s
+            )?;
         }
         Ok(())
     }

@@ -109,6 +109,8 @@ pub(crate) fn load_on(url: &str) -> Load {
         target: Arc::new(Target::new(server, &[], vec![Bytes::from_static(b"{}")]).unwrap()),
         rate: 100.0,
         process: Process::Fixed,
+        closed: false,
+        server_pid: None,
         seed: 1,
         warmup: Duration::ZERO,
         window: Duration::from_secs(1),
