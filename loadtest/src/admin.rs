@@ -15,6 +15,7 @@ use tokio::runtime::{self, Runtime};
 
 use crate::client::Connection;
 use crate::error::Error;
+use crate::report::Copies;
 use crate::target::Server;
 
 /// Time for one call.
@@ -33,6 +34,8 @@ pub struct ModelState {
     pub canary: Option<Canary>,
     /// Versions that run on copies; one that is promoted leaves this role.
     pub shadows: Vec<u64>,
+    /// Their sample rates, kept as they came.
+    pub samples: Vec<(u64, Value)>,
     /// Versions that may answer, ascending.
     pub ready: Vec<u64>,
 }
@@ -58,8 +61,11 @@ impl ModelState {
         let canary = number(&plan["canary"]["version"])
             .map(|version| Canary { version, weight: plan["canary"]["weight"].clone() });
         let shadows = versions_in(&plan["shadows"], |_| true);
+        let shown = plan["shadows"].as_array().map_or(&[][..], Vec::as_slice);
+        let sample = |shadow: &Value| Some((number(&shadow["version"])?, shadow["sample"].clone()));
+        let samples = shown.iter().filter_map(sample).collect();
         let ready = versions_in(&model["versions"], |version| version["state"] == "ready");
-        Ok(Self { champion, canary, shadows, ready })
+        Ok(Self { champion, canary, shadows, samples, ready })
     }
 
     /// A version to change over to: the canary's, else the highest that is
@@ -143,7 +149,53 @@ impl Admin {
         self.call(Method::DELETE, "/canary", None).map(drop)
     }
 
-    /// Makes the plan's champion and canary what they were.
+    /// Runs a version on this part of the champion's requests.
+    ///
+    /// # Errors
+    /// If the API does not answer or refuses.
+    pub fn set_shadow(&mut self, version: u64, sample: &Value) -> Result<(), Error> {
+        let body = json!({ "sample": sample });
+        self.call(Method::PUT, &format!("/shadows/{version}"), Some(body)).map(drop)
+    }
+
+    /// Takes a shadow out.
+    ///
+    /// # Errors
+    /// If the API does not answer or refuses.
+    pub fn remove_shadow(&mut self, version: u64) -> Result<(), Error> {
+        self.call(Method::DELETE, &format!("/shadows/{version}"), None).map(drop)
+    }
+
+    /// What became of the copies for a shadow since the gateway started.
+    ///
+    /// # Errors
+    /// If the API does not answer or refuses.
+    pub fn copies(&mut self, version: u64) -> Result<Copies, Error> {
+        let text = self.metrics()?;
+        let labels = [format!("model=\"{}\"", self.model), format!("version=\"{version}\"")];
+        let sum = |name: &str| sum_of(&text, &format!("foreshadow_shadow_{name}{{"), &labels);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts")]
+        let count = |name: &str| sum(name) as u64;
+        Ok(Copies {
+            compared: count("compared_total"),
+            dropped: count("dropped_total"),
+            failed: count("failed_total"),
+            cpu_s: sum("cpu_seconds_total"),
+        })
+    }
+
+    /// A client of the same API for another model.
+    ///
+    /// # Errors
+    /// As [`Admin::new`].
+    pub fn for_model(&self, model: &str) -> Result<Self, Error> {
+        let base = format!("http://{}{}", self.server.address, self.base());
+        let mut other = Self::new(&base, model, None)?;
+        other.token.clone_from(&self.token);
+        Ok(other)
+    }
+
+    /// Makes the plan's champion, canary and shadows what they were.
     ///
     /// # Errors
     /// If the API does not answer or refuses; the sentence says what was to be
@@ -167,11 +219,17 @@ impl Admin {
         // A promotion may have changed the canary: look again.
         match (&found.canary, self.state()?.canary) {
             (Some(was), now) if now.as_ref() != Some(was) => {
-                self.set_canary(was.version, &was.weight)
+                self.set_canary(was.version, &was.weight)?;
             }
-            (None, Some(_)) => self.remove_canary(),
-            _ => Ok(()),
+            (None, Some(_)) => self.remove_canary()?,
+            _ => {}
         }
+        let now = self.state()?;
+        for version in now.shadows.iter().filter(|version| !found.shadows.contains(version)) {
+            self.remove_shadow(*version)?;
+        }
+        let changed = found.samples.iter().filter(|shadow| !now.samples.contains(shadow));
+        changed.into_iter().try_for_each(|(version, sample)| self.set_shadow(*version, sample))
     }
 
     /// A version's state and the reason for it; `absent` if there is none.
@@ -194,11 +252,15 @@ impl Admin {
     /// If there are none, or not this one.
     pub fn resident_bytes(&mut self) -> Result<u64, Error> {
         const NAME: &str = "process_resident_memory_bytes ";
+        let text = self.metrics()?;
+        let value = text.lines().find_map(|line| line.strip_prefix(NAME)?.trim().parse().ok());
+        value.ok_or_else(|| Error::new(format!("the metrics have no {NAME}")))
+    }
+
+    fn metrics(&mut self) -> Result<String, Error> {
         let path = format!("{}/metrics", self.base());
         let text = self.send(Method::GET, &path, None)?;
-        let text = String::from_utf8_lossy(&text);
-        let value = text.lines().find_map(|line| line.strip_prefix(NAME)?.trim().parse().ok());
-        value.ok_or_else(|| Error::new(format!("the metrics at {path} have no {NAME}")))
+        Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
     fn base(&self) -> String {
@@ -264,6 +326,13 @@ async fn read(response: hyper::Response<hyper::body::Incoming>) -> Result<Answer
     let body = Limited::new(response.into_body(), REPLY_BYTES_MAX).collect().await;
     let body = body.map_err(|error| format!("reading the reply: {error}"))?;
     Ok((status, body.to_bytes()))
+}
+
+/// The sum of a metric's series that have these labels.
+fn sum_of(metrics: &str, name: &str, labels: &[String]) -> f64 {
+    let series = metrics.lines().filter(|line| line.starts_with(name));
+    let ours = series.filter(|line| labels.iter().all(|label| line.contains(label)));
+    ours.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
 }
 
 fn bearer(token: &str) -> Result<HeaderValue, Error> {

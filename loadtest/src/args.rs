@@ -1,12 +1,14 @@
 //! The command line's shape, and its way into a [`Load`].
 
+use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
+use loadtest::admin::Admin;
 use loadtest::arrivals::Process;
 use loadtest::error::Error;
 use loadtest::load::Load;
@@ -14,6 +16,8 @@ use loadtest::pace::Pace;
 use loadtest::target::{self, Server, Target};
 use loadtest::usage::listener;
 
+/// Where the admin token comes from if no file is named.
+const TOKEN_VARIABLE: &str = "FORESHADOW_ADMIN_TOKEN";
 /// Longest warm-up, window or timeout: a day.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 /// Highest rate, requests a second.
@@ -31,6 +35,8 @@ pub(crate) struct Cli {
 const EXAMPLES: &str = "Examples:
   loadtest run --url http://127.0.0.1:8000/predict/churn --rate 2000 --for 10s
   loadtest scenario swap --model churn --rate 1000 --for 20s --every 200ms
+  loadtest scenario overload --model slow --connections 256 --deadline 100ms
+  loadtest scenario mixed --model churn --rate 1000 --lane digits=30% --lane image=10
   loadtest versions --model churn --count 500
   loadtest bare --listen 127.0.0.1:9000 --reply-bytes 200";
 
@@ -39,9 +45,14 @@ pub(crate) enum Command {
     /// One run against one URL.
     Run(RunArgs),
     /// A load on a Foreshadow model while its admin API changes the plan.
-    Scenario(ScenarioArgs),
+    Scenario {
+        #[command(subcommand)]
+        kind: Box<Kind>,
+    },
     /// Versions come, serve and go; what is left in the gateway's memory?
     Versions(VersionsArgs),
+    /// Makes a model of known size, with random weights.
+    Model(ModelArgs),
     /// A server that only does HTTP, to compare with.
     Bare(BareArgs),
 }
@@ -55,52 +66,144 @@ pub(crate) struct RunArgs {
     pub(crate) load: LoadArgs,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Kind {
-    /// Two versions change places; a steady run comes first.
-    Swap,
-    /// Nothing changes.
-    Steady,
-    /// The canary's weight goes up in steps.
-    Canary,
-    /// Hostile version files are dropped in; a steady run comes first.
-    Hostile,
-}
-
+/// Which gateway, and which model.
 #[derive(Debug, Args)]
-pub(crate) struct ScenarioArgs {
-    /// What happens during the load.
-    #[arg(value_enum)]
-    pub(crate) kind: Kind,
+pub(crate) struct GatewayArgs {
     /// Where inference is served.
     #[arg(long, default_value = "http://127.0.0.1:8000")]
-    pub(crate) base: String,
+    base: String,
     /// Where the admin API is served.
     #[arg(long, default_value = "http://127.0.0.1:8002")]
-    pub(crate) admin: String,
+    admin: String,
     /// The model.
     #[arg(long, default_value = "churn")]
     pub(crate) model: String,
-    /// hostile: the models folder that the gateway watches.
-    #[arg(long, default_value = "models")]
-    pub(crate) models: PathBuf,
-    /// swap, hostile: time from one to the next.
-    #[arg(long, default_value = "200ms", value_parser = duration)]
-    pub(crate) every: Duration,
-    /// swap: the two versions [default: champion and canary, or another].
-    #[arg(long, value_name = "A,B", value_parser = pair)]
-    pub(crate) versions: Option<[u64; 2]>,
-    /// canary: its version [default: the canary's, or another].
-    #[arg(long)]
-    pub(crate) version: Option<u64>,
-    /// canary: the steps, in percent.
-    #[arg(long, value_delimiter = ',', default_values_t = [1.0, 5.0, 25.0, 50.0], value_parser = percent)]
-    pub(crate) weights: Vec<f64>,
     /// A file with the admin API's token [default: FORESHADOW_ADMIN_TOKEN].
     #[arg(long)]
-    pub(crate) token_file: Option<PathBuf>,
+    token_file: Option<PathBuf>,
+}
+
+impl GatewayArgs {
+    /// Where a model is asked.
+    pub(crate) fn url(&self, model: &str) -> String {
+        format!("{}/predict/{model}", self.base.trim_end_matches('/'))
+    }
+
+    /// The admin API's client.
+    pub(crate) fn admin(&self) -> Result<Admin, Error> {
+        let token = match &self.token_file {
+            Some(file) => Some(
+                fs::read_to_string(file)
+                    .map_err(|error| Error::new(format!("{}: {error}", file.display())))?,
+            ),
+            None => std::env::var(TOKEN_VARIABLE).ok(),
+        };
+        Admin::new(&self.admin, &self.model, token.as_deref())
+    }
+}
+
+/// What happens during the load.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Kind {
+    /// Nothing changes.
+    Steady(PlayArgs),
+    /// Two versions change places, in turns with steady phases.
+    Swap {
+        /// The two versions [default: champion and canary, or another].
+        #[arg(long, value_name = "A,B", value_parser = pair)]
+        versions: Option<[u64; 2]>,
+        /// Time from swap to swap.
+        #[arg(long, default_value = "200ms", value_parser = duration)]
+        every: Duration,
+        /// Also load and retire a graph of the size of ResNet-50 (100 MB) over
+        /// and over, in this models folder that the gateway watches; in the end,
+        /// once more with the data path saturated.
+        #[arg(long, value_name = "MODELS")]
+        heavy: Option<PathBuf>,
+        #[command(flatten)]
+        play: PlayArgs,
+    },
+    /// A version runs on copies of the requests, in turns with phases without.
+    Shadow {
+        /// Its version [default: the shadow's, or another].
+        #[arg(long)]
+        version: Option<u64>,
+        /// Part of the requests, in percent.
+        #[arg(long, default_value = "100%", value_parser = percent)]
+        sample: f64,
+        #[command(flatten)]
+        play: PlayArgs,
+    },
+    /// The canary's weight goes up in steps.
+    Canary {
+        /// Its version [default: the canary's, or another].
+        #[arg(long)]
+        version: Option<u64>,
+        /// The steps, in percent.
+        #[arg(long, value_delimiter = ',', default_values_t = [1.0, 5.0, 25.0, 50.0], value_parser = percent)]
+        weights: Vec<f64>,
+        #[command(flatten)]
+        play: PlayArgs,
+    },
+    /// Multiples of what the gateway can do; --rate does not count.
+    Overload {
+        /// What it can do, requests a second [default: measured in a closed
+        /// loop].
+        #[arg(long, value_parser = rate)]
+        capacity: Option<f64>,
+        /// The multiples.
+        #[arg(long, value_delimiter = ',', default_values_t = [1.0, 2.0, 4.0, 8.0], value_parser = rate)]
+        factors: Vec<f64>,
+        /// A reply later than this, from when its request was due, is no good.
+        #[arg(long, value_parser = duration)]
+        deadline: Option<Duration>,
+        #[command(flatten)]
+        play: PlayArgs,
+    },
+    /// Other models are asked too, in turns with phases of --model alone.
+    Mixed {
+        /// MODEL=RATE[,body=FILE|,rows=FILE], such as digits=30% (of --rate) or
+        /// image=10; may be repeated.
+        #[arg(long = "lane", required = true, value_parser = lane)]
+        lanes: Vec<LaneArg>,
+        #[command(flatten)]
+        play: PlayArgs,
+    },
+    /// Hostile version files are dropped in, in turns with steady phases.
+    Hostile {
+        /// The models folder that the gateway watches.
+        #[arg(long, default_value = "models")]
+        models: PathBuf,
+        /// Time from one to the next.
+        #[arg(long, default_value = "200ms", value_parser = duration)]
+        every: Duration,
+        #[command(flatten)]
+        play: PlayArgs,
+    },
+}
+
+/// What every scenario takes.
+#[derive(Debug, Args)]
+pub(crate) struct PlayArgs {
+    #[command(flatten)]
+    pub(crate) gateway: GatewayArgs,
+    /// Pairs of a steady and a disturbed phase (of overload: passes through its
+    /// factors); each phase has this part of --for.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) rounds: u32,
     #[command(flatten)]
     pub(crate) load: LoadArgs,
+}
+
+/// Another model's part of a mixed load.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct LaneArg {
+    model: String,
+    /// Requests a second, or a part of the main rate.
+    rate: f64,
+    is_part: bool,
+    body: Option<PathBuf>,
+    rows: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -111,21 +214,23 @@ pub(crate) struct VersionsArgs {
     /// Requests to each.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub(crate) requests: u64,
-    /// The models folder that the gateway watches.
+    /// The models folder that the gateway watches; the model's folder has a
+    /// sample.json.
     #[arg(long, default_value = "models")]
     pub(crate) models: PathBuf,
-    /// Where inference is served.
-    #[arg(long, default_value = "http://127.0.0.1:8000")]
-    pub(crate) base: String,
-    /// Where the admin API is served.
-    #[arg(long, default_value = "http://127.0.0.1:8002")]
-    pub(crate) admin: String,
-    /// The model; its folder has a sample.json.
-    #[arg(long, default_value = "churn")]
-    pub(crate) model: String,
-    /// A file with the admin API's token [default: FORESHADOW_ADMIN_TOKEN].
+    #[command(flatten)]
+    pub(crate) gateway: GatewayArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ModelArgs {
+    /// Widths of a network of fully connected layers, the input's first.
+    #[arg(long, value_delimiter = ',', required = true, num_args = 2..=100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) layers: Vec<u64>,
+    /// The version's folder, such as models/slow/1; beside it goes a
+    /// sample.json, if there is none.
     #[arg(long)]
-    pub(crate) token_file: Option<PathBuf>,
+    pub(crate) output: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -138,7 +243,7 @@ pub(crate) struct BareArgs {
     pub(crate) reply_bytes: u32,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct LoadArgs {
     /// Requests a second.
     #[arg(long, default_value = "1000", value_parser = rate)]
@@ -217,6 +322,7 @@ impl LoadArgs {
             process: self.arrivals,
             closed: self.closed,
             server_pid,
+            deadline: None,
             seed: self.seed,
             warmup: self.warmup,
             window: self.window,
@@ -226,6 +332,16 @@ impl LoadArgs {
             timeout: self.timeout,
             pace: self.pace,
         })
+    }
+
+    /// The load of a lane beside this one; it leaves the core to this one's
+    /// sending thread.
+    pub(crate) fn lane(&self, url: &str, lane: &LaneArg) -> Result<Load, Error> {
+        let args = Self { body: lane.body.clone(), rows: lane.rows.clone(), ..self.clone() };
+        let rate = if lane.is_part { self.rate * lane.rate } else { lane.rate };
+        let load = args.load(url)?;
+        let seed = load.seed.wrapping_add(1);
+        Ok(Load { rate, seed, threads: 1, pace: Pace::Sleep, ..load })
     }
 
     fn bodies(&self, path: &str) -> Result<Vec<bytes::Bytes>, Error> {
@@ -238,6 +354,30 @@ impl LoadArgs {
         })?;
         target::rows_from(&sample)
     }
+}
+
+impl LaneArg {
+    /// The model and what it is called in a report.
+    pub(crate) fn model(&self) -> &str {
+        &self.model
+    }
+}
+
+fn lane(text: &str) -> Result<LaneArg, String> {
+    let expected = || "expected MODEL=RATE[,body=FILE|,rows=FILE], as in digits=30%".to_owned();
+    let mut parts = text.split(',');
+    let (model, share) = parts.next().and_then(|part| part.split_once('=')).ok_or_else(expected)?;
+    let is_part = share.ends_with('%');
+    let rate = if is_part { percent(share)? / 100.0 } else { rate(share)? };
+    let (mut body, mut rows) = (None, None);
+    for part in parts {
+        match part.split_once('=') {
+            Some(("body", file)) => body = Some(PathBuf::from(file)),
+            Some(("rows", file)) => rows = Some(PathBuf::from(file)),
+            _ => return Err(expected()),
+        }
+    }
+    Ok(LaneArg { model: model.to_owned(), rate, is_part, body, rows })
 }
 
 fn pair(text: &str) -> Result<[u64; 2], String> {
@@ -297,11 +437,16 @@ mod tests {
             let parsed = Cli::try_parse_from(line.split_whitespace());
             assert!(parsed.is_ok(), "{line}");
         }
-        let line = "loadtest scenario canary --weights 1%,2.5 --versions 1,2";
+        let line = "loadtest scenario canary --weights 1%,2.5";
         let parsed = Cli::try_parse_from(line.split_whitespace()).unwrap();
-        let Command::Scenario(scenario) = parsed.command else { panic!("{line}") };
-        assert_eq!(scenario.weights, [1.0, 2.5]);
-        assert_eq!(scenario.versions, Some([1, 2]));
+        let Command::Scenario { kind } = parsed.command else { panic!("{line}") };
+        let Kind::Canary { weights, .. } = *kind else { panic!("{line}") };
+        assert_eq!(weights, [1.0, 2.5]);
+        assert_eq!(pair("1,2"), Ok([1, 2]));
+        let digits = lane("digits=30%,body=b.json").unwrap();
+        assert!((digits.rate - 0.3).abs() < 1e-9 && digits.is_part);
+        assert_eq!(digits.body, Some("b.json".into()));
+        assert!(lane("digits").is_err() && lane("digits=1,x=2").is_err());
         for odd in ["1", "1,1", "1,2,3", "a,b"] {
             assert!(pair(odd).is_err(), "{odd}");
         }

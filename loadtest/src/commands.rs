@@ -1,27 +1,24 @@
 //! The subcommands: from arguments to what is printed.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
 use tokio::net::TcpListener;
 
-use loadtest::admin::Admin;
 use loadtest::bare as server;
 use loadtest::error::Error;
+use loadtest::graph;
+use loadtest::html::{Document, page};
 use loadtest::load;
 use loadtest::report::Report;
 use loadtest::repository::Repository;
 use loadtest::scenario::{Scenario, play};
 use loadtest::stop::Stop;
 use loadtest::target::{Server, Target, rows_from};
-use loadtest::text::compare;
 use loadtest::versions::{Cycle, run as run_versions};
 
-use crate::args::{BareArgs, Kind, RunArgs, ScenarioArgs, VersionsArgs};
-
-/// Where the admin token comes from if no file is named.
-const TOKEN_VARIABLE: &str = "FORESHADOW_ADMIN_TOKEN";
+use crate::args::{BareArgs, Kind, LaneArg, LoadArgs, ModelArgs, PlayArgs, RunArgs, VersionsArgs};
 
 pub(crate) fn run(args: &RunArgs) -> Result<(), Error> {
     let load = args.load.load(&args.url)?;
@@ -29,23 +26,29 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Error> {
     stop.on_signals()?;
     let outcome = load::run(&load, &stop, &mut progress)?;
     let report = Report::new("run", &load, &outcome);
+    clear_progress();
     say(&report.to_string())?;
-    write_json(args.load.json.as_deref(), &[report])
+    let document = Document { name: "run", reports: &[report], comparison: None, notes: &[] };
+    write(&args.load, &document)
 }
 
-pub(crate) fn scenario(args: &ScenarioArgs) -> Result<(), Error> {
-    let url = format!("{}/predict/{}", args.base.trim_end_matches('/'), args.model);
-    let load = args.load.load(&url)?;
-    let token = token(args.token_file.as_deref())?;
-    let mut admin = Admin::new(&args.admin, &args.model, token.as_deref())?;
+pub(crate) fn scenario(kind: &Kind) -> Result<(), Error> {
+    let (name, args) = parts(kind);
+    let load = args.load.load(&args.gateway.url(&args.gateway.model))?;
+    let mut admin = args.gateway.admin()?;
     let stop = Stop::default();
     stop.on_signals()?;
-    let finished = play(&plot(args), &load, &mut admin, &stop, &mut progress)?;
+    let scenario = plot(kind)?;
+    let finished = play(&scenario, args.rounds, &load, &mut admin, &stop, &mut progress)?;
+    clear_progress();
     for report in &finished.reports {
         say(&format!("{report}\n"))?;
     }
-    if let (Kind::Swap | Kind::Hostile, [steady, other]) = (args.kind, &finished.reports[..]) {
-        say(&compare(steady, other))?;
+    if let Some(comparison) = &finished.comparison {
+        say(&comparison.to_string())?;
+    }
+    for note in &finished.notes {
+        say(&format!("  {note}\n"))?;
     }
     for (what, reason) in &finished.fates.failed {
         say(&format!("  a version that {what}: {reason}\n"))?;
@@ -53,28 +56,48 @@ pub(crate) fn scenario(args: &ScenarioArgs) -> Result<(), Error> {
     for odd in &finished.fates.odd {
         say(&format!("  WARNING a version that {odd}\n"))?;
     }
-    write_json(args.load.json.as_deref(), &finished.reports)?;
+    let (reports, notes) = (&finished.reports[..], &finished.notes[..]);
+    let comparison = finished.comparison.as_ref();
+    write(&args.load, &Document { name, reports, comparison, notes })?;
     finished.put_back?;
     finished.fates.judge()
 }
 
 pub(crate) fn versions(args: &VersionsArgs) -> Result<(), Error> {
-    let url = format!("{}/predict/{}", args.base.trim_end_matches('/'), args.model);
-    let sample = args.models.join(&args.model).join("sample.json");
+    let url = args.gateway.url(&args.gateway.model);
+    let sample = args.models.join(&args.gateway.model).join("sample.json");
     let target = Target::new(Server::resolve(&url)?, &[], rows_from(&sample)?)?;
-    let token = token(args.token_file.as_deref())?;
-    let mut admin = Admin::new(&args.admin, &args.model, token.as_deref())?;
-    let mut repository = Repository::open(&args.models, &args.model)?;
+    let mut admin = args.gateway.admin()?;
+    let mut repository = Repository::open(&args.models, &args.gateway.model)?;
     let stop = Stop::default();
     stop.on_signals()?;
     let cycle = Cycle { count: args.count, requests: args.requests };
     let growth = run_versions(cycle, &mut repository, &mut admin, &target, &stop, &mut progress)?;
+    clear_progress();
     say(&growth.to_string())?;
     if growth.passed() {
         Ok(())
     } else {
         Err(Error::new("resident memory grew, or too few versions"))
     }
+}
+
+/// The model's file appears last, and whole: a gateway may be watching.
+pub(crate) fn model(args: &ModelArgs) -> Result<(), Error> {
+    let wrong = |error: io::Error| Error::new(format!("{}: {error}", args.output.display()));
+    let folder = args.output.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).map_err(wrong)?;
+    let sample = folder.join("sample.json");
+    if !sample.exists() {
+        let row: Vec<String> =
+            (0..args.layers[0]).map(|i| format!("0.{:03}", i * 37 % 1000)).collect();
+        let text = format!("{{\"instances\": [[{}]]}}\n", row.join(", "));
+        fs::write(&sample, text).map_err(wrong)?;
+    }
+    fs::create_dir(&args.output).map_err(wrong)?;
+    let hidden = args.output.join(".model.onnx");
+    fs::write(&hidden, graph::mlp(&args.layers)).map_err(wrong)?;
+    fs::rename(hidden, args.output.join("model.onnx")).map_err(wrong)
 }
 
 pub(crate) fn bare(args: &BareArgs) -> Result<(), Error> {
@@ -94,26 +117,64 @@ pub(crate) fn bare(args: &BareArgs) -> Result<(), Error> {
     })
 }
 
-fn plot(args: &ScenarioArgs) -> Scenario {
-    match args.kind {
-        Kind::Steady => Scenario::Steady,
-        Kind::Hostile => Scenario::Hostile { models: args.models.clone(), every: args.every },
-        Kind::Swap => Scenario::Swap { versions: args.versions, every: args.every },
-        Kind::Canary => Scenario::Canary { version: args.version, weights: args.weights.clone() },
+fn parts(kind: &Kind) -> (&'static str, &PlayArgs) {
+    match kind {
+        Kind::Steady(play) => ("steady", play),
+        Kind::Swap { play, .. } => ("swap", play),
+        Kind::Shadow { play, .. } => ("shadow", play),
+        Kind::Canary { play, .. } => ("canary", play),
+        Kind::Overload { play, .. } => ("overload", play),
+        Kind::Mixed { play, .. } => ("mixed", play),
+        Kind::Hostile { play, .. } => ("hostile", play),
     }
 }
 
-fn token(file: Option<&Path>) -> Result<Option<String>, Error> {
-    match file {
-        Some(file) => fs::read_to_string(file)
-            .map(Some)
-            .map_err(|error| Error::new(format!("{}: {error}", file.display()))),
-        None => Ok(std::env::var(TOKEN_VARIABLE).ok()),
-    }
+fn plot(kind: &Kind) -> Result<Scenario, Error> {
+    Ok(match kind {
+        Kind::Steady(_) => Scenario::Steady,
+        Kind::Hostile { models, every, .. } => {
+            Scenario::Hostile { models: models.clone(), every: *every }
+        }
+        Kind::Swap { versions, every, heavy, .. } => {
+            Scenario::Swap { versions: *versions, every: *every, heavy: heavy.clone() }
+        }
+        Kind::Shadow { version, sample, .. } => {
+            Scenario::Shadow { version: *version, sample: *sample }
+        }
+        Kind::Canary { version, weights, .. } => {
+            Scenario::Canary { version: *version, weights: weights.clone() }
+        }
+        Kind::Overload { capacity, factors, deadline, .. } => Scenario::Overload {
+            capacity: *capacity,
+            factors: factors.clone(),
+            deadline: *deadline,
+        },
+        Kind::Mixed { lanes, play } => {
+            let load = |lane: &LaneArg| {
+                let url = play.gateway.url(lane.model());
+                Ok((lane.model().to_owned(), play.load.lane(&url, lane)?))
+            };
+            Scenario::Mixed { lanes: lanes.iter().map(load).collect::<Result<_, Error>>()? }
+        }
+    })
 }
 
+/// On a terminal one line that is written over; elsewhere a line each.
 fn progress(line: &str) {
-    eprintln!("{line}");
+    if !io::stderr().is_terminal() {
+        eprintln!("{line}");
+    } else if line.starts_with(' ') {
+        eprint!("\r\x1b[K{line}");
+    } else {
+        // A phase's name stays.
+        eprintln!("\r\x1b[K{line}");
+    }
+}
+
+fn clear_progress() {
+    if io::stderr().is_terminal() {
+        eprint!("\r\x1b[K");
+    }
 }
 
 fn say(text: &str) -> Result<(), Error> {
@@ -123,10 +184,14 @@ fn say(text: &str) -> Result<(), Error> {
         .map_err(|error| Error::new(format!("standard output: {error}")))
 }
 
-fn write_json(file: Option<&Path>, reports: &[Report]) -> Result<(), Error> {
-    let Some(file) = file else { return Ok(()) };
-    let failed = |why: String| Error::new(format!("{}: {why}", file.display()));
-    let mut json = serde_json::to_vec_pretty(reports).map_err(|error| failed(error.to_string()))?;
-    json.push(b'\n');
-    fs::write(file, json).map_err(|error| failed(error.to_string()))
+fn write(args: &LoadArgs, document: &Document<'_>) -> Result<(), Error> {
+    let to = |file: &Path, text: String| {
+        fs::write(file, text).map_err(|error| Error::new(format!("{}: {error}", file.display())))
+    };
+    if let Some(file) = &args.json {
+        let json = serde_json::to_string_pretty(document);
+        let json = json.map_err(|error| Error::new(format!("{}: {error}", file.display())))?;
+        to(file, json + "\n")?;
+    }
+    args.html.as_ref().map_or(Ok(()), |file| to(file, page(document)?))
 }

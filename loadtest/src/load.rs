@@ -44,6 +44,8 @@ pub struct Load {
     /// Closed loop: each connection sends its next request as soon as it has
     /// the reply to the last, and there is no rate.
     pub closed: bool,
+    /// What takes longer, from when it was due, is no goodput.
+    pub deadline: Option<Duration>,
     /// The server's process, whose CPU time and memory are read.
     pub server_pid: Option<u32>,
     /// Seed of the schedule.

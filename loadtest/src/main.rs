@@ -10,7 +10,8 @@ mod commands;
 fn main() -> ExitCode {
     let result = match args::Cli::parse().command {
         args::Command::Run(run) => commands::run(&run),
-        args::Command::Scenario(scenario) => commands::scenario(&scenario),
+        args::Command::Scenario { kind } => commands::scenario(&kind),
+        args::Command::Model(model) => commands::model(&model),
         args::Command::Versions(versions) => commands::versions(&versions),
         args::Command::Bare(bare) => commands::bare(&bare),
     };

@@ -14,6 +14,8 @@ pub struct Repository {
     folder: PathBuf,
     next: u64,
     added: Vec<u64>,
+    /// Whether the model itself was added.
+    whole: bool,
 }
 
 impl Repository {
@@ -34,7 +36,21 @@ impl Repository {
             let name = entry.map_err(wrong)?.file_name();
             last = last.max(name.to_str().and_then(|name| name.parse().ok()).unwrap_or(0));
         }
-        Ok(Self { folder, next: last + 1, added: Vec::new() })
+        Ok(Self { folder, next: last + 1, added: Vec::new(), whole: false })
+    }
+
+    /// A new model's folder, which is removed again in the end.
+    ///
+    /// # Errors
+    /// If it is there already, or cannot be made.
+    pub fn create(models: &Path, model: &str) -> Result<Self, Error> {
+        let folder = models.join(model);
+        let wrong = |error: io::Error| {
+            let why = "a folder left by a run that was killed may be removed";
+            Error::new(format!("{}: {error}; {why}", folder.display()))
+        };
+        fs::create_dir(&folder).map_err(wrong)?;
+        Ok(Self { folder, next: 1, added: Vec::new(), whole: true })
     }
 
     /// The artifact of a version.
@@ -51,11 +67,22 @@ impl Repository {
     /// # Errors
     /// If it cannot be written.
     pub fn add(&mut self, artifact: &[u8]) -> Result<u64, Error> {
+        self.add_with(artifact, &[])
+    }
+
+    /// Adds a version with further files, which are linked, not copied.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn add_with(&mut self, artifact: &[u8], files: &[(&str, &Path)]) -> Result<u64, Error> {
         let version = self.next;
         let hidden = self.folder.join(format!(".new-{version}"));
         let whole = self.folder.join(version.to_string());
         let write = || {
             fs::create_dir(&hidden)?;
+            for (name, file) in files {
+                fs::hard_link(file, hidden.join(name))?;
+            }
             fs::write(hidden.join("model.onnx"), artifact)?;
             fs::rename(&hidden, &whole)
         };
@@ -87,6 +114,9 @@ impl Drop for Repository {
             // What is gone already needs no removing.
             let _ = fs::remove_dir_all(self.folder.join(format!(".new-{version}")));
             let _ = fs::remove_dir_all(self.folder.join(version.to_string()));
+        }
+        if self.whole {
+            let _ = fs::remove_dir_all(&self.folder);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::measure::StatusCount;
-use crate::report::{Percentiles, Report, Swaps, per};
+use crate::report::{Report, Swaps, per};
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -150,28 +150,6 @@ impl fmt::Display for Swaps {
             None => Ok(()),
         }
     }
-}
-
-/// Two runs side by side, the first as the yardstick.
-#[must_use]
-pub fn compare(base: &Report, other: &Report) -> String {
-    let row = |name: &str, of: fn(&Percentiles) -> f64| {
-        let (a, b) = (of(&base.latency), of(&other.latency));
-        let ratio = if a > 0.0 { format!("{:.2}", b / a) } else { "-".to_owned() };
-        format!(
-            "  {name:<12}{:>12}{:>12}{ratio:>8}\n",
-            Micros(a).to_string(),
-            Micros(b).to_string()
-        )
-    };
-    let head = format!("  {:<12}{:>12}{:>12}{:>8}\n", "latency", base.label, other.label, "ratio");
-    let failures = format!("  {:<12}{:>12}{:>12}\n", "failed", base.failed(), other.failed());
-    head + &row("p50", |p| p.p50_us)
-        + &row("p90", |p| p.p90_us)
-        + &row("p99", |p| p.p99_us)
-        + &row("p99.9", |p| p.p999_us)
-        + &row("max", |p| p.max_us)
-        + &failures
 }
 
 /// Microseconds in the unit that reads best.

@@ -128,7 +128,7 @@ fn line(growth: &Growth, number: u64, resident: u64) -> String {
 
 /// The same model as a file of its own: of a field that comes twice the last
 /// one counts, and `doc_string` means nothing to an engine.
-fn distinct(artifact: &[u8], number: u64) -> Vec<u8> {
+pub(crate) fn distinct(artifact: &[u8], number: u64) -> Vec<u8> {
     const DOC_STRING: u8 = 6 << 3 | 2;
     let text = format!("copy {number}");
     let mut copy = artifact.to_vec();

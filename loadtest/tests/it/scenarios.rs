@@ -83,7 +83,7 @@ fn play_on(server: &Running, scenario: &Scenario) -> Finished {
     let load =
         Load { window: Duration::from_millis(500), ..load_on(&server.url("/predict/churn")) };
     let mut admin = Admin::new(&server.url(""), "churn", Some("secret")).unwrap();
-    play(scenario, &load, &mut admin, &Stop::default(), &mut |_| {}).unwrap()
+    play(scenario, 1, &load, &mut admin, &Stop::default(), &mut |_| {}).unwrap()
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn swap_alternates_after_a_steady_run_and_puts_the_plan_back() {
     let canary = json!({ "version": 2, "weight": "10%" });
     let (server, plan) = gateway(canary.clone());
     let every = Duration::from_millis(50);
-    let finished = play_on(&server, &Scenario::Swap { versions: None, every });
+    let finished = play_on(&server, &Scenario::Swap { versions: None, every, heavy: None });
     finished.put_back.unwrap();
 
     let [steady, swap] = finished.reports.try_into().unwrap();
@@ -144,7 +144,7 @@ fn stopped_scenario_skips_what_is_left_and_puts_the_plan_back() {
             stop.ask();
         }
     };
-    let finished = play(&scenario, &load, &mut admin, &stop, &mut stop_in_first_step).unwrap();
+    let finished = play(&scenario, 1, &load, &mut admin, &stop, &mut stop_in_first_step).unwrap();
     finished.put_back.unwrap();
     assert_eq!(finished.reports.len(), 1);
     assert!(finished.reports[0].interrupted);
@@ -156,7 +156,7 @@ fn stopped_scenario_skips_what_is_left_and_puts_the_plan_back() {
 fn failed_swaps_are_counted_with_their_reason_and_the_plan_is_put_back() {
     let (server, plan) = gateway(Value::Null);
     let every = Duration::from_millis(50);
-    let finished = play_on(&server, &Scenario::Swap { versions: Some([1, 9]), every });
+    let finished = play_on(&server, &Scenario::Swap { versions: Some([1, 9]), every, heavy: None });
     finished.put_back.unwrap();
     let swaps = finished.reports[1].swaps.clone().unwrap();
     assert!(swaps.failed >= 1, "{swaps}");
@@ -169,7 +169,7 @@ fn refused_token_is_reported_before_any_load() {
     let (server, _plan) = gateway(Value::Null);
     let load = load_on(&server.url("/predict/churn"));
     let mut admin = Admin::new(&server.url(""), "churn", Some("wrong")).unwrap();
-    let error = play(&Scenario::Steady, &load, &mut admin, &Stop::default(), &mut |_| {});
+    let error = play(&Scenario::Steady, 1, &load, &mut admin, &Stop::default(), &mut |_| {});
     let error = error.unwrap_err().to_string();
     assert!(error.contains("401") && error.contains("token"), "{error}");
     assert!(!error.contains("wrong"), "{error}");
@@ -181,10 +181,11 @@ fn shadows_are_left_alone() {
     let load = load_on(&server.url("/predict/churn"));
     let mut admin = Admin::new(&server.url(""), "churn", Some("secret")).unwrap();
     for scenario in [
-        Scenario::Swap { versions: Some([1, 3]), every: Duration::from_millis(50) },
+        Scenario::Swap { versions: Some([1, 3]), every: Duration::from_millis(50), heavy: None },
         Scenario::Canary { version: Some(3), weights: vec![5.0] },
     ] {
-        let error = play(&scenario, &load, &mut admin, &Stop::default(), &mut |_| {}).unwrap_err();
+        let error =
+            play(&scenario, 1, &load, &mut admin, &Stop::default(), &mut |_| {}).unwrap_err();
         assert!(error.to_string().contains("version 3 is a shadow"), "{error}");
     }
     assert!(plan.lock().unwrap().changes.is_empty());

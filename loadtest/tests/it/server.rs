@@ -111,6 +111,7 @@ pub(crate) fn load_on(url: &str) -> Load {
         process: Process::Fixed,
         closed: false,
         server_pid: None,
+        deadline: None,
         seed: 1,
         warmup: Duration::ZERO,
         window: Duration::from_secs(1),
