@@ -38,6 +38,7 @@ const EXAMPLES: &str = "Examples:
   loadtest scenario overload --model slow --connections 256 --deadline 100ms
   loadtest scenario mixed --model churn --rate 1000 --lane digits=30% --lane image=10
   loadtest versions --model churn --count 500
+  loadtest model --layers 256,4096,4096,10 --output models/slow/1
   loadtest bare --listen 127.0.0.1:9000 --reply-bytes 200";
 
 #[derive(Debug, Subcommand)]
@@ -225,7 +226,7 @@ pub(crate) struct VersionsArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ModelArgs {
     /// Widths of a network of fully connected layers, the input's first.
-    #[arg(long, value_delimiter = ',', required = true, num_args = 2..=100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    #[arg(long, value_delimiter = ',', required = true, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub(crate) layers: Vec<u64>,
     /// The version's folder, such as models/slow/1; beside it goes a
     /// sample.json, if there is none.
@@ -341,7 +342,8 @@ impl LoadArgs {
         let rate = if lane.is_part { self.rate * lane.rate } else { lane.rate };
         let load = args.load(url)?;
         let seed = load.seed.wrapping_add(1);
-        Ok(Load { rate, seed, threads: 1, pace: Pace::Sleep, ..load })
+        // The process serves all lanes: its time is nobody's alone.
+        Ok(Load { rate, seed, threads: 1, pace: Pace::Sleep, server_pid: None, ..load })
     }
 
     fn bodies(&self, path: &str) -> Result<Vec<bytes::Bytes>, Error> {

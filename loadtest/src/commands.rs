@@ -85,6 +85,9 @@ pub(crate) fn versions(args: &VersionsArgs) -> Result<(), Error> {
 /// The model's file appears last, and whole: a gateway may be watching.
 pub(crate) fn model(args: &ModelArgs) -> Result<(), Error> {
     let wrong = |error: io::Error| Error::new(format!("{}: {error}", args.output.display()));
+    if args.layers.len() < 2 {
+        return Err(Error::new("--layers: expected two or more widths, as in 64,256,10"));
+    }
     let folder = args.output.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(wrong)?;
     let sample = folder.join("sample.json");

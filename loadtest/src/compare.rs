@@ -68,7 +68,11 @@ impl Comparison {
         Self {
             disturbed: disturbed.to_owned(),
             rounds: pairs.len(),
-            rows: FIGURES.iter().map(row).filter(|row| row.steady_us > 0.0).collect(),
+            rows: FIGURES
+                .iter()
+                .map(row)
+                .filter(|row| row.steady_us > 0.0 && row.disturbed_us > 0.0)
+                .collect(),
             failed_steady: pairs.iter().map(|pair| pair.0.failed()).sum(),
             failed_disturbed: pairs.iter().map(|pair| pair.1.failed()).sum(),
         }

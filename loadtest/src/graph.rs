@@ -40,9 +40,10 @@ impl Message {
     }
 }
 
-/// A value's type: floats; the first dimension is the batch.
-fn value_info(name: &str, dims: &[u64]) -> Message {
-    let batch = Message::default().bytes(2, "batch");
+/// A value's type: floats; the first dimension is the batch, open or one.
+fn value_info(name: &str, dims: &[u64], open: bool) -> Message {
+    let batch = Message::default();
+    let batch = if open { batch.bytes(2, "batch") } else { batch.number(1, 1) };
     let shape = dims.iter().fold(Message::default().message(1, &batch), |shape, dim| {
         shape.message(1, &Message::default().number(1, *dim))
     });
@@ -141,10 +142,12 @@ impl<'a> Graph<'a> {
 
     /// The model's file; `last` becomes the output.
     fn finish(mut self, last: &str, input: &[u64], output: u64) -> Vec<u8> {
+        // One image at a time keeps the trial of a large graph short.
+        let open = self.weights.is_none();
         let node = Message::default().bytes(1, last).bytes(2, "output").bytes(4, "Identity");
         self.message = std::mem::take(&mut self.message).message(1, &node);
-        let graph = self.message.bytes(2, "made").message(11, &value_info("input", input));
-        let graph = graph.message(12, &value_info("output", &[output]));
+        let graph = self.message.bytes(2, "made").message(11, &value_info("input", input, open));
+        let graph = graph.message(12, &value_info("output", &[output], open));
         let opset = Message::default().bytes(1, "").number(2, 17);
         let model = Message::default().number(1, 8).bytes(2, "loadtest").message(8, &opset);
         model.message(7, &graph).0

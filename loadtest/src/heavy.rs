@@ -19,6 +19,8 @@ use crate::versions::{distinct, wait_until};
 pub const MODEL: &str = "loadtest-resnet50";
 /// How often a version's state is asked for.
 const POLL: Duration = Duration::from_millis(20);
+/// How long the gateway may take to see the model's folder.
+const SEEN_MAX: Duration = Duration::from_secs(60);
 
 /// The model in the repository, and its client.
 #[derive(Debug)]
@@ -59,7 +61,7 @@ impl Heavy {
         let began = Instant::now();
         let first = heavy.add()?;
         // The model is unknown until the folder was seen.
-        while heavy.admin.state().is_err() && began.elapsed() < Duration::from_secs(120) {
+        while heavy.admin.version_state(first).is_err() && began.elapsed() < SEEN_MAX {
             sleep(POLL);
         }
         wait_until(&mut heavy.admin, first, &["ready"])?;

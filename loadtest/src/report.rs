@@ -90,6 +90,8 @@ pub struct Copies {
     pub cpu_s: f64,
 }
 
+/// What stands for the arrivals of a closed loop.
+pub const CLOSED: &str = "closed loop";
 /// Quantiles of the curve, 1 - 10^-n in steps that a logarithmic axis shows.
 const CURVE_STEPS: u32 = 25;
 
@@ -207,7 +209,7 @@ impl Report {
                 load.target.server.host.to_str().unwrap_or("?"),
                 load.target.server.path
             ),
-            arrivals: if load.closed { "closed loop".to_owned() } else { load.process.to_string() },
+            arrivals: if load.closed { CLOSED.to_owned() } else { load.process.to_string() },
             http2: load.target.http2,
             seed: load.seed,
             connections: load.connections,

@@ -334,7 +334,7 @@ fn mixed(stage: &mut Stage<'_>, lanes: &[(String, Load)]) -> Result<Played, Erro
             return Ok(vec![stage.run(label, &load)?]);
         }
         let stop = stage.stop.clone();
-        let (report, others) = stage.beside(label, &load, false, |_| {
+        let (mut report, others) = stage.beside(label, &load, false, |_| {
             let others = std::thread::scope(|scope| {
                 let run = |(name, other): &(String, Load)| {
                     let other = Load { window: load.window, warmup: load.warmup, ..other.clone() };
@@ -347,6 +347,8 @@ fn mixed(stage: &mut Stage<'_>, lanes: &[(String, Load)]) -> Result<Played, Erro
             });
             (others, Events::new())
         })?;
+        // The server's time went to all of them.
+        report.server = None;
         let began_s = report.began_s;
         let others = others?.into_iter().map(|other| Report { began_s, ..other });
         Ok(std::iter::once(report).chain(others).collect())

@@ -3,17 +3,20 @@
 use std::fmt;
 
 use crate::measure::StatusCount;
-use crate::report::{Report, Swaps, per};
+use crate::report::{CLOSED, Report, Swaps, per};
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}  {}", self.label, self.url)?;
+        match self.arrivals == CLOSED {
+            true => write!(f, "  asked         all that it takes, {}", self.arrivals)?,
+            false => write!(f, "  asked         {:.1}/s {}", self.rate_asked, self.arrivals)?,
+        }
         writeln!(
             f,
-            "  asked         {:.1}/s {} for {:.1} s, {} connections, {} thread(s), {}, seed {}",
-            self.rate_asked,
-            self.arrivals,
+            " for {:.1} s, {}{} connections, {} thread(s), {}, seed {}",
             self.window_s,
+            if self.http2 { "HTTP/2, " } else { "" },
             self.connections,
             self.threads,
             self.pace,
