@@ -65,7 +65,8 @@ pub fn page(document: &Document<'_>) -> Result<String, Error> {
         let _ = writeln!(page, "<h2>Notes</h2><pre tabindex=\"0\">{notes}</pre>");
     }
     let failed = |error: String| Error::new(format!("a plot cannot be drawn: {error}"));
-    let about = "p50 (lower line) and p99 of each interval; vertical lines are marks";
+    let about = "p50 (thin) and p99 of what came due in each interval; ticks at the bottom are \
+                 swaps, vertical lines other marks";
     page += &figure("Latency over time", about, &over_time(document.reports).map_err(failed)?);
     let about = "latency at each quantile, one line for each run";
     page += &figure("Percentiles", about, &percentiles(document.reports).map_err(failed)?);
@@ -105,12 +106,37 @@ fn figure(title: &str, about: &str, svg: &str) -> String {
     )
 }
 
+/// What a run is called without the number of its round.
+fn kind(report: &Report) -> String {
+    let is_number = |word: &&str| word.trim_end_matches(':').parse::<u32>().is_ok();
+    let words = report.label.split(' ').filter(|word| !is_number(word));
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// The kinds of runs, in order: runs of a kind share a colour.
+fn kinds(reports: &[Report]) -> Vec<String> {
+    let mut kinds: Vec<String> = Vec::new();
+    for report in reports {
+        let kind = kind(report);
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+        }
+    }
+    kinds
+}
+
+fn colour(kinds: &[String], report: &Report) -> RGBColor {
+    let kind = kind(report);
+    let index = kinds.iter().position(|known| *known == kind).unwrap_or(0);
+    SERIES[index % SERIES.len()]
+}
+
 fn legend(reports: &[Report]) -> String {
-    let item = |(index, report): (usize, &Report)| {
+    let item = |(index, kind): (usize, &String)| {
         let series = index % SERIES.len();
-        format!("<li><i class=\"s{series}\"></i>{}</li>", escape(&report.label))
+        format!("<li><i class=\"s{series}\"></i>{}</li>", escape(kind))
     };
-    let items: String = reports.iter().enumerate().map(item).collect();
+    let items: String = kinds(reports).iter().enumerate().map(item).collect();
     format!("<ul class=\"legend\">{items}</ul>\n")
 }
 
@@ -193,6 +219,7 @@ fn over_time(reports: &[Report]) -> Result<String, String> {
     let end = end.fold(1.0, f64::max);
     let figures = reports.iter().flat_map(|report| &report.timeline);
     let range = decades(figures.flat_map(|point| [point.p50_us, point.p99_us]));
+    let kinds = kinds(reports);
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
@@ -212,11 +239,14 @@ fn over_time(reports: &[Report]) -> Result<String, String> {
             .take(MARKS_MAX)
         {
             let at = (report.began_s + mark.at_s).clamp(0.0, end);
-            let line = PathElement::new([(at, range.0), (at, range.1)], MARK.stroke_width(1));
+            // Swaps come so often that whole lines would hide all else.
+            let part = if mark.what.starts_with("swap") { 0.06 } else { 1.0 };
+            let top = range.0 * (range.1 / range.0).powf(part);
+            let line = PathElement::new([(at, range.0), (at, top)], MARK.stroke_width(1));
             chart.draw_series([line]).map_err(|error| error.to_string())?;
         }
-        for (index, report) in reports.iter().enumerate() {
-            let colour = SERIES[index % SERIES.len()];
+        for report in reports {
+            let colour = colour(&kinds, report);
             for (of, width) in [
                 ((|point| point.p50_us) as fn(&crate::timeline::Point) -> f64, 1),
                 (|point| point.p99_us, 2),
@@ -241,6 +271,7 @@ fn percentiles(reports: &[Report]) -> Result<String, String> {
     let range = decades(curves.clone().map(|point| point.1));
     let nines = |quantile: f64| -(1.0 - quantile).log10();
     let end = curves.map(|point| nines(point.0)).fold(2.0, f64::max);
+    let kinds = kinds(reports);
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
@@ -259,9 +290,9 @@ fn percentiles(reports: &[Report]) -> Result<String, String> {
         mesh.y_label_formatter(&|us| Micros(*us).to_string());
         mesh.axis_style(INK).bold_line_style(GRID).light_line_style(TRANSPARENT);
         mesh.label_style(("sans-serif", 13, &INK)).draw().map_err(|error| error.to_string())?;
-        for (index, report) in reports.iter().enumerate() {
+        for report in reports {
             let points = report.curve.iter().map(|(quantile, us)| (nines(*quantile), *us));
-            let line = SERIES[index % SERIES.len()].stroke_width(2);
+            let line = colour(&kinds, report).stroke_width(2);
             chart.draw_series(LineSeries::new(points, line)).map_err(|error| error.to_string())?;
         }
         area.present().map_err(|error| error.to_string())?;

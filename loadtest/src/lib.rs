@@ -1,9 +1,11 @@
-//! An open-loop HTTP/1.1 load generator for Foreshadow and any other server
+//! An open-loop HTTP load generator for Foreshadow and any other server
 //! that takes JSON by POST.
 //!
 //! ```text
 //! arrivals (when) → load: pace → queue → client (connections) → measure → report
-//! scenario: load, while admin changes the plan          bare: a yardstick to compare with
+//! scenario: stage (runs in turns) + admin (changes)     compare: medians of their ratios
+//! html: the report as a page                            bare: a yardstick to compare with
+//! graph, heavy: models made here                        usage: the server's CPU and memory
 //! versions: they come, serve and go                     repository: the folder they come to
 //! ```
 //!

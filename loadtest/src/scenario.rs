@@ -23,7 +23,7 @@ use crate::stage::{Events, Stage};
 use crate::stop::Stop;
 
 /// Longest run that waits for a load while the gateway is saturated.
-const SATURATED_MAX: Duration = Duration::from_secs(120);
+const SATURATED_MAX: Duration = Duration::from_secs(60);
 
 /// What happens during the load.
 #[derive(Clone, Debug)]

@@ -19,11 +19,20 @@ use crate::server::{Reply, Running, answering, load_on, reply};
 struct Plan {
     champion: u64,
     canary: Value,
+    shadows: Vec<Value>,
+    /// Copies that were dropped, as the metrics say; more at each look.
+    dropped: u64,
     changes: Vec<String>,
 }
 
 fn gateway(canary: Value) -> (Running, Arc<Mutex<Plan>>) {
-    let plan = Arc::new(Mutex::new(Plan { champion: 1, canary, changes: Vec::new() }));
+    let plan = Arc::new(Mutex::new(Plan {
+        champion: 1,
+        canary,
+        shadows: vec![json!({ "version": 3, "sample": "100%" })],
+        dropped: 0,
+        changes: Vec::new(),
+    }));
     let server = answering(true, {
         let plan = Arc::clone(&plan);
         move |request| std::future::ready(handle(&mut plan.lock().unwrap(), &request))
@@ -33,7 +42,7 @@ fn gateway(canary: Value) -> (Running, Arc<Mutex<Plan>>) {
 
 fn handle(plan: &mut Plan, request: &Request<Bytes>) -> Reply {
     let path = request.uri().path();
-    if path == "/predict/churn" {
+    if path.starts_with("/predict/") {
         let mut answer = reply(200, "{}");
         let version = plan.champion.to_string().parse().unwrap();
         answer.headers_mut().insert("x-model-version", version);
@@ -42,6 +51,15 @@ fn handle(plan: &mut Plan, request: &Request<Bytes>) -> Reply {
     }
     if request.headers().get("authorization").is_none_or(|value| value != "Bearer secret") {
         return reply(401, r#"{"error":"token"}"#);
+    }
+    if path == "/metrics" {
+        plan.dropped += 5;
+        let series = |version, count| {
+            format!(
+                "foreshadow_shadow_dropped_total{{model=\"churn\",version=\"{version}\"}} {count}\n"
+            )
+        };
+        return reply(200, series(2, plan.dropped) + &series(3, 7));
     }
     let body: Value = serde_json::from_slice(request.body()).unwrap_or_default();
     match (request.method(), path.strip_prefix("/v1/models/churn")) {
@@ -58,6 +76,15 @@ fn handle(plan: &mut Plan, request: &Request<Bytes>) -> Reply {
         }
         (&Method::PUT, Some("/canary")) => plan.canary = body.clone(),
         (&Method::DELETE, Some("/canary")) => plan.canary = Value::Null,
+        (&Method::PUT, Some("/shadows/2")) => {
+            plan.shadows.push(json!({ "version": 2, "sample": body["sample"] }));
+        }
+        (&Method::PUT, Some("/shadows/3")) => {
+            plan.shadows.push(json!({ "version": 3, "sample": body["sample"] }));
+        }
+        (&Method::DELETE, Some(shadow)) => {
+            plan.shadows.retain(|known| shadow != format!("/shadows/{}", known["version"]));
+        }
         _ => return reply(404, "no such route"),
     }
     plan.changes.push(format!("{} {body}", request.method()));
@@ -69,7 +96,7 @@ fn describe(plan: &Plan) -> Value {
         "plan": {
             "champion": { "version": plan.champion },
             "canary": plan.canary,
-            "shadows": [{ "version": 3, "sample": "100%" }],
+            "shadows": plan.shadows,
         },
         "versions": [
             { "version": 1, "state": "ready" },
@@ -189,4 +216,65 @@ fn shadows_are_left_alone() {
         assert!(error.to_string().contains("version 3 is a shadow"), "{error}");
     }
     assert!(plan.lock().unwrap().changes.is_empty());
+}
+
+#[test]
+fn shadow_takes_turns_with_none_and_the_found_one_comes_back() {
+    let (server, plan) = gateway(Value::Null);
+    let load =
+        Load { window: Duration::from_millis(400), ..load_on(&server.url("/predict/churn")) };
+    let mut admin = Admin::new(&server.url(""), "churn", Some("secret")).unwrap();
+    let scenario = Scenario::Shadow { version: Some(2), sample: 100.0 };
+    let finished = play(&scenario, 2, &load, &mut admin, &Stop::default(), &mut |_| {}).unwrap();
+    finished.put_back.unwrap();
+    let labels: Vec<_> = finished.reports.iter().map(|report| report.label.as_str()).collect();
+    assert_eq!(labels, ["steady 1", "shadow 1", "steady 2", "shadow 2"]);
+    assert_eq!(finished.comparison.unwrap().rounds, 2);
+    // Of this version only, and of this phase only.
+    let dropped = |at: usize| finished.reports[at].copies.map(|copies| copies.dropped);
+    assert_eq!([dropped(0), dropped(1), dropped(3)], [None, Some(5), Some(5)]);
+    let plan = plan.lock().unwrap();
+    assert_eq!(plan.shadows, [json!({ "version": 3, "sample": "100%" })]);
+    assert!(plan.changes.contains(&r#"PUT {"sample":"100%"}"#.to_owned()), "{:?}", plan.changes);
+}
+
+#[test]
+fn overload_is_a_multiple_of_the_capacity_and_tells_refusals_apart() {
+    let count = std::sync::atomic::AtomicU64::new(0);
+    let model = describe(&gateway(Value::Null).1.lock().unwrap()).to_string();
+    let server = answering(true, move |request| {
+        // Every other request is refused.
+        let refused = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 2 == 1;
+        let mut answer = reply(200, "{}");
+        if request.uri().path().starts_with("/v1/") {
+            answer = reply(200, model.clone());
+        } else if refused {
+            answer = reply(503, "busy");
+            answer.headers_mut().insert("retry-after", "2".parse().unwrap());
+        }
+        std::future::ready(answer)
+    });
+    let scenario =
+        Scenario::Overload { capacity: Some(50.0), factors: vec![1.0, 4.0], deadline: None };
+    let load = Load { window: Duration::from_secs(1), ..load_on(&server.url("/predict/churn")) };
+    let mut admin = Admin::new(&server.url(""), "churn", None).unwrap();
+    let finished = play(&scenario, 1, &load, &mut admin, &Stop::default(), &mut |_| {}).unwrap();
+    let [one, four] = finished.reports.try_into().unwrap();
+    assert_eq!((one.scheduled, four.scheduled), (50, 200));
+    assert_eq!((four.refused.total, four.refused.with_retry_after), (100, 100));
+    assert_eq!(four.refused.retry_after_s_max, 2);
+    assert_eq!(four.latency.count, 100);
+    assert!((four.goodput / one.goodput - 4.0).abs() < 0.5, "{four}");
+    assert!(finished.notes[0].contains("capacity 50/s"), "{:?}", finished.notes);
+}
+
+#[test]
+fn mixed_loads_run_side_by_side_with_figures_of_their_own() {
+    let (server, _plan) = gateway(Value::Null);
+    let other = Load { rate: 20.0, ..load_on(&server.url("/predict/image")) };
+    let finished = play_on(&server, &Scenario::Mixed { lanes: vec![("image".to_owned(), other)] });
+    let runs: Vec<_> =
+        finished.reports.iter().map(|report| (report.label.as_str(), report.scheduled)).collect();
+    assert_eq!(runs, [("steady", 50), ("mixed", 50), ("mixed: image", 10)]);
+    assert!(finished.reports[2].url.ends_with("/predict/image"));
 }
