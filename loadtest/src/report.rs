@@ -252,6 +252,12 @@ impl Report {
         self.errors.total() + self.not_sent + self.unfinished
     }
 
+    /// Its end was its purpose, and is no reason for doubt.
+    pub(crate) fn ended_with_work(&mut self) {
+        self.interrupted = false;
+        self.warnings = self.doubts();
+    }
+
     fn doubts(&self) -> Vec<String> {
         let mut doubts = Vec::new();
         if self.interrupted {

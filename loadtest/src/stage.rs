@@ -86,7 +86,7 @@ impl<'a> Stage<'a> {
         work: impl FnOnce(&Receiver<()>) -> (T, Events) + Send,
     ) -> Result<(Report, T), Error> {
         let (running, over) = mpsc::channel::<()>();
-        let stop = if ends_with_work { Stop::default() } else { self.stop.clone() };
+        let stop = if ends_with_work { self.stop.part() } else { self.stop.clone() };
         let (result, worked) = std::thread::scope(|scope| {
             let own_stop = stop.clone();
             let worker = scope.spawn(move || {
@@ -101,6 +101,9 @@ impl<'a> Stage<'a> {
             (result, worker.join())
         });
         let (mut report, began) = result?;
+        if ends_with_work && !self.stop.is_asked() {
+            report.ended_with_work();
+        }
         let (value, events) = worked.map_err(|_| Error::new("the thread beside it panicked"))?;
         let at = |event: &(Instant, String)| Mark {
             at_s: signed_seconds(event.0, began),

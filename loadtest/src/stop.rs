@@ -14,7 +14,11 @@ use crate::error::Error;
 
 /// How often, and since when, this run was asked to end; clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Stop(Arc<Asked>);
+pub struct Stop {
+    asked: Arc<Asked>,
+    /// One that ends this one too.
+    outer: Option<Arc<Asked>>,
+}
 
 #[derive(Debug, Default)]
 struct Asked {
@@ -25,8 +29,8 @@ struct Asked {
 impl Stop {
     /// Asks once more.
     pub fn ask(&self) {
-        self.0.first.get_or_init(Instant::now);
-        self.0.times.fetch_add(1, Relaxed);
+        self.asked.first.get_or_init(Instant::now);
+        self.asked.times.fetch_add(1, Relaxed);
     }
 
     /// Ends the run at once.
@@ -38,19 +42,32 @@ impl Stop {
     /// Send nothing more.
     #[must_use]
     pub fn is_asked(&self) -> bool {
-        self.0.times.load(Relaxed) > 0
+        self.times() > 0
     }
 
     /// Wait for nothing more.
     #[must_use]
     pub fn is_urgent(&self) -> bool {
-        self.0.times.load(Relaxed) > 1
+        self.times() > 1
+    }
+
+    /// One for a part of the run: it ends with this one, or by itself.
+    #[must_use]
+    pub fn part(&self) -> Self {
+        Self { asked: Arc::default(), outer: Some(Arc::clone(&self.asked)) }
+    }
+
+    fn times(&self) -> u32 {
+        let outer = self.outer.as_ref().map_or(0, |outer| outer.times.load(Relaxed));
+        outer.max(self.asked.times.load(Relaxed))
     }
 
     /// When the first one asked.
     #[must_use]
     pub fn asked_at(&self) -> Option<Instant> {
-        self.0.first.get().copied()
+        let outer = self.outer.as_ref().and_then(|outer| outer.first.get().copied());
+        let own = self.asked.first.get().copied();
+        outer.into_iter().chain(own).min()
     }
 
     /// Asks at every SIGINT and SIGTERM from now on, from a thread of its own.
@@ -80,5 +97,21 @@ impl Stop {
             .spawn(move || runtime.block_on(listen))
             .map_err(failed)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_ends_with_the_whole_but_not_the_other_way() {
+        let whole = Stop::default();
+        let part = whole.part();
+        part.ask();
+        assert!(part.is_asked() && part.asked_at().is_some() && !whole.is_asked());
+        let part = whole.part();
+        whole.end();
+        assert!(part.is_urgent());
     }
 }
