@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// The stack of a thread that loads, runs or frees models. Engines call
 /// themselves as deep as a graph is, and an overflow ends the process: so a
 /// candidate is tried with [`TRIAL_STACK_BYTES`], and what has passed has room
@@ -12,16 +14,20 @@ pub const STACK_BYTES: usize = 8 << 20;
 /// The stack with which a candidate is tried in its child process.
 pub const TRIAL_STACK_BYTES: usize = STACK_BYTES / 2;
 
+/// See [`Class::Background`]. At 19, the lowest, it would be a seventieth.
+const NICE: i32 = 10;
+
 /// How urgently a thread wants to run. Threads inherit the class of the one
 /// that spawned them, so it is set on the new thread itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Class {
-    /// Runs on what nobody else wants (SCHED_IDLE): shadows, and candidates in
-    /// their child process. Such a thread must hold no lock that a request
-    /// could wait for.
+    /// Runs on what nobody else wants (SCHED_IDLE), on a saturated machine
+    /// hardly at all: shadows, and at first candidates in their child process.
+    /// Such a thread must hold no lock that a request could wait for.
     Idle,
-    /// Gives way, but always gets a little (nice 19): loaders, which must
-    /// finish even on a saturated machine.
+    /// Gives way, but always gets some (nice 10, a tenth of a saturated
+    /// processor): loaders, which must finish even there.
     Background,
 }
 
@@ -39,7 +45,7 @@ pub fn enter(class: Class) {
             }
             // On Linux niceness belongs to the thread, and id 0 is the caller.
             // SAFETY: takes and keeps no pointers.
-            Class::Background => unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) != 0 },
+            Class::Background => unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) != 0 },
         };
         if refused {
             let error = std::io::Error::last_os_error();

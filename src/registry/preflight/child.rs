@@ -108,5 +108,5 @@ fn limit(spec: &Spec) {
         }
     }
     // Its limit is CPU time, and it shares no lock with the requests.
-    crate::types::thread::enter(crate::types::thread::Class::Idle);
+    crate::types::thread::enter(spec.class);
 }

@@ -26,6 +26,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::EngineSettings;
+use crate::types::thread::Class;
 use crate::types::{Digest, ModelName, VersionId};
 
 pub use child::child_main;
@@ -132,6 +133,8 @@ struct Spec {
     candidate: Candidate,
     engines: EngineSettings,
     limits: Limits,
+    /// How urgently it runs.
+    class: Class,
     /// The gateway's process, without which the child has no purpose.
     parent: u32,
 }

@@ -14,9 +14,16 @@ use crate::registry::preflight::running::Running;
 use crate::registry::preflight::{
     Candidate, End, Failure, Limits, Message, Preflight, Report, Spec, Stage, memory,
 };
+use crate::types::thread::Class;
 
 /// How often the child is looked at.
 const POLL: Duration = Duration::from_millis(5);
+/// A child of the idle class that got less than a [`STARVED_PART`] of this time
+/// or more is begun again in a class that gets some: nobody without privileges
+/// may leave the idle class.
+const STARVED_AFTER: Duration = Duration::from_secs(2);
+/// See [`STARVED_AFTER`].
+const STARVED_PART: u32 = 10;
 
 /// Tries candidates in child processes of this binary. Reports of those that
 /// passed may be kept on disk.
@@ -28,6 +35,7 @@ pub struct ChildPreflight {
     /// What the machine and the container have left for it.
     memory_left: fn() -> Option<u64>,
     cache: Option<Cache>,
+    starved_after: Duration,
     stopped: AtomicBool,
 }
 
@@ -43,6 +51,7 @@ impl ChildPreflight {
             engines: EngineSettings::default(),
             memory_left: memory::left,
             cache: None,
+            starved_after: STARVED_AFTER,
             stopped: AtomicBool::new(false),
         }
     }
@@ -75,39 +84,55 @@ impl ChildPreflight {
         // The rest is for the gateway, which has to load it as well.
         let left = (self.memory_left)().map_or(u64::MAX, |left| left / 8 * 7);
         let memory_bytes_max = self.limits.memory_bytes_max.min(left);
-        let limits = Limits { memory_bytes_max, ..self.limits };
-        let spec = Spec {
+        let mut spec = Spec {
             candidate: candidate.clone(),
             engines: self.engines.clone(),
-            limits,
+            limits: Limits { memory_bytes_max, ..self.limits },
+            class: Class::Idle,
             parent: std::process::id(),
         };
-        let spec = serde_json::to_vec(&spec);
+        loop {
+            let mut child = self.spawn(&spec)?;
+            let end = self.watch(&mut child, &spec);
+            if matches!(end, Ok(Ended::Starved)) {
+                spec.class = Class::Background;
+                continue;
+            }
+            let (line, said) = child.output();
+            // Nothing, or nonsense: it had not begun.
+            let message: Message = serde_json::from_slice(&line).unwrap_or_default();
+            return judge(end, message, &said, spec.limits);
+        }
+    }
+
+    fn spawn(&self, spec: &Spec) -> Result<Running, Failure> {
+        let spec = serde_json::to_vec(spec);
         let spec = spec.map_err(|error| Failure::new(Stage::Start, error.to_string()))?;
-        let mut child = Running::spawn(&self.exe, &spec).map_err(|error| {
+        Running::spawn(&self.exe, &spec).map_err(|error| {
             Failure::new(Stage::Start, format!("the child process could not be started: {error}"))
-        })?;
-        let end = self.watch(&mut child, limits);
-        let (line, said) = child.output();
-        // Nothing, or nonsense: it had not begun.
-        let message: Message = serde_json::from_slice(&line).unwrap_or_default();
-        judge(end, message, &said, limits)
+        })
     }
 
     /// Waits for the child's end, or brings it about.
-    fn watch(&self, child: &mut Running, limits: Limits) -> io::Result<Ended> {
-        let started = Instant::now();
+    fn watch(&self, child: &mut Running, spec: &Spec) -> io::Result<Ended> {
+        let (started, limits) = (Instant::now(), spec.limits);
         loop {
             if let Some(status) = child.ended()? {
                 return Ok(Ended::Itself(status));
             }
             let resident = child.resident_bytes();
+            let (cpu, wall) = (child.cpu_time(), started.elapsed());
             let end = if self.stopped.load(SeqCst) {
                 Ended::Stopped
-            } else if limits.passed(child.cpu_time(), started.elapsed()) {
+            } else if limits.passed(cpu, wall) {
                 Ended::TimeLimit
             } else if resident > limits.memory_bytes_max {
                 Ended::MemoryLimit(resident)
+            } else if spec.class == Class::Idle
+                && wall >= self.starved_after
+                && cpu < wall / STARVED_PART
+            {
+                Ended::Starved
             } else {
                 thread::sleep(POLL);
                 continue;
@@ -162,6 +187,8 @@ enum Ended {
     Itself(ExitStatus),
     TimeLimit,
     MemoryLimit(u64),
+    /// It hardly got a processor, and has to begin again.
+    Starved,
     Stopped,
 }
 
@@ -187,6 +214,7 @@ fn judge(
             let (bytes, when) = (memory::in_words(bytes), stage.while_it());
             (Stage::Memory, format!("killed at {bytes} resident (memory limit) {when}"))
         }
+        (Ok(Ended::Starved), _) => (stage, "it got no processor".to_owned()),
         (Ok(Ended::Stopped), _) => (stage, "ended because the gateway stops".to_owned()),
         (Err(error), _) => (stage, format!("the child process was lost: {error}")),
     };
@@ -368,6 +396,15 @@ mod tests {
         assert!(failure.reason.starts_with("killed at "), "{failure}");
         assert!(failure.reason.ends_with("(memory limit) while it started"), "{failure}");
         assert_eq!(failure.stage, Stage::Memory);
+    }
+
+    #[test]
+    fn a_child_that_gets_no_processor_begins_again_in_another_class() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = format!("grep -q '\"class\":\"idle\"' && exec sleep 600\n{PASSED}");
+        let mut preflight = scripted(&folder, &script, MINUTE);
+        preflight.starved_after = Duration::from_millis(50);
+        assert!(preflight.try_candidate(&candidate()).is_ok());
     }
 
     #[test]
