@@ -24,7 +24,7 @@ use crate::registry::settings::{Gate, TOML_BYTES_MAX, located};
 use crate::registry::settle::Place;
 use crate::serving::LoadedVersion;
 use crate::types::Digest;
-use crate::types::thread::{Class, STACK_BYTES, enter};
+use crate::types::thread::{Class, Pulse, STACK_BYTES, enter};
 
 /// The largest `golden.json`, in bytes.
 const GOLDEN_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -127,8 +127,9 @@ impl Loader {
             let thread = thread::Builder::new().name(format!("loader-{i}"));
             thread.stack_size(STACK_BYTES).spawn(move || {
                 enter(Class::Background);
+                let pulse = Pulse::new();
                 while let Some(job) = next(&receiver) {
-                    if tools.handle(job, &news).is_err() {
+                    if pulse.during(|| tools.handle(job, &news)).is_err() {
                         break;
                     }
                 }

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::registry::settle::Place;
 use crate::serving::LoadedVersion;
-use crate::types::thread::{Class, STACK_BYTES, enter};
+use crate::types::thread::{Class, Pulse, STACK_BYTES, enter};
 
 /// How often it looks whether somebody still holds a version.
 const POLL: Duration = Duration::from_millis(10);
@@ -74,6 +74,7 @@ impl Reaper {
 
 fn run(receiver: &Receiver<Work>, freed: &mpsc::Sender<Freed>) {
     let mut held: Vec<Leaving> = Vec::new();
+    let pulse = Pulse::new();
     loop {
         let next = if held.is_empty() {
             receiver.recv().map_err(|_| RecvTimeoutError::Disconnected)
@@ -82,13 +83,15 @@ fn run(receiver: &Receiver<Work>, freed: &mpsc::Sender<Freed>) {
         };
         match next {
             Ok(Work::Free(leaving)) => held.push(leaving),
-            Ok(Work::Trim(versions)) => versions.iter().for_each(|version| version.trim(IDLE)),
+            Ok(Work::Trim(versions)) => {
+                pulse.during(|| versions.iter().for_each(|version| version.trim(IDLE)));
+            }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
         for leaving in held.extract_if(.., |l| Arc::strong_count(&l.version) == 1) {
             let Leaving { place, ticket, version } = leaving;
-            drop(version);
+            pulse.during(|| drop(version));
             if freed.blocking_send(Freed { place, ticket }).is_err() {
                 return;
             }

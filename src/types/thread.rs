@@ -1,9 +1,13 @@
-//! What a thread can tell and ask the kernel: its class and its CPU time; and
-//! how large its stack is.
+//! What a thread can tell and ask the kernel: its class, its CPU time, to be
+//! made to give way; and how large its stack is.
+
+mod pulse;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use pulse::Pulse;
 
 /// The stack of a thread that loads, runs or frees models. Engines call
 /// themselves as deep as a graph is, and an overflow ends the process: so a

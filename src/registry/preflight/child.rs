@@ -7,7 +7,7 @@ use std::thread;
 
 use crate::engine::EngineSet;
 use crate::registry::preflight::{Message, Spec, trial};
-use crate::types::thread::TRIAL_STACK_BYTES;
+use crate::types::thread::{Pulse, TRIAL_STACK_BYTES};
 
 /// The largest spec, in bytes.
 const SPEC_BYTES_MAX: u64 = 64 * 1024;
@@ -55,7 +55,7 @@ pub fn child_main() -> i32 {
 fn on_trial_stack(trial: impl FnOnce() + Send) -> io::Result<()> {
     let thread = thread::Builder::new().name("trial".into()).stack_size(TRIAL_STACK_BYTES);
     thread::scope(|scope| {
-        let trial = thread.spawn_scoped(scope, trial)?;
+        let trial = thread.spawn_scoped(scope, || Pulse::new().during(trial))?;
         trial.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         Ok(())
     })

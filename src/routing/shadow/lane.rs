@@ -195,6 +195,8 @@ impl Shared {
     fn work(&self, worker: &Worker) {
         let sleeper = &self.sleepers[worker.sleeper];
         sleeper.thread.store(Some(Arc::new(thread::current())));
+        let pulse = os_thread::Pulse::new();
+        pulse.start();
         loop {
             if let Some(copy) = self.pop() {
                 if self.run(worker, &copy) {
@@ -210,7 +212,9 @@ impl Shared {
             // between the look above and the flag would otherwise be missed.
             sleeper.asleep.store(true, SeqCst);
             if self.queue.is_empty() && !self.closed.load(SeqCst) {
+                pulse.stop();
                 thread::park();
+                pulse.start();
             }
             sleeper.asleep.store(false, SeqCst);
         }
