@@ -129,7 +129,7 @@ impl Loader {
                 enter(Class::Background);
                 let pulse = Pulse::new();
                 while let Some(job) = next(&receiver) {
-                    if pulse.during(|| tools.handle(job, &news)).is_err() {
+                    if tools.handle(job, &news, &pulse).is_err() {
                         break;
                     }
                 }
@@ -158,15 +158,15 @@ fn next(jobs: &Mutex<Receiver<Job>>) -> Option<Job> {
 struct Gone;
 
 impl Tools {
-    fn handle(&self, job: Job, news: &mpsc::Sender<News>) -> Result<(), Gone> {
+    fn handle(&self, job: Job, news: &mpsc::Sender<News>, pulse: &Pulse) -> Result<(), Gone> {
         let (place, ticket) = (job.place.clone(), job.ticket);
         let tell = |step| {
             let news_item = News { place: place.clone(), ticket, step };
             news.blocking_send(news_item).map_err(|_| Gone)
         };
         let work = || match &job.task {
-            Task::Load { engine, gate } => self.load(&job, engine, *gate, &tell),
-            Task::Verify(digests) => Ok(self.verify(&job, digests)),
+            Task::Load { engine, gate } => self.load(&job, engine, *gate, pulse, &tell),
+            Task::Verify(digests) => Ok(pulse.during(|| self.verify(&job, digests))),
         };
         // What `work` touched is dropped with the panic.
         let outcome = catch_unwind(AssertUnwindSafe(work))
@@ -179,9 +179,10 @@ impl Tools {
         job: &Job,
         engine: &str,
         gate: Gate,
+        pulse: &Pulse,
         tell: &impl Fn(Step) -> Result<(), Gone>,
     ) -> Result<Outcome, Gone> {
-        let (candidate, whole, lineage) = match self.pin(job, engine) {
+        let (candidate, whole, lineage) = match pulse.during(|| self.pin(job, engine)) {
             Ok(pinned) => pinned,
             Err(PinError::Moving(why)) => return Ok(Outcome::NotYet(why)),
             Err(PinError::Refused(why)) => return Ok(Outcome::Failed(why)),
@@ -189,6 +190,7 @@ impl Tools {
         let golden = candidate.golden.as_ref().map(|(_, digest)| *digest);
         let digests = Digests { whole, golden };
         tell(Step::Pinned(digests, Box::new(lineage)))?;
+        // Without the pulse: this thread only waits.
         let report = match self.preflight.try_candidate(&candidate) {
             Ok(report) => Arc::new(report),
             Err(failure) => {
@@ -211,7 +213,7 @@ impl Tools {
             Ok(engine) => engine,
             Err(error) => return Ok(Outcome::Failed(error.to_string())),
         };
-        let graph = match engine.load(&candidate.artifact) {
+        let graph = match pulse.during(|| engine.load(&candidate.artifact)) {
             Ok(graph) => graph,
             Err(error) => return Ok(Outcome::Failed(error.to_string())),
         };
@@ -219,7 +221,7 @@ impl Tools {
         let version = LoadedVersion::new(model, id, candidate.digest, engine.name(), graph)
             .with_rows_independent(report.rows_independent());
         tell(Step::WarmingUp(engine.name()))?;
-        Ok(match version.warm_up() {
+        Ok(match pulse.during(|| version.warm_up()) {
             Ok(_) => Outcome::Ready(Arc::new(version)),
             Err(error) => Outcome::Failed(format!("warm-up: {error}")),
         })
@@ -364,7 +366,7 @@ mod tests {
             let task = Task::Load { engine: "tract".into(), gate };
             let job = Job { place, ticket: 0, folder: root.path().to_owned(), task };
             let (news, _received) = mpsc::channel(16);
-            assert!(tools.handle(job, &news).is_ok());
+            assert!(tools.handle(job, &news, &Pulse::new()).is_ok());
             assert_eq!(preflight.0.load(SeqCst), forgotten, "{cost_max:?}");
         }
     }
