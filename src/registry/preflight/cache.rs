@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
+use object::Object as _;
+use object::read::ReadCache;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
@@ -23,13 +25,15 @@ use crate::types::Digest;
 const FILES_MAX: usize = 1024;
 /// Bytes that they may have together.
 const BYTES_MAX: u64 = 64 << 20;
+/// The shortest digest that linkers write (xxhash).
+const BUILD_ID_BYTES_MIN: usize = 8;
 /// The first line of a file is the digest of the rest.
 const HEAD_BYTES: usize = "sha256:".len() + 64 + 1;
 
 /// A folder of reports.
 pub(super) struct Cache {
     folder: PathBuf,
-    /// This program's digest: another one may find something else.
+    /// This program's identity: another one may find something else.
     program: OnceLock<Option<Digest>>,
 }
 
@@ -171,22 +175,37 @@ fn digest(bytes: &[u8]) -> Digest {
     Digest::new(Sha256::digest(bytes).into())
 }
 
-/// The digest of the running program; `None` where it cannot be read.
+/// What tells the running program from every other: its linker's build ID, or
+/// the digest of its bytes where it has none. `None` where it cannot be read.
 fn program() -> Option<Digest> {
-    let hashed = File::open("/proc/self/exe").and_then(|mut file| {
-        let (mut hasher, mut chunk) = (Sha256::new(), vec![0; 1 << 20]);
-        loop {
-            match file.read(&mut chunk)? {
-                0 => return Ok(Digest::new(hasher.finalize().into())),
-                n => hasher.update(&chunk[..n]),
-            }
-        }
+    let identity = File::open("/proc/self/exe").and_then(|file| match build_id(&file) {
+        Some(id) => Ok(digest(&id)),
+        None => digest_of(file),
     });
-    hashed
+    identity
         .inspect_err(|error| {
             tracing::warn!(%error, "this program cannot be read; no reports are kept");
         })
         .ok()
+}
+
+/// A digest of the whole program, which the linker made. Reads a few pages, where
+/// the whole would take a tenth of a second of each start.
+fn build_id(program: &File) -> Option<Vec<u8>> {
+    let read = ReadCache::new(program);
+    let file = object::File::parse(&read).ok()?;
+    // A digest, not a number that somebody gives: those have fewer bytes.
+    file.build_id().ok()?.filter(|id| id.len() >= BUILD_ID_BYTES_MIN).map(<[u8]>::to_vec)
+}
+
+fn digest_of(mut file: File) -> io::Result<Digest> {
+    let (mut hasher, mut chunk) = (Sha256::new(), vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut chunk)? {
+            0 => return Ok(Digest::new(hasher.finalize().into())),
+            n => hasher.update(&chunk[..n]),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -301,5 +320,16 @@ mod tests {
         let cache = Cache::new(file);
         cache.put(&candidate(), &HERE, &report());
         assert_eq!(cache.get(&candidate(), &HERE), None);
+    }
+
+    #[test]
+    fn a_program_is_known_by_what_its_linker_says_or_by_its_bytes() {
+        let program = File::open("/proc/self/exe").unwrap();
+        assert!(build_id(&program).is_some_and(|id| id.len() >= BUILD_ID_BYTES_MIN));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("program");
+        fs::write(&path, "#!/bin/sh").unwrap();
+        assert_eq!(build_id(&File::open(&path).unwrap()), None);
+        assert_eq!(digest_of(File::open(&path).unwrap()).unwrap(), digest(b"#!/bin/sh"));
     }
 }
