@@ -122,6 +122,7 @@ impl Service {
         let outcome = {
             let in_flight = InFlight { stats: &assignment.arm().stats, at: ask.at, done: false };
             let outcome: Result<_> = guarded(async {
+                self.router.check(&assignment, ask.deadline)?;
                 let (inputs, form) = decode(&assignment)?;
                 let inputs = assignment.version().signature().arrange(inputs)?;
                 let answer = self.run(&assignment, inputs, ask.deadline).await?;
