@@ -232,7 +232,7 @@ impl Shared {
         state.next_id += 1;
         job.id = id;
         state.enter(job);
-        self.publish(&state, now);
+        self.show(&state, now);
         let wake = state.sleeping > state.woken;
         state.woken += usize::from(wake);
         drop(state);
@@ -260,7 +260,7 @@ impl Shared {
             let [cancelled, late, batch] =
                 state.take([&decision.cancelled, &decision.late, &batch]);
             state.busy[i] = run_time(&batch).and_then(|time| now.checked_add(time));
-            self.publish(&state, now);
+            self.show(&state, now);
             // Seldom: who leaves takes itself out.
             cancelled.into_iter().for_each(|job| job.stats.left(Left::Cancelled));
             if !(late.is_empty() && batch.is_empty()) {
@@ -298,7 +298,7 @@ impl Shared {
         let Ok(place) = state.jobs.binary_search_by_key(&id, |job| job.id) else { return };
         let [gone] = state.take([&[place]]);
         let now = Instant::now();
-        self.publish(&state, now);
+        self.show(&state, now);
         drop(state);
         let late = deadline.is_some_and(|deadline| deadline <= now);
         let why = if late { Left::Late } else { Left::Cancelled };
@@ -306,7 +306,7 @@ impl Shared {
     }
 
     /// Shows the queue to those who look without the lock.
-    fn publish(&self, state: &State, now: Instant) {
+    fn show(&self, state: &State, now: Instant) {
         let Backlog { rows, wait } = state.backlog(now);
         let free_at = now.saturating_duration_since(self.started).saturating_add(wait);
         self.rows.store(rows, Relaxed);
