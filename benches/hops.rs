@@ -136,10 +136,13 @@ fn protocol(c: &mut Criterion) {
 
 fn metrics(c: &mut Criterion) {
     let metrics = Metrics::new();
-    let arm = metrics.arm(&name(), VersionId::new(1).unwrap(), ArmRole::Champion);
+    let one = VersionId::new(1).unwrap();
+    let arm = metrics.arm(&name(), one, ArmRole::Champion);
+    let queue = metrics.queue(&name(), one);
     c.bench_function("metrics: one request", |b| {
         b.iter(|| {
-            arm.ran(Duration::ZERO, black_box(Duration::from_micros(4)), 1);
+            queue.ran(black_box(1), 1);
+            arm.ran(Duration::ZERO, black_box(Duration::from_micros(4)));
             arm.finished(None, black_box(Duration::from_micros(12)));
         });
     });

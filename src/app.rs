@@ -104,7 +104,7 @@ impl App {
                 readiness.clone(),
             )?
         };
-        let router = Arc::new(Router::new(catalog, executor(config)?, lane(config)?));
+        let router = Arc::new(Router::new(catalog, executor(config, &metrics)?, lane(config)?));
         let service =
             Service::new(router, Arc::clone(&metrics), readiness.clone(), request_limits(config));
 
@@ -244,13 +244,17 @@ fn address(listener: &TcpListener) -> Result<SocketAddr> {
     listener.local_addr().map_err(|e| Error::internal(format!("a listener has no address: {e}")))
 }
 
-fn executor(config: &Config) -> Result<Executor> {
+fn executor(config: &Config, metrics: &Arc<Metrics>) -> Result<Executor> {
+    let execution = &config.execution;
     let settings = ExecutorSettings {
-        threads: config.execution.threads.get(),
-        inline_limit: config.execution.inline_max,
-        queue_count_max: config.execution.queue_max,
+        threads: execution.threads.get(),
+        inline_limit: execution.inline_max,
+        queue_rows_max: execution.queue_rows_max,
+        queue_time_max: execution.queue_time_max,
+        batch_rows_max: execution.batch_rows_max,
+        batch_delay_max: execution.batch_delay_max,
     };
-    Executor::spawn(&settings)
+    Executor::spawn(&settings, metrics)
         .map_err(|e| Error::internal(format!("the engine threads could not be started: {e}")))
 }
 

@@ -3,6 +3,7 @@
 //! one place, so that two protocols cannot disagree.
 
 use std::fmt;
+use std::time::Duration;
 
 /// What kind of failure it is; each has one HTTP status and one gRPC code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -102,6 +103,7 @@ pub struct Error {
     code: ErrorCode,
     message: String,
     detail: Option<String>,
+    retry_after: Option<Duration>,
 }
 
 /// The result of whatever can fail with an [`Error`].
@@ -112,7 +114,7 @@ impl Error {
     /// what came, where, and what to do.
     #[must_use]
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), detail: None }
+        Self { code, message: message.into(), detail: None, retry_after: None }
     }
 
     /// Shorthand for the commonest kind: the request is wrong.
@@ -134,6 +136,13 @@ impl Error {
         self
     }
 
+    /// Says after which time trying again may help.
+    #[must_use]
+    pub const fn with_retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
     /// Puts `context` and a colon before the message.
     #[must_use]
     pub fn context(mut self, context: impl fmt::Display) -> Self {
@@ -151,6 +160,12 @@ impl Error {
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
+    }
+
+    /// After which time trying again may help, where somebody knows.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
     }
 
     /// What only the log may tell.

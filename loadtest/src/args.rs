@@ -39,6 +39,7 @@ const EXAMPLES: &str = "Examples:
   loadtest scenario mixed --model churn --rate 1000 --lane digits=30% --lane image=10
   loadtest versions --model churn --count 500
   loadtest model --layers 256,4096,4096,10 --output models/slow/1
+  loadtest model --transformer 6,128,16 --output models/text/1
   loadtest bare --listen 127.0.0.1:9000 --reply-bytes 200";
 
 #[derive(Debug, Subcommand)]
@@ -226,8 +227,11 @@ pub(crate) struct VersionsArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ModelArgs {
     /// Widths of a network of fully connected layers, the input's first.
-    #[arg(long, value_delimiter = ',', required = true, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    #[arg(long, value_delimiter = ',', required_unless_present = "transformer", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub(crate) layers: Vec<u64>,
+    /// A transformer's layers, width (a multiple of 32) and tokens, instead.
+    #[arg(long, value_name = "LAYERS,WIDTH,TOKENS", conflicts_with = "layers", value_parser = transformer)]
+    pub(crate) transformer: Option<[u64; 3]>,
     /// The version's folder, such as models/slow/1; beside it goes a
     /// sample.json, if there is none.
     #[arg(long)]
@@ -382,6 +386,20 @@ fn lane(text: &str) -> Result<LaneArg, String> {
     Ok(LaneArg { model: model.to_owned(), rate, is_part, body, rows })
 }
 
+fn transformer(text: &str) -> Result<[u64; 3], String> {
+    let expected = || {
+        "expected layers, width (a multiple of 32, at most 4096) and tokens, as in 6,128,16"
+            .to_owned()
+    };
+    let numbers: Option<Vec<u64>> = text.split(',').map(|n| n.trim().parse().ok()).collect();
+    match numbers.as_deref() {
+        Some(&[layers @ 1..=64, width @ 32..=4096, tokens @ 1..=4096]) if width % 32 == 0 => {
+            Ok([layers, width, tokens])
+        }
+        _ => Err(expected()),
+    }
+}
+
 fn pair(text: &str) -> Result<[u64; 2], String> {
     let expected = || "expected two different versions, as in 1,2".to_owned();
     let (a, b) = text.split_once(',').ok_or_else(expected)?;
@@ -444,6 +462,8 @@ mod tests {
         let Command::Scenario { kind } = parsed.command else { panic!("{line}") };
         let Kind::Canary { weights, .. } = *kind else { panic!("{line}") };
         assert_eq!(weights, [1.0, 2.5]);
+        assert_eq!(transformer("6,128,16"), Ok([6, 128, 16]));
+        assert!(transformer("6,100,16").is_err() && transformer("6,128").is_err());
         assert_eq!(pair("1,2"), Ok([1, 2]));
         let digits = lane("digits=30%,body=b.json").unwrap();
         assert!((digits.rate - 0.3).abs() < 1e-9 && digits.is_part);

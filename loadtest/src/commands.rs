@@ -85,21 +85,29 @@ pub(crate) fn versions(args: &VersionsArgs) -> Result<(), Error> {
 /// The model's file appears last, and whole: a gateway may be watching.
 pub(crate) fn model(args: &ModelArgs) -> Result<(), Error> {
     let wrong = |error: io::Error| Error::new(format!("{}: {error}", args.output.display()));
-    if args.layers.len() < 2 {
-        return Err(Error::new("--layers: expected two or more widths, as in 64,256,10"));
-    }
+    let (model, row): (Vec<u8>, Vec<String>) = match args.transformer {
+        Some([layers, width, tokens]) => {
+            let token = |i: u64| (i * 37 % graph::VOCABULARY).to_string();
+            (graph::transformer(layers, width, tokens), (0..tokens).map(token).collect())
+        }
+        None if args.layers.len() < 2 => {
+            return Err(Error::new("--layers: expected two or more widths, as in 64,256,10"));
+        }
+        None => {
+            let number = |i: u64| format!("0.{:03}", i * 37 % 1000);
+            (graph::mlp(&args.layers), (0..args.layers[0]).map(number).collect())
+        }
+    };
     let folder = args.output.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(wrong)?;
     let sample = folder.join("sample.json");
     if !sample.exists() {
-        let row: Vec<String> =
-            (0..args.layers[0]).map(|i| format!("0.{:03}", i * 37 % 1000)).collect();
         let text = format!("{{\"instances\": [[{}]]}}\n", row.join(", "));
         fs::write(&sample, text).map_err(wrong)?;
     }
     fs::create_dir(&args.output).map_err(wrong)?;
     let hidden = args.output.join(".model.onnx");
-    fs::write(&hidden, graph::mlp(&args.layers)).map_err(wrong)?;
+    fs::write(&hidden, model).map_err(wrong)?;
     fs::rename(hidden, args.output.join("model.onnx")).map_err(wrong)
 }
 

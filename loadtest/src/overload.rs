@@ -1,6 +1,7 @@
 //! More than a server can do: what is answered in time, what is refused, and
 //! what a refusal costs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::compare::median;
@@ -8,6 +9,7 @@ use crate::error::Error;
 use crate::load::Load;
 use crate::report::{Report, per};
 use crate::stage::Stage;
+use crate::target::Target;
 use crate::text::Micros;
 
 /// Runs at multiples of the capacity; the reports, and a table in words.
@@ -31,13 +33,19 @@ pub(crate) fn play(
     if !(capacity.is_finite() && capacity > 0.0) {
         return Err(Error::new("no request was answered in a closed loop: there is no capacity"));
     }
+    // The server may know, too, what is too late.
+    let target = match deadline {
+        Some(deadline) => Arc::new(Target::clone(&phase.target).within(deadline)),
+        None => Arc::clone(&phase.target),
+    };
     let mut steps: Vec<(f64, Vec<Report>)> = factors.iter().map(|f| (*f, Vec::new())).collect();
     for round in 1..=stage.rounds {
         for (factor, of_step) in &mut steps {
             if stage.stop.is_asked() {
                 break;
             }
-            let load = Load { rate: capacity * *factor, deadline, ..phase.clone() };
+            let target = Arc::clone(&target);
+            let load = Load { rate: capacity * *factor, deadline, target, ..phase.clone() };
             of_step.push(stage.run(&format!("overload {factor}x {round}"), &load)?);
         }
     }

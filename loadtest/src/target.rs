@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -17,6 +18,9 @@ use crate::error::Error;
 const FILE_BYTES_MAX: u64 = 64 << 20;
 /// Most rows that are taken from a file.
 const ROWS_MAX: usize = 100_000;
+
+/// How long the server may take.
+const TIMEOUT: HeaderName = HeaderName::from_static("x-foreshadow-timeout");
 
 /// A server's address, as a URL names it; plain HTTP only.
 #[derive(Clone, Debug)]
@@ -87,6 +91,18 @@ impl Target {
         }
         let (uri, method) = (server.path.clone(), Method::POST);
         Ok(Self { server, http2: false, uri, method, headers: map, bodies })
+    }
+
+    /// The same with the time that the server may take in a header that Foreshadow
+    /// understands, unless there is one already.
+    #[must_use]
+    pub fn within(mut self, deadline: Duration) -> Self {
+        let micros = Duration::from_micros(u64::try_from(deadline.as_micros()).unwrap_or(u64::MAX));
+        let text = humantime::format_duration(micros).to_string();
+        if let Ok(value) = HeaderValue::try_from(text) {
+            self.headers.entry(TIMEOUT).or_insert(value);
+        }
+        self
     }
 
     /// The same over HTTP/2, whose requests carry the host in the URI.

@@ -201,8 +201,7 @@ mod tests {
 
     #[test]
     fn all_problems_come_at_once_each_with_its_place() {
-        let file =
-            "[server]\ngrace = 30\nlisen = 1\n\n[shadows]\nx = 1\n[execution]\nqueue_max = 0\n";
+        let file = "[server]\ngrace = 30\nlisen = 1\n\n[shadows]\nx = 1\n[execution]\nqueue_rows_max = 0\n";
         let variables = [("FORESHADOW_LOG_LEVEL", "loud"), ("FORESHADOW_SERVER_LISEN", "x")];
         let flags = [("server.listen", "--listen", "nowhere")];
         let problems = load_from(file, &variables, &flags).unwrap_err().to_string();
@@ -212,7 +211,7 @@ mod tests {
             "f.toml:5: unknown section [shadows]; sections: server, admin",
             "f.toml:2: server.grace: expected a duration",
             "got the integer 30",
-            "f.toml:8: execution.queue_max: expected more than zero, got the integer 0",
+            "f.toml:8: execution.queue_rows_max: expected more than zero, got the integer 0",
             "FORESHADOW_LOG_LEVEL: log.level: expected one of error, warn, info, debug, trace, got \"loud\"",
             "FORESHADOW_SERVER_LISEN: unknown variable; known: FORESHADOW_SERVER_LISTEN",
             "--listen: server.listen: expected an IP address and a port",

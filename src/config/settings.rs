@@ -176,8 +176,18 @@ settings! {
         /// Runs that should take at most this long stay on the thread that
         /// read the request.
         inline_max: Duration = "200us";
-        /// Requests that may wait for an engine thread.
-        queue_max: usize = "1024" positive;
+        /// Rows that may wait for an engine thread; a request beyond them is
+        /// refused (503).
+        queue_rows_max: usize = "4096" positive;
+        /// A request that would wait for longer than this, by what is known when
+        /// it comes, is refused (503).
+        queue_time_max: Duration = "2s" positive;
+        /// The most rows that are run as one, of models whose rows are
+        /// independent; 1 means one request at a time.
+        batch_rows_max: usize = "64" positive;
+        /// How long a request may be made to wait for others, although a thread
+        /// is free.
+        batch_delay_max: Duration = "0s";
     }
     /// How the shadows' copies are run.
     shadow: Shadow {

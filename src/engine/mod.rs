@@ -120,6 +120,13 @@ pub trait Model: Send + Sync {
         None
     }
 
+    /// The rows that a run like `inputs`, but of `rows` rows, would compute: more
+    /// than `rows` where they are padded. `None` where something would have to
+    /// be made for just that number, so that such batches are not to be run.
+    fn computed_rows(&self, _inputs: &[Tensor], rows: usize) -> Option<usize> {
+        Some(rows)
+    }
+
     /// Frees what was made for shapes that did not come for `idle`. Not for a
     /// request's thread.
     fn trim(&self, _idle: Duration) {}

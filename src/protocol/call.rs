@@ -122,6 +122,7 @@ impl Service {
         let outcome = {
             let in_flight = InFlight { stats: &assignment.arm().stats, at: ask.at, done: false };
             let outcome: Result<_> = guarded(async {
+                self.router.check(&assignment, ask.deadline)?;
                 let (inputs, form) = decode(&assignment)?;
                 let inputs = assignment.version().signature().arrange(inputs)?;
                 let answer = self.run(&assignment, inputs, ask.deadline).await?;
@@ -203,6 +204,19 @@ pub(super) fn check_encoding(headers: &HeaderMap) -> Result<()> {
 /// The routing key that a header gives.
 pub(super) fn header_key(headers: &HeaderMap) -> Option<&[u8]> {
     headers.get("x-routing-key").map(HeaderValue::as_bytes).filter(|key| !key.is_empty())
+}
+
+/// The time that a header allows, in microseconds.
+pub(super) fn header_timeout(headers: &HeaderMap) -> Result<Option<u64>> {
+    let Some(value) = headers.get("x-foreshadow-timeout") else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default();
+    let time = humantime::parse_duration(text).map_err(|_| {
+        Error::invalid(format!(
+            "header X-Foreshadow-Timeout: expected a duration such as \"250ms\", got {:?}",
+            short(text)
+        ))
+    })?;
+    Ok(Some(u64::try_from(time.as_micros()).unwrap_or(u64::MAX)))
 }
 
 /// The role that a header insists on.
@@ -299,6 +313,23 @@ mod tests {
             let key = |n| nth_key(Tokens::whole(text), n).unwrap();
             assert_eq!(key(1).unwrap(), &b"2"[..]);
             assert_eq!(key(6), None);
+        }
+    }
+
+    #[test]
+    fn a_header_may_say_how_long_it_may_take() {
+        let header = |text: &'static str| {
+            let value = HeaderValue::from_static(text);
+            header_timeout(&HeaderMap::from_iter([(
+                http::HeaderName::from_static("x-foreshadow-timeout"),
+                value,
+            )]))
+        };
+        assert_eq!(header_timeout(&HeaderMap::new()).unwrap(), None);
+        assert_eq!(header("250ms").unwrap(), Some(250_000));
+        for text in ["250", "soon", ""] {
+            let message = header(text).unwrap_err().message().to_owned();
+            assert!(message.contains("\"250ms\"") && message.contains(text), "{message}");
         }
     }
 

@@ -64,7 +64,11 @@ impl Service {
             version: envelope.version,
             role: call::header_role(headers)?.or(envelope.role),
             key: call::header_key(headers).map(Cow::Borrowed).or(field),
-            deadline: call::deadline(arrived.at, envelope.timeout, self.limits.timeout),
+            deadline: call::deadline(
+                arrived.at,
+                call::header_timeout(headers)?.or(envelope.timeout),
+                self.limits.timeout,
+            ),
             at: arrived.at,
         };
         let settings = &plan.settings;

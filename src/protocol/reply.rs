@@ -1,5 +1,7 @@
 //! Replies; the one place that turns errors into them.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
@@ -23,9 +25,6 @@ pub(super) const JSON_LENGTH: HeaderName =
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
-/// Seconds after which trying again may help.
-const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
-
 /// A reply under way.
 pub(super) type Reply = Response<Full<Bytes>>;
 
@@ -62,9 +61,16 @@ pub(super) fn failure(error: &Error, request_id: &HeaderValue) -> Reply {
     let mut reply = json(text.out);
     *reply.status_mut() = error.code().http_status();
     if reply.status() == StatusCode::SERVICE_UNAVAILABLE {
-        reply.headers_mut().insert(RETRY_AFTER, RETRY_SECONDS);
+        let seconds = retry_seconds(error.retry_after());
+        reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     reply
+}
+
+/// Whole seconds after which trying again may help, at least one.
+fn retry_seconds(wait: Option<Duration>) -> u64 {
+    let wait = wait.unwrap_or_default();
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
 /// Names the methods that a path takes.
@@ -87,6 +93,18 @@ fn log(error: &Error, request_id: &HeaderValue) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_is_to_come_again_is_told_when() {
+        let millis = |n| Some(Duration::from_millis(n));
+        for (wait, seconds) in [(None, 1), (millis(0), 1), (millis(900), 1), (millis(2001), 3)] {
+            assert_eq!(retry_seconds(wait), seconds, "{wait:?}");
+        }
+        let error =
+            Error::new(ErrorCode::Unavailable, "later").with_retry_after(Duration::from_secs(7));
+        let reply = failure(&error, &HeaderValue::from_static("1"));
+        assert_eq!(reply.headers()[RETRY_AFTER], "7");
+    }
 
     #[test]
     fn every_code_has_a_body_and_its_status() {

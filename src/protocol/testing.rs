@@ -158,8 +158,9 @@ impl Bench {
     /// Runs that take longer than `inline_limit` go to an engine thread.
     pub(crate) fn with(limits: RequestLimits, inline_limit: Duration) -> Self {
         let catalog = Arc::new(Catalog::default());
-        let settings = ExecutorSettings { threads: 1, inline_limit, queue_count_max: 64 };
-        let executor = Executor::spawn(&settings).unwrap();
+        let (metrics, readiness) = (Arc::new(Metrics::new()), Readiness::default());
+        let settings = ExecutorSettings { inline_limit, ..ExecutorSettings::default() };
+        let executor = Executor::spawn(&settings, &metrics).unwrap();
         let lane = LaneSettings {
             threads: 1,
             queue_count_max: 64,
@@ -168,7 +169,6 @@ impl Bench {
         };
         let lane = Lane::spawn(&lane).unwrap();
         let router = Arc::new(Router::new(Arc::clone(&catalog), executor, lane));
-        let (metrics, readiness) = (Arc::new(Metrics::new()), Readiness::default());
         let service = Service::new(router, Arc::clone(&metrics), readiness.clone(), limits);
         Self { service: Arc::new(service), readiness, catalog, metrics }
     }

@@ -5,10 +5,17 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::types::{Dim, ModelSettings, Share, Signature, Task, VersionId};
+use crate::types::{Batching, Dim, ModelSettings, Share, Signature, Task, VersionId};
 
 /// The largest `model.toml` or `version.toml` that is read, in bytes.
 pub(super) const TOML_BYTES_MAX: u64 = 1024 * 1024;
+
+/// The most rows that a batch may be allowed: larger ones would find no plan of
+/// their size, and compute no row faster.
+const BATCH_ROWS_MAX: usize = 1024;
+
+/// The longest that a request may be made to wait for others.
+const BATCH_DELAY_MAX: Duration = Duration::from_secs(1);
 
 /// The engine of a model that names none.
 const ENGINE: &str = "tract";
@@ -91,7 +98,17 @@ struct Raw {
     #[serde(default)]
     allow_signature_change: bool,
     cost_max: Option<String>,
+    #[serde(default)]
+    batching: RawBatching,
     start: Option<RawStart>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawBatching {
+    enabled: Option<bool>,
+    rows_max: Option<usize>,
+    delay_max: Option<String>,
 }
 
 #[derive(Default, PartialEq, Deserialize)]
@@ -187,6 +204,7 @@ fn check(raw: Raw, engines: &[&str]) -> Result<ModelFile, String> {
         tolerance: raw.tolerance,
         allow_forced_role: raw.allow_forced_role,
         nonfinite_as_null: raw.nonfinite == Nonfinite::Null,
+        batching: check_batching(&raw.batching)?,
     };
     Ok(ModelFile {
         owner: raw.owner,
@@ -199,6 +217,28 @@ fn check(raw: Raw, engines: &[&str]) -> Result<ModelFile, String> {
             cost_max: raw.cost_max.as_deref().map(check_cost).transpose()?,
         },
         start: raw.start.map(check_start).transpose()?,
+    })
+}
+
+fn check_batching(raw: &RawBatching) -> Result<Batching, String> {
+    if let Some(rows) = raw.rows_max
+        && !(1..=BATCH_ROWS_MAX).contains(&rows)
+    {
+        return Err(format!("batching.rows_max: expected 1 to {BATCH_ROWS_MAX}, got {rows}"));
+    }
+    let delay = |text: &String| {
+        let delay = humantime::parse_duration(text).ok().filter(|delay| *delay <= BATCH_DELAY_MAX);
+        delay.ok_or_else(|| {
+            let most = humantime::format_duration(BATCH_DELAY_MAX);
+            format!(
+                "batching.delay_max: expected at most \"{most}\", such as \"2ms\", got {text:?}"
+            )
+        })
+    };
+    Ok(Batching {
+        enabled: raw.enabled.unwrap_or(true),
+        rows_max: raw.rows_max,
+        delay_max: raw.delay_max.as_ref().map(delay).transpose()?,
     })
 }
 
@@ -279,6 +319,10 @@ mod tests {
             engine = "other"
             allow_signature_change = true
             cost_max = "2ms"
+            [batching]
+            enabled = false
+            rows_max = 16
+            delay_max = "3ms"
             [start]
             champion = 1
             canary = { version = 2, weight = "10%" }
@@ -296,6 +340,9 @@ mod tests {
         assert_eq!(file.engine, "other");
         let cost_max = Some(Duration::from_millis(2));
         assert_eq!(file.gate, Gate { allow_signature_change: true, cost_max });
+        let delay_max = Some(Duration::from_millis(3));
+        let batching = Batching { enabled: false, rows_max: Some(16), delay_max };
+        assert_eq!(file.settings.batching, batching);
         let start = file.start.unwrap();
         assert_eq!(start.champion, id(1));
         assert_eq!(start.canary, Some((id(2), share("10%"))));
@@ -304,7 +351,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named_with_its_place() {
-        let cases: [(&str, &[&str]); 15] = [
+        let cases: [(&str, &[&str]); 19] = [
             ("owner = \"a\"\nownr = \"b\"", &["model.toml, line 2, column 1", "`ownr`"]),
             ("features = 3", &["line 1, column 12", "sequence"]),
             ("task = \"ranking\"", &["line 1, column 8", "ranking"]),
@@ -316,6 +363,10 @@ mod tests {
             ("cost_max = \"0s\"", &["cost_max", "above zero"]),
             ("allow_signature_change = 1", &["line 1", "boolean"]),
             ("engine = \"magic\"", &["engine", "magic", "tract, other"]),
+            ("[batching]\nrows_max = 0", &["batching.rows_max", "1 to 1024", "0"]),
+            ("[batching]\nrows_max = 1025", &["batching.rows_max", "1025"]),
+            ("[batching]\ndelay_max = \"1min\"", &["batching.delay_max", "\"1s\"", "1min"]),
+            ("[batching]\nrows = 3", &["line 2", "`rows`"]),
             ("[start]\nchampion = 0", &["start.champion", "0"]),
             ("[start]\nchampion = 1\ncanary = { version = 1, weight = \"5%\" }", &["two roles"]),
             ("[start]\nchampion = 1\ncanary = { version = 2, weight = \"500%\" }", &["500"]),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorCode, Result};
 use crate::routing::{Assignment, Catalog, Choice, Lane, Plan};
-use crate::serving::Executor;
+use crate::serving::{Executor, Request};
 use crate::telemetry::ArmRole;
 use crate::types::{ModelName, Tensor};
 
@@ -54,6 +54,12 @@ impl Router {
         })
     }
 
+    /// Refuses a request for this version if that is all that could be done for
+    /// it: to be asked before its inputs are decoded.
+    pub fn check(&self, assignment: &Assignment, deadline: Option<Instant>) -> Result<()> {
+        self.executor.check(assignment.version(), deadline)
+    }
+
     /// Runs a request on the version it was assigned. `inputs` are in the
     /// signature's order and checked against it.
     pub async fn infer(
@@ -63,10 +69,11 @@ impl Router {
         deadline: Option<Instant>,
     ) -> Result<Answer> {
         let arm = assignment.arm();
-        let rows = inputs.first().map_or(1, Tensor::rows);
-        let measure = assignment.has_shadows();
-        let done = self.executor.run(&arm.version, inputs, deadline, measure).await?;
-        arm.stats.ran(done.queue, done.inference, rows);
+        let batching = assignment.plan().settings.batching;
+        let measure_cpu = assignment.has_shadows();
+        let request = Request { inputs, deadline, measure_cpu, batching };
+        let done = self.executor.run(&arm.version, request).await?;
+        arm.stats.ran(done.queue, done.inference);
         if let Some(cpu) = done.cpu {
             arm.stats.used_cpu(cpu);
         }

@@ -2,13 +2,16 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
 
 use crate::engine::{EngineError, EngineErrorKind, Model, Session};
+use crate::serving::combine::Combiner;
+use crate::serving::cost::{Cost, Pace};
+use crate::telemetry::{Metrics, QueueStats};
 use crate::types::{
     Data, Digest, Dim, ModelName, PlanFigures, Signature, Tensor, TensorSpec, VersionId,
 };
@@ -32,36 +35,11 @@ impl std::fmt::Display for RunError {
     }
 }
 
-/// What a run costs, by rows: measured at warm-up as the median of several
-/// runs at the smallest and at the largest batch.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Cost {
-    /// Time of a run that does not depend on the rows.
-    pub fixed: Duration,
-    /// Time per row on top.
-    pub per_row: Duration,
-}
-
-impl Cost {
-    /// The time that a batch of `rows` should take.
-    #[must_use]
-    pub fn of(&self, rows: usize) -> Duration {
-        let rows = u32::try_from(rows).unwrap_or(u32::MAX);
-        self.fixed.saturating_add(self.per_row.saturating_mul(rows))
-    }
-
-    /// The line through two measurements `(rows, time)`.
-    fn through(small: (usize, Duration), large: (usize, Duration)) -> Self {
-        let rows = u32::try_from(large.0.saturating_sub(small.0)).unwrap_or(u32::MAX);
-        let per_row = large.1.saturating_sub(small.1).checked_div(rows).unwrap_or_default();
-        let small_rows = u32::try_from(small.0).unwrap_or(u32::MAX);
-        Self { fixed: small.1.saturating_sub(per_row * small_rows), per_row }
-    }
-}
-
 /// Free sessions kept per version: more than threads can run at once only
 /// waste memory.
 const SESSIONS_MAX: usize = 64;
+/// Buffers of batches that are kept per version, each for the inputs of one.
+const BUFFERS_MAX: usize = 8;
 /// Runs per batch size at warm-up; the first pays for caches.
 const WARM_UP_RUNS: usize = 5;
 /// Batch sizes that warm-up tries, where the first dimension may vary.
@@ -84,6 +62,17 @@ pub struct LoadedVersion {
     /// What the dimensions that may vary were at warm-up, beside the rows.
     other_dims: OnceLock<usize>,
     rows_independent: bool,
+    /// Only the rows may vary, and warm-up has varied them.
+    cost_by_rows: bool,
+    /// Inputs and outputs have one first dimension in common.
+    shares_rows: bool,
+    /// A batch came out that could not be taken apart, or failed although its
+    /// requests did not.
+    unfit: AtomicBool,
+    pace: Pace,
+    combiner: Combiner,
+    buffers: ArrayQueue<Vec<Data>>,
+    stats: OnceLock<Arc<QueueStats>>,
 }
 
 impl LoadedVersion {
@@ -99,6 +88,8 @@ impl LoadedVersion {
         let sessions = ArrayQueue::new(SESSIONS_MAX);
         let (spare, cost) = (AtomicUsize::new(0), OnceLock::new());
         let (other_dims, rows_independent) = (OnceLock::new(), false);
+        let cost_by_rows = cost_by_rows(&*graph);
+        let shares_rows = shares_rows(graph.signature());
         Self {
             model,
             id,
@@ -110,6 +101,13 @@ impl LoadedVersion {
             cost,
             other_dims,
             rows_independent,
+            cost_by_rows,
+            shares_rows,
+            unfit: AtomicBool::new(false),
+            pace: Pace::default(),
+            combiner: Combiner::default(),
+            buffers: ArrayQueue::new(BUFFERS_MAX),
+            stats: OnceLock::new(),
         }
     }
 
@@ -125,6 +123,21 @@ impl LoadedVersion {
     #[must_use]
     pub const fn rows_independent(&self) -> bool {
         self.rows_independent
+    }
+
+    /// Whether requests may be run as one batch: their rows are independent,
+    /// inputs and outputs share their first dimension, and no batch has shown
+    /// the contrary.
+    #[must_use]
+    pub fn is_batched(&self) -> bool {
+        self.rows_independent && self.shares_rows && !self.unfit.load(Relaxed)
+    }
+
+    /// From now on no requests are run as one.
+    pub(super) fn stop_batching(&self) {
+        if !self.unfit.swap(true, Relaxed) {
+            tracing::warn!(model = %self.model, version = %self.id, "is not batched any more");
+        }
     }
 
     /// The model it belongs to.
@@ -168,17 +181,68 @@ impl LoadedVersion {
     /// ones; else from earlier runs on the same shapes; `None` without any.
     #[must_use]
     pub fn expected_time(&self, inputs: &[Tensor]) -> Option<Duration> {
-        let specs = &self.signature().inputs;
-        let fixed_row =
-            |spec: &TensorSpec| spec.shape.iter().skip(1).all(|dim| matches!(dim, Dim::Fixed(_)));
-        let batched = specs.iter().filter(|spec| spec.is_batched()).count();
-        let measured = batched == 0 || batched == specs.len() && self.graph.takes_new_shapes();
-        if !measured || !specs.iter().all(fixed_row) {
+        if !self.cost_by_rows {
             return self.graph.run_time(inputs);
         }
+        let batched = self.signature().inputs.iter().any(TensorSpec::is_batched);
         // Each input may have rows of its own.
-        let rows = inputs.iter().filter(|_| batched > 0).map(Tensor::rows).max();
+        let rows = inputs.iter().filter(|_| batched).map(Tensor::rows).max();
         Some(self.cost.get()?.of(rows.unwrap_or(1)))
+    }
+
+    /// Takes the place of a warm-up.
+    #[cfg(test)]
+    pub(super) fn set_cost(&self, cost: Cost) {
+        self.cost.set(cost).expect("there was no warm-up");
+    }
+
+    /// Whether warm-up tells the time of every request from its rows.
+    pub(super) const fn cost_by_rows(&self) -> bool {
+        self.cost_by_rows
+    }
+
+    /// What a run that computes `rows` rows should take, by what was measured at
+    /// warm-up and lately.
+    pub(super) fn recent_time(&self, rows: usize) -> Duration {
+        self.pace.of(self.cost().of(rows))
+    }
+
+    /// What runs that take `expected` by warm-up's measure take lately.
+    pub(super) fn recent(&self, expected: Duration) -> Duration {
+        self.pace.of(expected)
+    }
+
+    /// Takes into account what a run took that computed `rows` rows.
+    pub(super) fn took(&self, rows: usize, time: Duration) {
+        self.pace.record(self.cost().of(rows), time);
+    }
+
+    /// The rows that a run like `inputs`, but of `rows` rows, computes; `None`
+    /// where the engine had better not be given so many.
+    pub(super) fn computed_rows(&self, inputs: &[Tensor], rows: usize) -> Option<usize> {
+        self.graph.computed_rows(inputs, rows)
+    }
+
+    /// Where its requests meet that are run on the threads that read them.
+    pub(super) const fn combiner(&self) -> &Combiner {
+        &self.combiner
+    }
+
+    /// Where its runs are counted.
+    pub(super) fn stats(&self, metrics: &Metrics) -> &Arc<QueueStats> {
+        self.stats.get_or_init(|| metrics.queue(&self.model, self.id))
+    }
+
+    /// Buffers of an earlier batch, if some are free.
+    pub(super) fn take_buffers(&self) -> Vec<Data> {
+        self.buffers.pop().unwrap_or_default()
+    }
+
+    /// Gives a batch's buffers back.
+    pub(super) fn put_buffers(&self, inputs: Vec<Tensor>) {
+        let data = inputs.into_iter().map(|input| input.into_parts().2).collect();
+        // A full pool only means that these are dropped.
+        drop(self.buffers.push(data));
     }
 
     /// Runs zeros at several batch sizes, so that the first request finds
@@ -283,6 +347,7 @@ impl LoadedVersion {
             drop(self.sessions.pop());
         }
         self.spare.store(self.sessions.len(), Relaxed);
+        while self.buffers.pop().is_some() {}
         self.graph.trim(idle);
     }
 
@@ -333,6 +398,38 @@ impl LoadedVersion {
         };
         self.signature().inputs.iter().map(tensor).collect()
     }
+}
+
+/// Whether a run's time follows from its rows alone, as warm-up measures it.
+fn cost_by_rows(graph: &dyn Model) -> bool {
+    let specs = &graph.signature().inputs;
+    let fixed_row =
+        |spec: &TensorSpec| spec.shape.iter().skip(1).all(|dim| matches!(dim, Dim::Fixed(_)));
+    let batched = specs.iter().filter(|spec| spec.is_batched()).count();
+    let measured = batched == 0 || batched == specs.len() && graph.takes_new_shapes();
+    measured && specs.iter().all(fixed_row)
+}
+
+/// Whether the first dimension of every input and output may vary, and those
+/// that have a name have the same. What has none may be anything: preflight
+/// shows that the outputs have the inputs' rows, and requests whose inputs
+/// differ in rows are not batched.
+fn shares_rows(signature: &Signature) -> bool {
+    let mut names = signature.inputs.iter().chain(&signature.outputs).map(|spec| {
+        match spec.shape.first() {
+            Some(Dim::Symbol(name)) => Ok(Some(name)),
+            Some(Dim::Any) => Ok(None),
+            // Engines that cannot tell an output's shape leave it out.
+            None | Some(Dim::Fixed(_)) => Err(()),
+        }
+    });
+    let mut seen = None;
+    !signature.inputs.is_empty()
+        && names.all(|name| match name {
+            Ok(Some(name)) => *seen.get_or_insert(name) == name,
+            Ok(None) => true,
+            Err(()) => false,
+        })
 }
 
 /// Elements of a warm-up input: 256 Mi, a GiB of FP32.
@@ -534,13 +631,25 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn cost_is_the_line_through_two_points() {
-        let micros = Duration::from_micros;
-        let cost = Cost::through((1, micros(10)), (11, micros(60)));
-        assert_eq!(cost, Cost { fixed: micros(5), per_row: micros(5) });
-        assert_eq!(cost.of(3), micros(20));
-        // A larger batch that measured faster means no cost per row.
-        let noisy = Cost::through((1, micros(10)), (64, micros(9)));
-        assert_eq!(noisy, Cost { fixed: micros(10), per_row: Duration::ZERO });
+    fn what_shares_its_first_dimension_is_batched_until_it_shows_otherwise() {
+        let (n, m) = (Dim::Symbol("N".into()), Dim::Symbol("M".into()));
+        let (any, two) = (Dim::Any, Dim::Fixed(2));
+        let shares = |inputs: &[&Dim], outputs: &[&Dim]| {
+            let specs = |dims: &[&Dim]| {
+                let spec = |dim: &&Dim| TensorSpec::new("t", Datatype::Fp32, vec![(*dim).clone()]);
+                dims.iter().map(spec).collect()
+            };
+            shares_rows(&Signature::new(specs(inputs), specs(outputs)))
+        };
+        assert!(shares(&[&n], &[&n]) && shares(&[&n, &n], &[&n]) && shares(&[&any], &[&any]));
+        assert!(shares(&[&n], &[&any]) && shares(&[&any, &n], &[&n]));
+        assert!(!shares(&[&n, &m], &[&n]) && !shares(&[&n], &[&m]) && !shares(&[&n], &[&two]));
+        assert!(!shares(&[&two], &[&n]) && !shares(&[], &[&n]));
+
+        assert!(!Doubler::version().is_batched(), "nobody has found out");
+        let version = Doubler::version().with_rows_independent(true);
+        assert!(version.is_batched());
+        version.stop_batching();
+        assert!(!version.is_batched());
     }
 }

@@ -19,7 +19,6 @@ pub struct ArmStats {
     request_seconds: Histogram,
     queue_seconds: Histogram,
     inference_seconds: Histogram,
-    batch_rows: Histogram,
     nonfinite: IntCounter,
     inference: FineHistogram,
     cpu_nanos: AtomicU64,
@@ -32,7 +31,6 @@ pub(super) struct ArmFamilies<'a> {
     pub(super) request_seconds: Histogram,
     pub(super) queue_seconds: Histogram,
     pub(super) inference_seconds: Histogram,
-    pub(super) batch_rows: Histogram,
     pub(super) nonfinite: IntCounter,
 }
 
@@ -47,7 +45,6 @@ impl ArmStats {
             request_seconds: families.request_seconds,
             queue_seconds: families.queue_seconds,
             inference_seconds: families.inference_seconds,
-            batch_rows: families.batch_rows,
             nonfinite: families.nonfinite,
             inference: FineHistogram::default(),
             cpu_nanos: AtomicU64::new(0),
@@ -65,12 +62,10 @@ impl ArmStats {
         self.request_seconds.observe(elapsed.as_secs_f64());
     }
 
-    /// Counts one run: time in the queue, in the engine, and its rows.
-    #[expect(clippy::cast_precision_loss, reason = "a row count")]
-    pub fn ran(&self, queue: Duration, inference: Duration, rows: usize) {
+    /// Counts one request's run: time in the queue, and in the engine.
+    pub fn ran(&self, queue: Duration, inference: Duration) {
         self.queue_seconds.observe(queue.as_secs_f64());
         self.inference_seconds.observe(inference.as_secs_f64());
-        self.batch_rows.observe(rows as f64);
         self.inference.record(inference);
     }
 

@@ -11,6 +11,7 @@ use prometheus::{
 
 use crate::error::ErrorCode;
 use crate::telemetry::arm::{ArmFamilies, ArmStats};
+use crate::telemetry::queue::{Left, QueueStats, Refusal, Split};
 use crate::telemetry::shadow::{DropReason, ShadowFailure, ShadowHandles, ShadowStats};
 use crate::types::{ModelName, PlanFigures, Role, Share, VersionId};
 
@@ -40,6 +41,7 @@ impl ArmRole {
 
 const ARM: &[&str] = &["model", "version", "role"];
 const VERSION: &[&str] = &["model", "version"];
+const REASON: &[&str] = &["model", "version", "reason"];
 
 /// From 10 µs to 10 s; four bounds a decade.
 const SECONDS: &[f64] = &[
@@ -47,11 +49,12 @@ const SECONDS: &[f64] = &[
     0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
 const ROWS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0];
+const REQUESTS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 const DIFFERENCE: &[f64] = &[0.0, 1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 10.0];
 const SLOW_SECONDS: &[f64] = &[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0];
 
 type ArmKey = (ModelName, VersionId, ArmRole);
-type ShadowKey = (ModelName, VersionId);
+type VersionKey = (ModelName, VersionId);
 
 /// All metrics of the process. Handles for the request path are resolved
 /// when a plan is published, and their series are removed when a version
@@ -59,12 +62,18 @@ type ShadowKey = (ModelName, VersionId);
 pub struct Metrics {
     registry: Registry,
     arms: Mutex<HashMap<ArmKey, Arc<ArmStats>>>,
-    shadows: Mutex<HashMap<ShadowKey, Arc<ShadowStats>>>,
+    shadows: Mutex<HashMap<VersionKey, Arc<ShadowStats>>>,
+    queues: Mutex<HashMap<VersionKey, Arc<QueueStats>>>,
     requests: IntCounterVec,
     request_seconds: HistogramVec,
     queue_seconds: HistogramVec,
     inference_seconds: HistogramVec,
     batch_rows: HistogramVec,
+    batch_requests: HistogramVec,
+    batch_splits: IntCounterVec,
+    refused: IntCounterVec,
+    queue_left: IntCounterVec,
+    queue_rows: IntGaugeVec,
     nonfinite: IntCounterVec,
     shadow_compared: IntCounterVec,
     shadow_disagreed: IntCounterVec,
@@ -147,7 +156,29 @@ impl Metrics {
             d.histograms("foreshadow_queue_seconds", "Waiting for an engine thread.", ARM, SECONDS);
         let inference_seconds =
             d.histograms("foreshadow_inference_seconds", "Time in the engine.", ARM, SECONDS);
-        let batch_rows = d.histograms("foreshadow_batch_rows", "Rows per run.", ARM, ROWS);
+        let batch_rows = d.histograms("foreshadow_batch_rows", "Rows per run.", VERSION, ROWS);
+        let batch_requests = d.histograms(
+            "foreshadow_batch_requests",
+            "Requests that were run as one.",
+            VERSION,
+            REQUESTS,
+        );
+        let batch_splits = d.counters(
+            "foreshadow_batch_splits_total",
+            "Batches whose requests were run again one by one, by reason.",
+            REASON,
+        );
+        let refused = d.counters(
+            "foreshadow_refused_total",
+            "Requests that were not let into the queue (503), by reason.",
+            REASON,
+        );
+        let queue_left = d.counters(
+            "foreshadow_queue_left_total",
+            "Requests that left the queue without a run, by reason.",
+            REASON,
+        );
+        let queue_rows = d.gauges("foreshadow_queue_rows", "Rows that wait for an engine thread.");
         let nonfinite = d.counters(
             "foreshadow_nonfinite_outputs_total",
             "Answers with a NaN or an infinity in them.",
@@ -169,12 +200,12 @@ impl Metrics {
         let shadow_failed = d.counters(
             "foreshadow_shadow_failed_total",
             "Shadow runs that could not be compared, by reason.",
-            &["model", "version", "reason"],
+            REASON,
         );
         let shadow_dropped = d.counters(
             "foreshadow_shadow_dropped_total",
             "Copies that were not run, by reason.",
-            &["model", "version", "reason"],
+            REASON,
         );
         let shadow_difference = d.histograms(
             "foreshadow_shadow_output_difference",
@@ -216,11 +247,11 @@ impl Metrics {
         );
         let connections = IntGauge::new("foreshadow_connections", "Open client connections.");
         let connections = d.add(connections.expect(DECLARED));
-        let refused = IntCounter::new(
+        let turned_away = IntCounter::new(
             "foreshadow_connections_refused_total",
             "Connections closed at once because the limit was reached.",
         );
-        let connections_refused = d.add(refused.expect(DECLARED));
+        let connections_refused = d.add(turned_away.expect(DECLARED));
         let info = Opts::new("foreshadow_build_info", "1; the version is a label.")
             .const_label("version", env!("CARGO_PKG_VERSION"));
         d.add(IntGauge::with_opts(info).expect(DECLARED)).set(1);
@@ -232,11 +263,17 @@ impl Metrics {
             registry,
             arms: Mutex::default(),
             shadows: Mutex::default(),
+            queues: Mutex::default(),
             requests,
             request_seconds,
             queue_seconds,
             inference_seconds,
             batch_rows,
+            batch_requests,
+            batch_splits,
+            refused,
+            queue_left,
+            queue_rows,
             nonfinite,
             shadow_compared,
             shadow_disagreed,
@@ -276,7 +313,6 @@ impl Metrics {
                     request_seconds: self.request_seconds.with_label_values(&labels),
                     queue_seconds: self.queue_seconds.with_label_values(&labels),
                     inference_seconds: self.inference_seconds.with_label_values(&labels),
-                    batch_rows: self.batch_rows.with_label_values(&labels),
                     nonfinite: self.nonfinite.with_label_values(&labels),
                 },
             ))
@@ -307,6 +343,28 @@ impl Metrics {
             }))
         });
         Arc::clone(shadow)
+    }
+
+    /// The handles of one version's runs and queue; the same ones each time.
+    #[must_use]
+    pub fn queue(&self, model: &ModelName, version: VersionId) -> Arc<QueueStats> {
+        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        let queue = queues.entry((model.clone(), version)).or_insert_with(|| {
+            let number = version.to_string();
+            let labels = [model.as_str(), &number];
+            let reason = |family: &IntCounterVec, reason: &str| {
+                family.with_label_values(&[model.as_str(), &number, reason])
+            };
+            Arc::new(QueueStats {
+                batch_rows: self.batch_rows.with_label_values(&labels),
+                batch_requests: self.batch_requests.with_label_values(&labels),
+                splits: Split::ALL.map(|s| reason(&self.batch_splits, s.as_str())),
+                refused: Refusal::ALL.map(|r| reason(&self.refused, r.as_str())),
+                left: Left::ALL.map(|l| reason(&self.queue_left, l.as_str())),
+                rows: self.queue_rows.with_label_values(&labels),
+            })
+        });
+        Arc::clone(queue)
     }
 
     /// Shows the shares of a published plan.
@@ -376,6 +434,9 @@ impl Metrics {
         let mut shadows = self.shadows.lock().unwrap_or_else(PoisonError::into_inner);
         shadows.retain(|(m, v), _| m != model || *v != version);
         drop(shadows);
+        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        queues.retain(|(m, v), _| m != model || *v != version);
+        drop(queues);
         let (model, number) = (model.as_str(), version.to_string());
         let version = Some(number.as_str());
         for family in [
@@ -390,6 +451,9 @@ impl Metrics {
             &self.shadow_nonfinite,
             &self.plans_made,
             &self.plans_evicted,
+            &self.batch_splits,
+            &self.refused,
+            &self.queue_left,
         ] {
             self.remove(family, model, version);
         }
@@ -398,13 +462,14 @@ impl Metrics {
             &self.queue_seconds,
             &self.inference_seconds,
             &self.batch_rows,
+            &self.batch_requests,
             &self.shadow_difference,
         ] {
             self.remove(family, model, version);
         }
         self.remove(&self.shadow_cpu, model, version);
         self.remove(&self.weight, model, version);
-        for family in [&self.version_state, &self.plans, &self.plan_bytes] {
+        for family in [&self.version_state, &self.plans, &self.plan_bytes, &self.queue_rows] {
             self.remove(family, model, version);
         }
     }
@@ -466,7 +531,8 @@ mod tests {
             let arm = metrics.arm(&model, version, ArmRole::Champion);
             arm.finished(None, Duration::from_millis(1));
             arm.finished(Some(ErrorCode::Internal), Duration::from_millis(1));
-            arm.ran(Duration::ZERO, Duration::from_millis(1), 3);
+            arm.ran(Duration::ZERO, Duration::from_millis(1));
+            metrics.queue(&model, version).ran(3, 1);
             metrics.shadow(&model, version).compared(2, 1, 0.5, 0.1);
             metrics.set_state(&model, version, None, "ready");
             metrics.set_plans(&model, version, PlanFigures::default());
@@ -493,7 +559,8 @@ mod tests {
         let model = ModelName::new("m").unwrap();
         let one = VersionId::new(1).unwrap();
         metrics.arm(&model, one, ArmRole::Champion).finished(None, Duration::ZERO);
-        metrics.arm(&model, one, ArmRole::Champion).ran(Duration::ZERO, Duration::ZERO, 1);
+        metrics.arm(&model, one, ArmRole::Champion).ran(Duration::ZERO, Duration::ZERO);
+        metrics.queue(&model, one).ran(1, 1);
         metrics.shadow(&model, one).compared(1, 0, 0.0, 0.0);
         metrics.set_weights(&model, &[(one, Role::Champion, Share::ALL)]);
         metrics.set_state(&model, one, None, "ready");

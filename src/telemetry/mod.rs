@@ -1,7 +1,7 @@
 //! What the process tells about itself: metrics and the recorder's counts.
 //!
 //! Every metric is declared once, in [`Metrics`]; the request path holds
-//! resolved handles ([`ArmStats`], [`ShadowStats`]) and looks nothing up by
+//! resolved handles ([`ArmStats`], [`QueueStats`], [`ShadowStats`]) and looks nothing up by
 //! name.
 //!
 //! Invariant: nothing here blocks a request; all writes are atomic counts.
@@ -9,9 +9,11 @@
 mod arm;
 mod fine;
 mod metrics;
+mod queue;
 mod shadow;
 
 pub use arm::{ArmSnapshot, ArmStats};
 pub use fine::FineHistogram;
 pub use metrics::{ArmRole, Metrics};
+pub use queue::{Left, QueueStats, Refusal, Split};
 pub use shadow::{DropReason, ShadowFailure, ShadowSnapshot, ShadowStats};

@@ -14,7 +14,7 @@ pub mod thread;
 pub use ids::{Digest, MODEL_NAME_BYTES_MAX, ModelName, Role, VersionId};
 pub use plans::PlanFigures;
 pub use readiness::Readiness;
-pub use settings::{ModelSettings, Task};
+pub use settings::{Batching, ModelSettings, Task};
 pub use share::Share;
 pub use signature::{Dim, Docs, Signature, TensorSpec};
 pub use tensor::{Data, Datatype, Tensor, element_count};

@@ -1,5 +1,7 @@
 //! What a model's owner settles in `model.toml`, checked.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 /// What kind of answer a model gives; it decides what "agreement" means.
@@ -10,6 +12,26 @@ pub enum Task {
     Classification,
     /// A number per row: agreement within a tolerance.
     Regression,
+}
+
+/// How a model's requests are put together to batches, where its owner says
+/// something of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batching {
+    /// Whether they may be at all.
+    pub enabled: bool,
+    /// The most rows of a batch; `None` takes what the gateway's settings say
+    /// and the measured cost makes worthwhile.
+    pub rows_max: Option<usize>,
+    /// How long a request may wait for others, although a thread is free;
+    /// `None` takes the gateway's setting.
+    pub delay_max: Option<Duration>,
+}
+
+impl Default for Batching {
+    fn default() -> Self {
+        Self { enabled: true, rows_max: None, delay_max: None }
+    }
 }
 
 /// The part of `model.toml` that the data path needs. Immutable: a changed
@@ -32,4 +54,6 @@ pub struct ModelSettings {
     /// Whether a reply may carry `null` for a non-finite number, instead of
     /// being an error.
     pub nonfinite_as_null: bool,
+    /// How its requests are batched.
+    pub batching: Batching,
 }

@@ -183,6 +183,41 @@ impl Data {
         data
     }
 
+    /// Adds the elements of `other` behind its own; `false`, and nothing is
+    /// added, if they are of another datatype.
+    pub fn append(&mut self, other: &Self) -> bool {
+        macro_rules! same {
+            ($($Variant:ident),+) => {
+                match (self, other) {
+                    $( (Self::$Variant(own), Self::$Variant(more)) => own.extend_from_slice(more), )+
+                    _ => return false,
+                }
+            };
+        }
+        same!(
+            Bool, Uint8, Uint16, Uint32, Uint64, Int8, Int16, Int32, Int64, Fp16, Fp32, Fp64, Bytes
+        );
+        true
+    }
+
+    /// Removes the elements; their memory stays for the next ones.
+    pub fn clear(&mut self) {
+        for_each_datatype!(self, v => v.clear());
+    }
+
+    /// A copy of the elements in `range`; `None` if there are fewer.
+    #[must_use]
+    pub fn slice(&self, range: std::ops::Range<usize>) -> Option<Self> {
+        macro_rules! each {
+            ($($Variant:ident),+) => {
+                match self { $( Self::$Variant(v) => Self::$Variant(v.get(range)?.to_vec()), )+ }
+            };
+        }
+        Some(each!(
+            Bool, Uint8, Uint16, Uint32, Uint64, Int8, Int16, Int32, Int64, Fp16, Fp32, Fp64, Bytes
+        ))
+    }
+
     /// The element type.
     #[must_use]
     pub const fn datatype(&self) -> Datatype {
@@ -332,6 +367,23 @@ mod tests {
         }
         let error = "FP8".parse::<Datatype>().unwrap_err();
         assert!(error.message().contains("\"FP8\"") && error.message().contains("FP32"));
+    }
+
+    #[test]
+    fn elements_of_one_datatype_are_joined_and_cut() {
+        for datatype in Datatype::ALL {
+            let mut data = Data::zeros(datatype, 2);
+            assert!(data.append(&Data::zeros(datatype, 3)));
+            assert_eq!((data.len(), data.slice(1..4).unwrap().len()), (5, 3));
+            assert_eq!(data.slice(4..6), None);
+            let other = if datatype == Datatype::Fp32 { Datatype::Fp64 } else { Datatype::Fp32 };
+            assert!(!data.append(&Data::zeros(other, 1)));
+            data.clear();
+            assert!(data.is_empty());
+        }
+        let mut data = Data::Fp32(vec![1.0, 2.0]);
+        data.append(&Data::Fp32(vec![3.0]));
+        assert_eq!(data.slice(1..3), Some(Data::Fp32(vec![2.0, 3.0])));
     }
 
     #[test]

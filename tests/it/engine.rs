@@ -1,9 +1,11 @@
 //! An engine for tests: the artifact is a line of text that says what the
-//! version does. Every version takes `x` FP32 [-1, 1] and gives `y` alike.
+//! version does. Every version takes `x` FP32 [-1, 1] and gives `y` alike; one that
+//! doubles takes rows of any width.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::{Condvar, Mutex};
+use std::time::Duration;
 
 use foreshadow::engine::{Engine, EngineError, EngineErrorKind, Model, Session};
 use foreshadow::types::{Data, Datatype, Dim, Signature, Tensor, TensorSpec};
@@ -19,6 +21,9 @@ enum Behaviour {
     OtherShape,
     /// Waits until the gate opens.
     Sleeps(Arc<Gate>),
+    /// Doubles; 100 waits until the gate opens, 7 is no value that it takes. In
+    /// warm-up a run takes this long.
+    Doubles(Arc<Gate>, Duration),
 }
 
 /// Opens once, for all.
@@ -83,10 +88,18 @@ impl Engine for Scripted {
             Some("panics") => Behaviour::Panics,
             Some("other-shape") => Behaviour::OtherShape,
             Some("sleeps") => Behaviour::Sleeps(Arc::clone(&self.gate)),
+            Some("doubles") => {
+                let millis = words.next().map_or(0, |word| word.parse().unwrap());
+                Behaviour::Doubles(Arc::clone(&self.gate), Duration::from_millis(millis))
+            }
             _ => return Err(EngineError::new(EngineErrorKind::Unsupported, "no such script")),
         };
+        let width = match behaviour {
+            Behaviour::Doubles(..) => Dim::Any,
+            _ => Dim::Fixed(1),
+        };
         let spec = |name: &str| {
-            TensorSpec::new(name, Datatype::Fp32, vec![Dim::Symbol("N".into()), Dim::Fixed(1)])
+            TensorSpec::new(name, Datatype::Fp32, vec![Dim::Symbol("N".into()), width.clone()])
         };
         let signature = Signature::new(vec![spec("x")], vec![spec("y")]);
         Ok(Arc::new(Graph { signature, behaviour, armed: Arc::clone(&self.armed) }))
@@ -122,6 +135,9 @@ impl Session for Run {
             Ok(vec![Tensor::new("y", vec![rows, 1], Data::Fp32(vec![y; rows])).unwrap()])
         };
         if !self.armed.load(std::sync::atomic::Ordering::SeqCst) {
+            if let Behaviour::Doubles(_, time) = &self.behaviour {
+                std::thread::sleep(*time);
+            }
             return answer(rows, 0.0);
         }
         match &self.behaviour {
@@ -134,6 +150,17 @@ impl Session for Run {
             Behaviour::Sleeps(gate) => {
                 gate.wait();
                 answer(rows, 1.0)
+            }
+            Behaviour::Doubles(gate, _) => {
+                let Data::Fp32(x) = inputs[0].data() else { unreachable!("as declared") };
+                if x.contains(&100.0) {
+                    gate.wait();
+                }
+                if x.contains(&7.0) {
+                    return Err(EngineError::new(EngineErrorKind::BadValue, "x is 7"));
+                }
+                let y = Data::Fp32(x.iter().map(|x| x * 2.0).collect());
+                Ok(vec![Tensor::new("y", inputs[0].shape().to_vec(), y).unwrap()])
             }
         }
     }

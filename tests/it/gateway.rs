@@ -2,18 +2,21 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use foreshadow::app::{App, Parts};
 use foreshadow::config::{Config, FlagValue, Sources};
 use foreshadow::engine::EngineSet;
-use foreshadow::registry::preflight::{Candidate, Failure, Preflight, Report};
+use foreshadow::registry::preflight::{
+    Candidate, Failure, Preflight, Report, RowsReport, RowsVerdict,
+};
 use foreshadow::registry::{Change, Provenance};
 use foreshadow::store::Memory;
 use foreshadow::types::{ModelName, VersionId};
 use tempfile::TempDir;
 
 use crate::engine::Scripted;
+use crate::http::Client;
 
 /// Nothing here should take this long: it only ends a test that hangs.
 pub(crate) const HANG: Duration = Duration::from_secs(60);
@@ -22,8 +25,15 @@ pub(crate) const HANG: Duration = Duration::from_secs(60);
 struct Trusting;
 
 impl Preflight for Trusting {
-    fn try_candidate(&self, _: &Candidate) -> Result<Report, Failure> {
-        Ok(Report::default())
+    /// The rows of what doubles are independent.
+    fn try_candidate(&self, candidate: &Candidate) -> Result<Report, Failure> {
+        let script = std::fs::read_to_string(&candidate.artifact).unwrap();
+        let verdict = match script.starts_with("doubles") {
+            true => RowsVerdict::Independent,
+            false => RowsVerdict::Unknown,
+        };
+        let rows = RowsReport { verdict, ..RowsReport::default() };
+        Ok(Report { rows, ..Report::default() })
     }
 }
 
@@ -107,6 +117,21 @@ impl Gateway {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let waited = runtime.block_on(async { tokio::time::timeout(HANG, waiting).await });
         assert!(waited.is_ok(), "{:?}", self.app.control().models());
+    }
+
+    /// Waits until `/metrics` has this line.
+    pub(crate) async fn wait_for_metric(&self, line: &str) {
+        let mut client = Client::connect(self.app.admin_address()).await;
+        let deadline = Instant::now() + HANG;
+        loop {
+            let text = client.get("/metrics").await.text();
+            if text.lines().any(|l| l == line) {
+                return;
+            }
+            let family = line.split(['{', ' ']).next().unwrap_or_default();
+            let family: Vec<_> = text.lines().filter(|l| l.starts_with(family)).collect();
+            assert!(Instant::now() < deadline, "no line {line:?} in {family:#?}");
+        }
     }
 
     pub(crate) async fn change(&self, change: Change) {

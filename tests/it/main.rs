@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "tests may")]
 
 mod bad_input;
+mod batching;
 mod binary;
 mod check;
 mod engine;

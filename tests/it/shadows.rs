@@ -1,9 +1,7 @@
 //! A shadow may sleep, panic, err or answer nonsense: clients see nothing,
 //! and every case is counted under its name.
 
-use std::time::Instant;
-
-use crate::gateway::{Gateway, HANG, start, start_with};
+use crate::gateway::{Gateway, start, start_with};
 use crate::http::{Client, Reply};
 
 const START: &str = "[start]\nchampion = 1\nshadows = [{ version = 2, sample = \"100%\" }]\n";
@@ -31,20 +29,6 @@ async fn ask(gateway: &Gateway, requests: usize) -> Vec<Reply> {
     replies
 }
 
-/// Waits until `/metrics` has this line.
-async fn wait_for_metric(gateway: &Gateway, line: &str) {
-    let mut client = Client::connect(gateway.app.admin_address()).await;
-    let deadline = Instant::now() + HANG;
-    loop {
-        let text = client.get("/metrics").await.text();
-        if text.lines().any(|l| l == line) {
-            return;
-        }
-        let shadow: Vec<_> = text.lines().filter(|l| l.contains("_shadow_")).collect();
-        assert!(Instant::now() < deadline, "no line {line:?} in {shadow:#?}");
-    }
-}
-
 #[test]
 fn every_misbehaviour_is_counted_and_none_is_seen() {
     for (script, reason) in
@@ -56,7 +40,7 @@ fn every_misbehaviour_is_counted_and_none_is_seen() {
         runtime().block_on(async {
             ask(&gateway, 20).await;
             let labels = format!("{{model=\"m\",reason=\"{reason}\",version=\"2\"}}");
-            wait_for_metric(&gateway, &format!("foreshadow_shadow_failed_total{labels} 20")).await;
+            gateway.wait_for_metric(&format!("foreshadow_shadow_failed_total{labels} 20")).await;
         });
         gateway.app.stop();
     }
@@ -81,7 +65,7 @@ fn a_shadow_that_sleeps_fills_its_queue_and_the_rest_is_dropped() {
             "foreshadow_shadow_compared_total{{model=\"m\",version=\"2\"}} {}",
             REQUESTS - dropped
         );
-        wait_for_metric(&gateway, &compared).await;
+        gateway.wait_for_metric(&compared).await;
     });
     gateway.app.stop();
 }

@@ -133,6 +133,10 @@ impl Model for TractModel {
         self.plans.run_time(inputs)
     }
 
+    fn computed_rows(&self, inputs: &[Tensor], rows: usize) -> Option<usize> {
+        self.plans.computed_rows(inputs, rows)
+    }
+
     fn trim(&self, idle: Duration) {
         self.plans.trim(idle);
     }

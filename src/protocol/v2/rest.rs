@@ -53,7 +53,11 @@ impl Service {
             version,
             role: call::header_role(headers)?.or(parameters.role),
             key,
-            deadline: call::deadline(arrived.at, parameters.timeout, self.limits.timeout),
+            deadline: call::deadline(
+                arrived.at,
+                call::header_timeout(headers)?.or(parameters.timeout),
+                self.limits.timeout,
+            ),
             at: arrived.at,
         };
         let decode = |assignment: &Assignment| {

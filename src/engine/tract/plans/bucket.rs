@@ -12,9 +12,14 @@ use crate::types::{Signature, Tensor};
 /// to compute in vain.
 const ROWS_MAX: usize = 1024;
 
+/// Whether there is a bucket for so many rows.
+pub(super) fn holds(rows: usize) -> bool {
+    (1..=ROWS_MAX).contains(&rows)
+}
+
 /// The size that a batch of `rows` is brought to.
 pub(super) fn size(rows: usize) -> usize {
-    if (1..=ROWS_MAX).contains(&rows) { rows.next_power_of_two() } else { rows }
+    if holds(rows) { rows.next_power_of_two() } else { rows }
 }
 
 /// The inputs with copies of their last row, up to `rows`.

@@ -175,6 +175,22 @@ impl Plans {
         shaped.cache.run_time(&key)
     }
 
+    /// The rows that a batch of `rows` rows of such a shape would compute; `None`
+    /// if it would need a plan of its own.
+    pub(super) fn computed_rows(&self, inputs: &[Sent], rows: usize) -> Option<usize> {
+        if self.fitting(inputs).ok()?.is_some() {
+            return Some(rows);
+        }
+        let shaped = self.shaped.as_ref()?;
+        match shaped.by {
+            By::Shapes => None,
+            // Where dimensions differ that were taken for one, the shape counts.
+            _ if shaped.dims.values(&self.signature, inputs).is_err() => None,
+            By::Others(_) => Some(rows),
+            By::Buckets(_) => bucket::holds(rows).then(|| bucket::size(rows)),
+        }
+    }
+
     /// Frees what nobody used for `idle`.
     pub(super) fn trim(&self, idle: Duration) {
         if let Some(shaped) = &self.shaped {
