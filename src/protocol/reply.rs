@@ -2,17 +2,18 @@
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 
 use crate::error::{Error, ErrorCode};
+use crate::protocol::ids::Id;
 use crate::protocol::json::Writer;
 use crate::routing::Assignment;
 
 /// The client's id of a request, or ours.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The id of an answer; labels and shadow comparisons refer to it.
-pub(super) const PREDICTION_ID: HeaderName = HeaderName::from_static("x-prediction-id");
+const PREDICTION_ID: HeaderName = HeaderName::from_static("x-prediction-id");
 /// The version that answered.
 pub(super) const MODEL_VERSION: HeaderName = HeaderName::from_static("x-model-version");
 /// Why that version answered: `champion`, `canary` or `pinned`.
@@ -29,17 +30,24 @@ const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
 /// A reply under way.
 pub(super) type Reply = Response<Full<Bytes>>;
 
+/// Headers that most replies have: one allocation will do.
+const HEADERS_USUAL: usize = 6;
+
 /// A successful reply of JSON.
 pub(super) fn json(body: Vec<u8>) -> Reply {
+    of(body, JSON)
+}
+
+fn of(body: Vec<u8>, content_type: HeaderValue) -> Reply {
     let mut reply = Response::new(Full::new(Bytes::from(body)));
-    reply.headers_mut().insert(CONTENT_TYPE, JSON);
+    *reply.headers_mut() = HeaderMap::with_capacity(HEADERS_USUAL);
+    reply.headers_mut().insert(CONTENT_TYPE, content_type);
     reply
 }
 
 /// A successful reply of JSON and, behind it, raw tensors.
 pub(super) fn mixed(body: Vec<u8>, json_length: usize) -> Reply {
-    let mut reply = Response::new(Full::new(Bytes::from(body)));
-    reply.headers_mut().insert(CONTENT_TYPE, OCTETS);
+    let mut reply = of(body, OCTETS);
     reply.headers_mut().insert(JSON_LENGTH, HeaderValue::from(json_length));
     reply
 }
@@ -49,6 +57,11 @@ pub(super) fn sign(reply: &mut Reply, assignment: &Assignment) {
     let headers = reply.headers_mut();
     headers.insert(MODEL_VERSION, HeaderValue::from(assignment.version().id().get()));
     headers.insert(MODEL_ROLE, HeaderValue::from_static(assignment.role()));
+}
+
+/// Names the answer.
+pub(super) fn identify(reply: &mut Reply, id: Id) {
+    reply.headers_mut().insert(PREDICTION_ID, id.to_header());
 }
 
 /// The reply to what failed. Its body is `{"error":"…"}`; what only the log
