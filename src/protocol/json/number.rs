@@ -60,7 +60,7 @@ pub(super) fn decimal(bytes: &[u8], at: usize) -> Option<(Decimal, usize)> {
     let mut whole = true;
     if next == Some(b'.') {
         let start = at + 1;
-        (digits, at) = more_digits(bytes, start, digits)?;
+        (digits, at) = fraction(bytes, start, digits)?;
         if at == start {
             return None;
         }
@@ -84,16 +84,37 @@ pub(super) fn decimal(bytes: &[u8], at: usize) -> Option<(Decimal, usize)> {
 #[inline]
 fn more_digits(bytes: &[u8], mut at: usize, mut digits: u64) -> Option<(u64, usize)> {
     loop {
-        let (value, count) = eight_digits(eight_bytes(bytes, at));
+        let chunk = eight_bytes(bytes, at);
+        let count = digits_in(chunk);
         if digits >= TENS[18 - count] {
             return None;
         }
-        digits = digits * TENS[count] + value;
+        digits = digits * TENS[count] + value_of(chunk, count);
         at += count;
         if count < 8 {
             return Some((digits, at));
         }
     }
+}
+
+/// The same for a fraction, which is longer: up to sixteen digits are read
+/// without a branch that depends on how many there are.
+#[inline]
+fn fraction(bytes: &[u8], at: usize, digits: u64) -> Option<(u64, usize)> {
+    let Some((first, rest)) = bytes.get(at..).and_then(<[u8]>::split_first_chunk) else {
+        return more_digits(bytes, at, digits);
+    };
+    let Some(second) = rest.first_chunk() else { return more_digits(bytes, at, digits) };
+    let (first, second) = (u64::from_le_bytes(*first), u64::from_le_bytes(*second));
+    let before = digits_in(first);
+    let behind = digits_in(second) * usize::from(before == 8);
+    let count = before + behind;
+    if digits >= TENS[18 - count] {
+        return None;
+    }
+    let value = value_of(first, before) * TENS[behind] + value_of(second, behind);
+    let digits = digits * TENS[count] + value;
+    if count == 16 { more_digits(bytes, at + 16, digits) } else { Some((digits, at + count)) }
 }
 
 /// The eight bytes at `at`, the first one lowest; zeros behind the end.
@@ -113,25 +134,31 @@ fn last_bytes(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(chunk)
 }
 
-/// The digits with which a chunk begins: their value and their count.
+/// How many digits a chunk begins with.
 #[inline]
-fn eight_digits(chunk: u64) -> (u64, usize) {
+const fn digits_in(chunk: u64) -> usize {
     const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
-    const PAIRS: u64 = 0x0000_00ff_0000_00ff;
     // A digit becomes its value, 0 to 9, and every other byte more.
-    let values = chunk ^ 0x3030_3030_3030_3030;
+    let values = chunk ^ ZEROS;
     // The high bit of each byte that is no digit. No sum carries over.
     let others = ((values & LOW) + 0x7676_7676_7676_7676 | values) & !LOW;
-    let count = (others.trailing_zeros() / 8) as usize;
-    if count == 0 {
-        return (0, 0);
-    }
+    (others.trailing_zeros() / 8) as usize
+}
+
+/// Eight times the digit zero.
+const ZEROS: u64 = 0x3030_3030_3030_3030;
+
+/// The value of the first `count` bytes of a chunk, which are digits.
+#[inline]
+fn value_of(chunk: u64, count: usize) -> u64 {
+    const PAIRS: u64 = 0x0000_00ff_0000_00ff;
     // As if zeros stood in front: the first byte is the highest digit.
-    let values = values << (64 - 8 * count);
+    let values = (chunk ^ ZEROS).checked_shl(64 - 8 * count as u32).unwrap_or(0);
+    // Neighbours are joined: to pairs, to fours, to eight.
     let pairs = values.wrapping_mul(10).wrapping_add(values >> 8);
     let low = (pairs & PAIRS).wrapping_mul(100 + (1_000_000 << 32));
     let high = ((pairs >> 16) & PAIRS).wrapping_mul(1 + (10_000 << 32));
-    (low.wrapping_add(high) >> 32, count)
+    low.wrapping_add(high) >> 32
 }
 
 /// The exponent at `at`, behind its `e`.

@@ -227,16 +227,24 @@ impl<'a> Reader<'a> {
         out: &mut Vec<T>,
     ) -> Result<(), Fault> {
         let mut more = self.element(true)?;
+        let mut at = self.at;
         while more {
-            out.push(self.scalar()?);
-            // The comma mostly stands right behind.
-            more = match self.bytes.get(self.at) {
-                Some(b',') if self.at < self.pause => {
-                    self.at += 1;
-                    true
+            let blank = usize::from(self.bytes.get(at) == Some(&b' '));
+            self.at = if let Some((value, end)) = T::scan(self.bytes, at + blank) {
+                out.push(value);
+                // The comma mostly stands right behind.
+                if self.bytes.get(end) == Some(&b',') && end < self.pause {
+                    at = end + 1;
+                    continue;
                 }
-                _ => self.element(false)?,
+                end
+            } else {
+                self.at = at;
+                out.push(self.scalar()?);
+                self.at
             };
+            more = self.element(false)?;
+            at = self.at;
         }
         Ok(())
     }
