@@ -1,7 +1,7 @@
 //! What a request takes on its way through the gateway, without a socket: time,
 //! and allocations, as a whole and by stage.
 //!
-//! `cargo bench --bench path [-- --quick]`
+//! `cargo bench --bench path [-- --quick] [requests] [stages] [images]`
 //!
 //! Counts are exact and the same everywhere; times are medians of several
 //! rounds on one thread. The allocator is the server's.
@@ -422,11 +422,22 @@ fn images(effort: Effort, plan: &Arc<Plan>) {
 }
 
 fn main() {
-    let quick = std::env::args().any(|arg| arg == "--quick" || arg == "--test");
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let quick = args.iter().any(|arg| arg == "--quick" || arg == "--test");
     let effort = Effort(Duration::from_millis(if quick { 2 } else { 100 }));
+    let mut parts = args.iter().filter(|arg| !arg.starts_with('-')).peekable();
+    let all = parts.peek().is_none();
+    let parts: Vec<_> = parts.collect();
+    let wanted = |part: &str| all || parts.iter().any(|wanted| *wanted == part);
     let metrics = Arc::new(Metrics::new());
     let plans = [plan(&metrics, &[churn(1), churn(2)], &FEATURES), plan(&metrics, &[image()], &[])];
-    requests(effort, &service(&metrics, &plans));
-    stages(effort, &metrics, &plans[0]);
-    images(effort, &plans[1]);
+    if wanted("requests") {
+        requests(effort, &service(&metrics, &plans));
+    }
+    if wanted("stages") {
+        stages(effort, &metrics, &plans[0]);
+    }
+    if wanted("images") {
+        images(effort, &plans[1]);
+    }
 }

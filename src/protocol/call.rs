@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use http::header::CONTENT_ENCODING;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::ids::Id;
@@ -20,6 +20,11 @@ use crate::protocol::{Service, caught, guarded};
 use crate::routing::{Answer, Assignment, Plan};
 use crate::telemetry::ArmStats;
 use crate::types::{Role, Tensor, VersionId};
+
+/// What the split goes by.
+const ROUTING_KEY: HeaderName = HeaderName::from_static("x-routing-key");
+/// The role that the client insists on.
+const ROLE: HeaderName = HeaderName::from_static("x-foreshadow-role");
 
 /// What a request asks for, apart from its tensors.
 pub(super) struct Ask<'a> {
@@ -182,11 +187,13 @@ impl Service {
         id: Id,
     ) -> Result<Reply, Failed> {
         let Accepted { assignment, inputs, form, deadline, in_flight } = accepted;
-        let outcome: Result<_> = guarded(async {
-            let answer = self.run(&assignment, inputs, deadline).await?;
-            self.encode(&assignment, answer, form, id).await
-        })
-        .await;
+        let outcome: Result<_> = {
+            let work = pin!(async {
+                let answer = self.run(&assignment, inputs, deadline).await?;
+                self.encode(&assignment, answer, form, id).await
+            });
+            guarded(work).await
+        };
         in_flight.done(outcome.as_ref().err().map(Error::code));
         match outcome {
             Ok((mut reply, answer)) => {
@@ -280,12 +287,12 @@ pub(super) fn check_encoding(headers: &HeaderMap) -> Result<()> {
 
 /// The routing key that a header gives.
 pub(super) fn header_key(headers: &HeaderMap) -> Option<&[u8]> {
-    headers.get("x-routing-key").map(HeaderValue::as_bytes).filter(|key| !key.is_empty())
+    headers.get(ROUTING_KEY).map(HeaderValue::as_bytes).filter(|key| !key.is_empty())
 }
 
 /// The role that a header insists on.
 pub(super) fn header_role(headers: &HeaderMap) -> Result<Option<Role>> {
-    let Some(value) = headers.get("x-foreshadow-role") else { return Ok(None) };
+    let Some(value) = headers.get(ROLE) else { return Ok(None) };
     let text = value.to_str().unwrap_or_default();
     role(text).map(Some).map_err(|error| error.context("header X-Foreshadow-Role"))
 }

@@ -30,7 +30,7 @@ mod v2;
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -141,7 +141,8 @@ impl Service {
         let (parts, body) = request.into_parts();
         let id = self.ids.next();
         let request_id = id.unless(parts.headers.get(REQUEST_ID));
-        let mut reply = match guarded(self.dispatch(parts, body, at, id)).await {
+        let work = pin!(self.dispatch(parts, body, at, id));
+        let mut reply = match guarded(work).await {
             Ok(reply) => reply,
             Err(failed) => self.refuse(failed, &request_id),
         };
@@ -210,9 +211,11 @@ impl Service {
     }
 }
 
-/// Polls `work`; a panic in it becomes an error of this request alone.
-async fn guarded<T, E: From<Error>>(work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-    let mut work = pin!(work);
+/// Polls `work`; a panic in it becomes an error of this request alone. It stays
+/// where it is: a future that is handed over is copied, and this one is large.
+async fn guarded<T, E: From<Error>>(
+    mut work: Pin<&mut impl Future<Output = Result<T, E>>>,
+) -> Result<T, E> {
     std::future::poll_fn(|context| {
         // After a panic the future is not polled again, only dropped.
         let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context)));

@@ -439,3 +439,12 @@ proptest! {
         );
     }
 }
+
+#[tokio::test]
+async fn a_requests_future_is_small() {
+    // It is copied when a connection takes it.
+    let bench = sums_bench();
+    let request = http::Request::post("/predict/sums").body(Full::new(Bytes::new())).unwrap();
+    let size = size_of_val(&bench.service.handle(request));
+    assert!(size <= 3072, "{size} bytes");
+}

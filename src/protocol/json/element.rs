@@ -90,7 +90,7 @@ macro_rules! integers {
                 })
             }
 
-            #[inline]
+            #[inline(always)]
             fn scan(bytes: &[u8], at: usize) -> Option<(Self, usize)> {
                 let (decimal, end) = decimal(bytes, at)?;
                 Some((Self::try_from(decimal.to_i64()?).ok()?, end))
@@ -116,7 +116,7 @@ macro_rules! floats {
                 Err(format!("{} is out of range for {} (up to {:e})", shown(word), $name, Self::MAX))
             }
 
-            #[inline]
+            #[inline(always)]
             fn scan(bytes: &[u8], at: usize) -> Option<(Self, usize)> {
                 let (decimal, end) = decimal(bytes, at)?;
                 Some(($scanned(decimal)?, end))

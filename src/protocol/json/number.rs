@@ -46,7 +46,7 @@ const EXPONENT_DIGITS_MAX: usize = 3;
 
 /// The number at `at`, and the offset behind it, if it is one for certain: its
 /// grammar is JSON's, and what follows cannot belong to it.
-#[inline]
+#[inline(always)]
 pub(super) fn decimal(bytes: &[u8], at: usize) -> Option<(Decimal, usize)> {
     let negative = *bytes.get(at)? == b'-';
     let start = at + usize::from(negative);
@@ -99,7 +99,7 @@ fn more_digits(bytes: &[u8], mut at: usize, mut digits: u64) -> Option<(u64, usi
 
 /// The same for a fraction, which is longer: up to sixteen digits are read
 /// without a branch that depends on how many there are.
-#[inline]
+#[inline(always)]
 fn fraction(bytes: &[u8], at: usize, digits: u64) -> Option<(u64, usize)> {
     let Some((first, rest)) = bytes.get(at..).and_then(<[u8]>::split_first_chunk) else {
         return more_digits(bytes, at, digits);
@@ -201,7 +201,7 @@ impl Decimal {
     /// same float as the exact value does unless the middle of two floats lies
     /// between them: so it must be farther than that from the middle, where the
     /// 29 bits that a float lacks are a one and zeros.
-    #[inline]
+    #[inline(always)]
     pub(super) fn to_f32(self) -> Option<f32> {
         const LACKING: u64 = (1 << 29) - 1;
         const MIDDLE: u64 = 1 << 28;

@@ -243,7 +243,10 @@ impl Order {
         out: &mut Vec<T>,
         features: &[String],
     ) -> Result<(), String> {
-        self.guess.resize(features.len(), 0);
+        if self.guess.len() != features.len() {
+            // At first, the order of model.toml.
+            self.guess = (0..features.len()).collect();
+        }
         self.seen.clear();
         self.seen.resize(features.len(), false);
         let start = out.len();
@@ -273,9 +276,7 @@ impl Order {
             return Ok(guess);
         }
         let name = unescape(key)?;
-        let next = features.get(n).filter(|feature| **feature == name).map(|_| n);
-        let found = next.or_else(|| features.iter().position(|feature| *feature == name));
-        let Some(at) = found else {
+        let Some(at) = features.iter().position(|feature| *feature == name) else {
             let known: Vec<_> = features.iter().take(LISTED_MAX).map(String::as_str).collect();
             let more = if features.len() > LISTED_MAX { ", …" } else { "" };
             return Err(format!(
