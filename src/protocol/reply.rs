@@ -1,9 +1,13 @@
 //! Replies; the one place that turns errors into them.
 
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
-use http_body_util::Full;
+use hyper::body::{Body, Frame, SizeHint};
 
 use crate::error::{Error, ErrorCode};
 use crate::protocol::ids::Id;
@@ -28,7 +32,39 @@ const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream")
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
 /// A reply under way.
-pub(super) type Reply = Response<Full<Bytes>>;
+pub(super) type Reply = Response<Written>;
+
+/// Bytes of a frame. A connection copies frames behind the headers, so that one
+/// system call writes both: as many as this at a time.
+const FRAME_BYTES: usize = 64 << 10;
+
+/// The body of a reply: written, and sent in frames.
+#[derive(Debug)]
+pub struct Written(Bytes);
+
+impl Body for Written {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.0.len() <= FRAME_BYTES {
+            let last = std::mem::take(&mut self.0);
+            return Poll::Ready((!last.is_empty()).then(|| Ok(Frame::data(last))));
+        }
+        Poll::Ready(Some(Ok(Frame::data(self.0.split_to(FRAME_BYTES)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.len() as u64)
+    }
+}
 
 /// Headers that most replies have: one allocation will do.
 const HEADERS_USUAL: usize = 6;
@@ -39,7 +75,7 @@ pub(super) fn json(body: Vec<u8>) -> Reply {
 }
 
 fn of(body: Vec<u8>, content_type: HeaderValue) -> Reply {
-    let mut reply = Response::new(Full::new(Bytes::from(body)));
+    let mut reply = Response::new(Written(Bytes::from(body)));
     *reply.headers_mut() = HeaderMap::with_capacity(HEADERS_USUAL);
     reply.headers_mut().insert(CONTENT_TYPE, content_type);
     reply
@@ -99,7 +135,26 @@ fn log(error: &Error, request_id: &HeaderValue) {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::BodyExt as _;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_body_comes_in_frames() {
+        for size in [0, 1, FRAME_BYTES, FRAME_BYTES + 1, 3 * FRAME_BYTES] {
+            let bytes: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
+            let mut body = json(bytes.clone()).into_body();
+            assert_eq!(body.size_hint().exact(), Some(size as u64));
+            let mut got = Vec::new();
+            while let Some(frame) = body.frame().await {
+                let frame = frame.unwrap().into_data().unwrap();
+                assert!(!frame.is_empty() && frame.len() <= FRAME_BYTES);
+                got.extend_from_slice(&frame);
+            }
+            assert!(body.is_end_stream());
+            assert_eq!(got, bytes);
+        }
+    }
 
     #[test]
     fn every_code_has_a_body_and_its_status() {
