@@ -23,7 +23,7 @@ use crate::app::signals::Signals;
 use crate::config::{ByteSize, Config, Preflight, Token};
 use crate::engine::{EngineSet, EngineSettings};
 use crate::error::{Error, Result};
-use crate::protocol::{RequestLimits, Service};
+use crate::protocol::{Offload, OffloadSettings, RequestLimits, Service};
 use crate::registry::preflight::{self, ChildPreflight};
 use crate::registry::{Control, Registry, RegistrySettings};
 use crate::routing::{Catalog, Lane, LaneSettings, Router};
@@ -105,8 +105,13 @@ impl App {
             )?
         };
         let router = Arc::new(Router::new(catalog, executor(config, &metrics)?, lane(config)?));
-        let service =
-            Service::new(router, Arc::clone(&metrics), readiness.clone(), request_limits(config));
+        let service = Service::new(
+            router,
+            Arc::clone(&metrics),
+            readiness.clone(),
+            request_limits(config),
+            offload(threads)?,
+        );
 
         let (shutdown, watcher) = watch::channel(false);
         let limits = server_limits(config);
@@ -267,6 +272,12 @@ fn lane(config: &Config) -> Result<Lane> {
     };
     Lane::spawn(&settings)
         .map_err(|e| Error::internal(format!("the shadow threads could not be started: {e}")))
+}
+
+/// As many threads as there are request threads, whose large bodies they read.
+fn offload(threads: usize) -> Result<Offload> {
+    Offload::spawn(&OffloadSettings { threads, ..OffloadSettings::default() })
+        .map_err(|e| Error::internal(format!("the decode threads could not be started: {e}")))
 }
 
 fn registry_settings(config: &Config) -> RegistrySettings {

@@ -1,5 +1,7 @@
 //! Reads a request's body, within its limits.
 
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -7,6 +9,8 @@ use http_body_util::BodyExt as _;
 use hyper::body::Body;
 
 use crate::error::{Error, ErrorCode, Result};
+use crate::protocol::call::once;
+use crate::protocol::offload::give_way;
 
 /// Limits of one request.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,12 +31,71 @@ impl Default for RequestLimits {
     }
 }
 
-/// Room that is made at once for a body of announced length; more grows with
-/// what really arrives.
-const RESERVE_BYTES_MAX: usize = 1 << 20;
+/// Pieces from this size on are kept as they came, with the buffer that they
+/// are a part of; smaller ones are gathered, lest each keeps a buffer alive.
+const PIECE_BYTES_MIN: usize = 16 << 10;
+/// Gathered pieces are as large as this, about.
+const GATHERED_BYTES: usize = 64 << 10;
+/// Bytes to read before other connections get their turn.
+const TURN_BYTES: usize = 64 << 10;
+
+/// A body as it came, in pieces: joining them is work that a large body's
+/// reader does, not the thread that receives it.
+#[derive(Debug, Default)]
+pub(super) struct Pieces {
+    first: Bytes,
+    more: Vec<Bytes>,
+    gathered: BytesMut,
+    len: usize,
+}
+
+impl Pieces {
+    /// Its length in bytes.
+    pub(super) const fn len(&self) -> usize {
+        self.len
+    }
+
+    fn push(&mut self, piece: Bytes) {
+        let first = self.len == 0;
+        self.len += piece.len();
+        if first {
+            // Most bodies are one piece, which is then not copied at all.
+            self.first = piece;
+        } else if piece.len() >= PIECE_BYTES_MIN {
+            self.close();
+            self.more.push(piece);
+        } else {
+            self.gathered.extend_from_slice(&piece);
+            if self.gathered.len() >= GATHERED_BYTES {
+                self.close();
+            }
+        }
+    }
+
+    /// Ends what is gathered.
+    fn close(&mut self) {
+        if !self.gathered.is_empty() {
+            self.more.push(std::mem::take(&mut self.gathered).freeze());
+        }
+    }
+
+    /// All of it, in one piece.
+    pub(super) fn join(mut self) -> Bytes {
+        self.close();
+        if self.more.is_empty() {
+            return self.first;
+        }
+        let mut all = BytesMut::with_capacity(self.len);
+        for piece in std::iter::once(self.first).chain(self.more) {
+            all.extend_from_slice(&piece);
+            give_way();
+        }
+        all.freeze()
+    }
+}
 
 /// Reads all of `body`. One that announces too much is refused unread.
-pub(super) async fn read<B>(body: B, limits: &RequestLimits) -> Result<Bytes>
+pub(super) async fn read<B>(body: B, limits: &RequestLimits) -> Result<Pieces>
 where
     B: Body<Data = Bytes>,
     B::Error: std::fmt::Display,
@@ -41,7 +104,11 @@ where
     if announced > limits.body_bytes_max {
         return Err(too_large(limits.body_bytes_max));
     }
-    let read = collect(body, announced, limits.body_bytes_max);
+    let mut read = pin!(collect(body, limits.body_bytes_max));
+    // Most bodies came with their headers, and need no timer.
+    if let Poll::Ready(done) = once(read.as_mut()).await {
+        return done;
+    }
     tokio::time::timeout(limits.body_timeout, read).await.unwrap_or_else(|_| {
         Err(Error::new(
             ErrorCode::RequestTimeout,
@@ -53,37 +120,33 @@ where
     })
 }
 
-async fn collect<B>(body: B, announced: usize, bytes_max: usize) -> Result<Bytes>
+async fn collect<B>(body: B, bytes_max: usize) -> Result<Pieces>
 where
     B: Body<Data = Bytes>,
     B::Error: std::fmt::Display,
 {
-    let mut body = std::pin::pin!(body);
-    let mut first = Bytes::new();
-    let mut rest: Option<BytesMut> = None;
-    while let Some(frame) = body.frame().await {
+    let mut body = pin!(body);
+    let mut pieces = Pieces::default();
+    let mut turn = 0;
+    while !body.is_end_stream()
+        && let Some(frame) = body.frame().await
+    {
         let frame = frame.map_err(|error| {
             Error::invalid("the body broke off before its end").with_detail(error)
         })?;
         // Trailers say nothing that we need.
         let Ok(data) = frame.into_data() else { continue };
-        let so_far = rest.as_ref().map_or(first.len(), BytesMut::len);
-        if so_far.saturating_add(data.len()) > bytes_max {
+        if pieces.len().saturating_add(data.len()) > bytes_max {
             return Err(too_large(bytes_max));
         }
-        // Most bodies are one piece, which is then not copied at all.
-        if so_far == 0 {
-            first = data;
-            continue;
+        turn += data.len();
+        pieces.push(data);
+        if turn >= TURN_BYTES {
+            turn = 0;
+            tokio::task::yield_now().await;
         }
-        let all = rest.get_or_insert_with(|| {
-            let mut all = BytesMut::with_capacity(announced.min(RESERVE_BYTES_MAX));
-            all.extend_from_slice(&std::mem::take(&mut first));
-            all
-        });
-        all.extend_from_slice(&data);
     }
-    Ok(rest.map_or(first, BytesMut::freeze))
+    Ok(pieces)
 }
 
 fn too_large(bytes_max: usize) -> Error {
@@ -134,7 +197,8 @@ mod tests {
     #[tokio::test]
     async fn pieces_are_joined_up_to_the_limit() {
         let pieces = || Chunked([&b"ab"[..], b"", b"cd", b"e"].into(), true);
-        assert_eq!(read(pieces(), &limits(5)).await.unwrap(), "abcde");
+        let all = read(pieces(), &limits(5)).await.unwrap();
+        assert_eq!((all.len(), &all.join()[..]), (5, &b"abcde"[..]));
         let error = read(pieces(), &limits(4)).await.unwrap_err();
         assert_eq!(error.code(), ErrorCode::TooLarge);
         assert_eq!(error.message(), "the body is over the limit of 4 bytes");
@@ -144,9 +208,25 @@ mod tests {
     async fn one_piece_is_not_copied() {
         let body = Bytes::from(vec![b'x'; 100]);
         let got = read(Full::new(body.clone()), &limits(100)).await.unwrap();
-        assert_eq!(got.as_ptr(), body.as_ptr());
+        assert_eq!(got.join().as_ptr(), body.as_ptr());
         let error = read(Full::new(body), &limits(99)).await.unwrap_err();
         assert_eq!(error.code(), ErrorCode::TooLarge);
+    }
+
+    #[test]
+    fn small_pieces_are_gathered_and_large_ones_kept() {
+        let mut pieces = Pieces::default();
+        let mut expected = Vec::new();
+        let sizes = [3, 5, PIECE_BYTES_MIN, 1, 0, 2 * PIECE_BYTES_MIN].into_iter();
+        for (i, size) in sizes.chain(std::iter::repeat_n(1000, 200)).enumerate() {
+            let piece = vec![u8::try_from(i % 251).unwrap(); size];
+            expected.extend_from_slice(&piece);
+            pieces.push(Bytes::from(piece));
+        }
+        assert_eq!(pieces.len(), expected.len());
+        // One kept, one gathered, one kept; and 200 kB gathered.
+        assert!(pieces.more.len() < 8, "{}", pieces.more.len());
+        assert_eq!(pieces.join(), expected);
     }
 
     #[tokio::test]

@@ -1,21 +1,32 @@
 //! The part of a request's life that all forms of inference share.
 
 use std::borrow::Cow;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use http::header::CONTENT_ENCODING;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::error::{Error, ErrorCode, Result};
+use crate::protocol::ids::Id;
 use crate::protocol::json::{Token, Tokens, unescape};
 use crate::protocol::message::short;
-use crate::protocol::reply::{self, PREDICTION_ID, Reply};
+use crate::protocol::offload::LARGE_BYTES;
+use crate::protocol::reply::{self, Reply};
 use crate::protocol::route::NoRoute;
-use crate::protocol::{Service, guarded};
-use crate::routing::{Answer, Assignment, Plan};
+use crate::protocol::{Service, caught, guarded};
+use crate::routing::{Answer, Assignment, Plan, Router};
 use crate::telemetry::ArmStats;
 use crate::types::{Role, Tensor, VersionId};
+
+/// What the split goes by.
+const ROUTING_KEY: HeaderName = HeaderName::from_static("x-routing-key");
+/// The role that the client insists on.
+const ROLE: HeaderName = HeaderName::from_static("x-foreshadow-role");
+/// The time that a request may take, as people write durations.
+const TIMEOUT: HeaderName = HeaderName::from_static("x-foreshadow-timeout");
 
 /// What a request asks for, apart from its tensors.
 pub(super) struct Ask<'a> {
@@ -31,6 +42,9 @@ pub(super) struct Ask<'a> {
     pub(super) deadline: Option<Instant>,
     /// When the request arrived.
     pub(super) at: Instant,
+    /// What is wrong with the body's grammar, as far as it has not been read
+    /// yet. It takes a while, and is asked when something else is wrong.
+    pub(super) grammar: &'a dyn Fn() -> Option<Error>,
 }
 
 /// A failure, and how it is to be counted and answered.
@@ -54,6 +68,11 @@ pub(super) enum Counted {
 }
 
 impl Failed {
+    /// A failure that the version has been told of.
+    fn on_version(error: Error, assignment: Assignment) -> Self {
+        Self { error, counted: Counted::OnVersion(Box::new(assignment)), allow: None }
+    }
+
     /// A probe's no.
     pub(super) const fn probe(error: Error) -> Self {
         Self { error, counted: Counted::Nowhere, allow: None }
@@ -82,22 +101,33 @@ pub(super) struct Answered<'a> {
     pub(super) prediction_id: &'a str,
 }
 
+/// What was learnt about the form of a request, for its answer.
+pub(super) trait Form: Send + 'static {
+    /// Writes the answer.
+    fn encode(&self, answered: &Answered<'_>) -> Result<Reply>;
+}
+
 /// A request on its version, which is counted once: with its outcome, or as
 /// cancelled when it is dropped before it has one, because the client left.
-struct InFlight<'a> {
-    stats: &'a ArmStats,
+struct InFlight {
+    stats: Arc<ArmStats>,
     at: Instant,
     done: bool,
 }
 
-impl InFlight<'_> {
+impl InFlight {
     fn done(mut self, failure: Option<ErrorCode>) {
         self.done = true;
         self.stats.finished(failure, self.at.elapsed());
     }
+
+    /// It was none of the version's.
+    fn forget(mut self) {
+        self.done = true;
+    }
 }
 
-impl Drop for InFlight<'_> {
+impl Drop for InFlight {
     fn drop(&mut self) {
         if !self.done {
             self.stats.finished(Some(ErrorCode::Cancelled), self.at.elapsed());
@@ -105,63 +135,115 @@ impl Drop for InFlight<'_> {
     }
 }
 
+/// A request on its version, decoded.
+pub(super) struct Accepted<F> {
+    assignment: Assignment,
+    inputs: Vec<Tensor>,
+    form: F,
+    deadline: Option<Instant>,
+    in_flight: InFlight,
+}
+
+impl<F> Accepted<F> {
+    /// The same request, with its form as one of several.
+    pub(super) fn with<G>(self, form: impl FnOnce(F) -> G) -> Accepted<G> {
+        let Self { assignment, inputs, form: own, deadline, in_flight } = self;
+        Accepted { assignment, inputs, form: form(own), deadline, in_flight }
+    }
+}
+
+/// Assigns a version and decodes the inputs for it. A body that is malformed is
+/// no version's fault, even if only the decoding shows it.
+pub(super) fn accept<F>(
+    router: &Router,
+    ask: Ask<'_>,
+    decode: impl FnOnce(&Assignment) -> Result<(Vec<Tensor>, F)>,
+) -> Result<Accepted<F>, Failed> {
+    let Ask { plan, version, role, key, deadline, at, grammar } = ask;
+    let assigned = plan.assign(version, role, key.as_deref());
+    let assignment = assigned.map_err(|error| grammar().unwrap_or(error))?;
+    let in_flight = InFlight { stats: Arc::clone(&assignment.arm().stats), at, done: false };
+    // Before its body costs anything more.
+    if let Err(error) = router.check(&assignment, deadline) {
+        in_flight.done(Some(error.code()));
+        return Err(Failed::on_version(error, assignment));
+    }
+    let decoded = caught(|| {
+        let (inputs, form) = decode(&assignment)?;
+        Ok((assignment.version().signature().arrange(inputs)?, form))
+    });
+    match decoded {
+        Ok((inputs, form)) => Ok(Accepted { assignment, inputs, form, deadline, in_flight }),
+        Err(error) => match grammar() {
+            Some(malformed) => {
+                in_flight.forget();
+                Err(malformed.into())
+            }
+            None => {
+                in_flight.done(Some(error.code()));
+                Err(Failed::on_version(error, assignment))
+            }
+        },
+    }
+}
+
 impl Service {
-    /// Assigns a version, decodes the inputs for it, runs it, encodes its
-    /// answer, and hands copies to the shadows.
-    ///
-    /// What `decode` learns about the form of the request (`F`) is for
-    /// `encode`.
-    pub(super) async fn call<F>(
+    /// Runs a request, encodes its answer, and hands copies to the shadows.
+    pub(super) async fn answer<F: Form>(
         &self,
-        ask: Ask<'_>,
-        decode: impl FnOnce(&Assignment) -> Result<(Vec<Tensor>, F)>,
-        encode: impl FnOnce(&Answered<'_>, F) -> Result<Reply>,
+        accepted: Accepted<F>,
+        id: Id,
     ) -> Result<Reply, Failed> {
-        let assignment = ask.plan.assign(ask.version, ask.role, ask.key.as_deref())?;
-        let prediction_id = self.ids.next();
-        let outcome = {
-            let in_flight = InFlight { stats: &assignment.arm().stats, at: ask.at, done: false };
-            let outcome: Result<_> = guarded(async {
-                self.router.check(&assignment, ask.deadline)?;
-                let (inputs, form) = decode(&assignment)?;
-                let inputs = assignment.version().signature().arrange(inputs)?;
-                let answer = self.run(&assignment, inputs, ask.deadline).await?;
-                let answered = Answered {
-                    assignment: &assignment,
-                    outputs: &answer.outputs,
-                    prediction_id: &prediction_id,
-                };
-                let reply = encode(&answered, form)?;
-                Ok((reply, answer))
-            })
-            .await;
-            in_flight.done(outcome.as_ref().err().map(Error::code));
-            outcome
+        let Accepted { assignment, inputs, form, deadline, in_flight } = accepted;
+        let outcome: Result<_> = {
+            let work = pin!(async {
+                let answer = self.run(&assignment, inputs, deadline).await?;
+                self.encode(&assignment, answer, form, id).await
+            });
+            guarded(work).await
         };
+        in_flight.done(outcome.as_ref().err().map(Error::code));
         match outcome {
             Ok((mut reply, answer)) => {
                 reply::sign(&mut reply, &assignment);
-                let id = HeaderValue::try_from(&prediction_id);
-                reply.headers_mut().insert(PREDICTION_ID, id.expect("hex digits are valid"));
-                self.copy_later(assignment, answer, prediction_id);
+                reply::identify(&mut reply, id);
+                self.copy_later(assignment, answer, id);
                 Ok(reply)
             }
-            Err(error) => {
-                let counted = Counted::OnVersion(Box::new(assignment));
-                Err(Failed { error, counted, allow: None })
-            }
+            Err(error) => Err(Failed::on_version(error, assignment)),
         }
+    }
+
+    /// Encodes an answer; a large one elsewhere.
+    async fn encode<F: Form>(
+        &self,
+        assignment: &Assignment,
+        answer: Answer,
+        form: F,
+        id: Id,
+    ) -> Result<(Reply, Answer)> {
+        let encode = move |assignment: &Assignment, answer: Answer| {
+            let (outputs, prediction_id) = (&answer.outputs[..], id.as_str());
+            let reply = form.encode(&Answered { assignment, outputs, prediction_id })?;
+            Ok((reply, answer))
+        };
+        let bytes: usize = answer.outputs.iter().map(Tensor::byte_len).sum();
+        if bytes <= LARGE_BYTES {
+            return encode(assignment, answer);
+        }
+        let assignment = assignment.clone();
+        self.offload.run(move || encode(&assignment, answer)).await?
     }
 
     /// Hands copies to the shadows once the reply is written. hyper writes it
     /// before the connection's task gives its thread back, and a task spawned
     /// here stands behind that.
-    fn copy_later(&self, assignment: Assignment, answer: Answer, prediction_id: String) {
+    fn copy_later(&self, assignment: Assignment, answer: Answer, id: Id) {
         if !assignment.has_shadows() {
             return;
         }
         let router = Arc::clone(&self.router);
-        tokio::spawn(async move { router.copy_to_shadows(&assignment, answer, &prediction_id) });
+        tokio::spawn(async move { router.copy_to_shadows(&assignment, answer, id.as_str()) });
     }
 
     /// Runs, and gives up at the deadline: what still waits then is dropped
@@ -178,8 +260,18 @@ impl Service {
         if Instant::now() >= deadline {
             return Err(passed());
         }
+        let mut run = pin!(run);
+        // What is run inline is done at once, and needs no timer.
+        if let Poll::Ready(done) = once(run.as_mut()).await {
+            return done;
+        }
         tokio::time::timeout_at(deadline.into(), run).await.unwrap_or_else(|_| Err(passed()))
     }
+}
+
+/// Polls once, and says what came of it.
+pub(super) async fn once<F: Future>(mut work: Pin<&mut F>) -> Poll<F::Output> {
+    std::future::poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await
 }
 
 /// The deadline of a request that allows `micros` from its arrival, or
@@ -203,12 +295,12 @@ pub(super) fn check_encoding(headers: &HeaderMap) -> Result<()> {
 
 /// The routing key that a header gives.
 pub(super) fn header_key(headers: &HeaderMap) -> Option<&[u8]> {
-    headers.get("x-routing-key").map(HeaderValue::as_bytes).filter(|key| !key.is_empty())
+    headers.get(ROUTING_KEY).map(HeaderValue::as_bytes).filter(|key| !key.is_empty())
 }
 
 /// The time that a header allows, in microseconds.
 pub(super) fn header_timeout(headers: &HeaderMap) -> Result<Option<u64>> {
-    let Some(value) = headers.get("x-foreshadow-timeout") else { return Ok(None) };
+    let Some(value) = headers.get(TIMEOUT) else { return Ok(None) };
     let text = value.to_str().unwrap_or_default();
     let time = humantime::parse_duration(text).map_err(|_| {
         Error::invalid(format!(
@@ -221,7 +313,7 @@ pub(super) fn header_timeout(headers: &HeaderMap) -> Result<Option<u64>> {
 
 /// The role that a header insists on.
 pub(super) fn header_role(headers: &HeaderMap) -> Result<Option<Role>> {
-    let Some(value) = headers.get("x-foreshadow-role") else { return Ok(None) };
+    let Some(value) = headers.get(ROLE) else { return Ok(None) };
     let text = value.to_str().unwrap_or_default();
     role(text).map(Some).map_err(|error| error.context("header X-Foreshadow-Role"))
 }
@@ -310,7 +402,7 @@ mod tests {
     #[test]
     fn the_nth_number_is_found_in_any_nesting() {
         for text in ["[[1,2,3],[4,5,6]]", "[1,2,3,4,5,6]"] {
-            let key = |n| nth_key(Tokens::whole(text), n).unwrap();
+            let key = |n| nth_key(Tokens::new(text), n).unwrap();
             assert_eq!(key(1).unwrap(), &b"2"[..]);
             assert_eq!(key(6), None);
         }
@@ -320,10 +412,7 @@ mod tests {
     fn a_header_may_say_how_long_it_may_take() {
         let header = |text: &'static str| {
             let value = HeaderValue::from_static(text);
-            header_timeout(&HeaderMap::from_iter([(
-                http::HeaderName::from_static("x-foreshadow-timeout"),
-                value,
-            )]))
+            header_timeout(&HeaderMap::from_iter([(TIMEOUT, value)]))
         };
         assert_eq!(header_timeout(&HeaderMap::new()).unwrap(), None);
         assert_eq!(header("250ms").unwrap(), Some(250_000));

@@ -1,6 +1,5 @@
 //! Ids of predictions and requests.
 
-use std::fmt::Write as _;
 use std::hash::Hasher as _;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -32,23 +31,39 @@ impl Ids {
         Self { key, next: AtomicU64::new(1) }
     }
 
-    /// A new id: 32 hex digits.
-    pub(super) fn next(&self) -> String {
+    /// A new id.
+    pub(super) fn next(&self) -> Id {
         let mut hasher = SipHasher24::new_with_key(&self.key);
         hasher.write_u64(self.next.fetch_add(1, Relaxed));
-        let hash = hasher.finish128().as_u128();
-        let mut id = String::with_capacity(32);
-        // Writing into a string cannot fail.
-        let _ = write!(id, "{hash:032x}");
-        id
+        let mut digits = [0; 32];
+        let bytes = hasher.finish128().as_u128().to_be_bytes();
+        for (pair, byte) in digits.as_chunks_mut().0.iter_mut().zip(bytes) {
+            *pair = [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]];
+        }
+        Id(digits)
+    }
+}
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+/// An id: 32 hex digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Id([u8; 32]);
+
+impl Id {
+    /// As text.
+    pub(super) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("hex digits are text")
     }
 
-    /// The client's request id if it is sane, else a new one.
-    pub(super) fn request_id(&self, given: Option<&HeaderValue>) -> HeaderValue {
-        if let Some(given) = given.filter(|id| is_sane(id)) {
-            return given.clone();
-        }
-        HeaderValue::try_from(self.next()).expect("hex digits are a valid header value")
+    /// As a header.
+    pub(super) fn to_header(self) -> HeaderValue {
+        HeaderValue::from_bytes(&self.0).expect("hex digits are a valid header value")
+    }
+
+    /// The client's request id if it is sane, else this one.
+    pub(super) fn unless(self, given: Option<&HeaderValue>) -> HeaderValue {
+        given.filter(|id| is_sane(id)).cloned().unwrap_or_else(|| self.to_header())
     }
 }
 
@@ -67,9 +82,9 @@ mod tests {
     fn ids_differ_and_have_32_hex_digits() {
         let (one, two) = (Ids::new(), Ids::new());
         let ids = [one.next(), one.next(), two.next()];
-        for id in &ids {
+        for id in ids.map(Id::to_header) {
             assert_eq!(id.len(), 32);
-            assert!(id.bytes().all(|b| b.is_ascii_hexdigit()), "{id}");
+            assert!(id.as_bytes().iter().all(u8::is_ascii_hexdigit), "{id:?}");
         }
         assert!(ids[0] != ids[1] && ids[0] != ids[2]);
     }
@@ -78,7 +93,7 @@ mod tests {
     fn one_id_does_not_tell_the_next() {
         let ids = Ids::new();
         let parsed: Vec<_> =
-            (0..1000).map(|_| u128::from_str_radix(&ids.next(), 16).unwrap()).collect();
+            (0..1000).map(|_| u128::from_str_radix(ids.next().as_str(), 16).unwrap()).collect();
         let mut bits_that_change = 0;
         for pair in parsed.windows(2) {
             bits_that_change += (pair[0] ^ pair[1]).count_ones();
@@ -89,16 +104,16 @@ mod tests {
 
     #[test]
     fn a_sane_request_id_is_kept() {
-        let ids = Ids::new();
+        let own = Ids::new().next();
         let long = "x".repeat(REQUEST_ID_BYTES_MAX + 1);
         for (given, kept) in
             [("abc-1/2", true), (&long[1..], true), (&long, false), ("a b", false), ("", false)]
         {
             let value = HeaderValue::from_str(given).unwrap();
-            assert_eq!(ids.request_id(Some(&value)) == value, kept, "{given:?}");
+            assert_eq!(own.unless(Some(&value)) == value, kept, "{given:?}");
         }
-        assert_eq!(ids.request_id(None).len(), 32);
+        assert_eq!(own.unless(None), own.as_str());
         let foreign = HeaderValue::from_bytes(b"\xff").unwrap();
-        assert_ne!(ids.request_id(Some(&foreign)), foreign);
+        assert_eq!(own.unless(Some(&foreign)), own.as_str());
     }
 }

@@ -34,7 +34,13 @@ pub(super) fn fault(body: &str, name: &str, shape: &[i64], fault: &Fault) -> Err
             "input {name:?}: expected shape {shape:?}; {kind} stands where an array must ({at})"
         ),
         What::Value(why) => format!("input {name:?}: {why} ({at})"),
+        What::Malformed => return malformed(body, fault.at),
     })
+}
+
+/// The error for text that is no JSON, where serde_json does not say why.
+pub(super) fn malformed(body: &str, at: usize) -> Error {
+    Error::invalid(format!("malformed JSON at {}", At::offset(body, at)))
 }
 
 /// The error for an output that cannot stand in JSON.

@@ -3,19 +3,22 @@
 //!
 //! The life of a request: path → plan (loaded once) → envelope → routing key
 //! → assignment → inputs straight into tensors → run → counts → reply → copies
-//! for the shadows.
+//! for the shadows. What is large is read and written on threads of its own
+//! (`offload`), between which and the data thread nothing else differs.
 //!
 //! Invariants: nothing here knows a socket; a request loads its plan exactly
 //! once; bad input is an error that says where, and never a panic; one place
 //! (`reply`) turns errors into replies; whatever fails after the assignment
 //! (the client's leaving and our own panics too) is counted on the version,
-//! whatever fails before it as rejected; copies wait until the reply is written.
+//! whatever fails before it as rejected, and so is a body that is malformed;
+//! copies wait until the reply is written.
 
 mod body;
 mod call;
 mod ids;
 mod json;
 mod message;
+mod offload;
 mod predict;
 mod reply;
 mod route;
@@ -25,10 +28,11 @@ pub(crate) mod testing;
 mod tests;
 mod v2;
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -36,16 +40,20 @@ use http::{HeaderValue, Request};
 use hyper::body::Body;
 
 pub use body::RequestLimits;
+pub use offload::{Offload, OffloadSettings};
 
 /// Single hops, for `benches/`.
 #[doc(hidden)]
 pub mod hops {
     pub use super::predict::{decode_rows, encode_rows};
+    pub use super::v2::decode_infer;
 }
 
 use crate::error::{Error, Result};
-use crate::protocol::call::{Counted, Failed};
-use crate::protocol::ids::Ids;
+use crate::protocol::body::Pieces;
+use crate::protocol::call::{Accepted, Answered, Counted, Failed};
+use crate::protocol::ids::{Id, Ids};
+use crate::protocol::offload::LARGE_BYTES;
 use crate::protocol::reply::{REQUEST_ID, Reply};
 use crate::protocol::route::{Route, Verb, route};
 use crate::routing::Router;
@@ -58,14 +66,50 @@ pub struct Service {
     metrics: Arc<Metrics>,
     readiness: Readiness,
     limits: RequestLimits,
+    offload: Offload,
     ids: Ids,
 }
 
 /// A request whose body has arrived.
-struct Arrived {
-    parts: Parts,
+struct Arrived<'a> {
+    parts: &'a Parts,
     body: Bytes,
     at: Instant,
+}
+
+/// The forms of inference.
+enum Form {
+    Predict(predict::PredictForm),
+    Infer(v2::InferForm),
+}
+
+impl call::Form for Form {
+    fn encode(&self, answered: &Answered<'_>) -> Result<Reply> {
+        match self {
+            Self::Predict(form) => form.encode(answered),
+            Self::Infer(form) => form.encode(answered),
+        }
+    }
+}
+
+/// Reads a request for the version that shall answer it.
+fn accept(
+    router: &Router,
+    timeout: Duration,
+    arrived: &Arrived<'_>,
+    route: Route<'_>,
+) -> Result<Accepted<Form>, Failed> {
+    match route {
+        Route::Predict { model } => {
+            let accepted = predict::accept(router, timeout, arrived, model)?;
+            Ok(accepted.with(Form::Predict))
+        }
+        Route::Model { model, version, verb: Verb::Infer } => {
+            let accepted = v2::accept(router, timeout, arrived, model, version)?;
+            Ok(accepted.with(Form::Infer))
+        }
+        _ => Err(Error::internal("this route has no inference").into()),
+    }
 }
 
 impl Service {
@@ -76,8 +120,9 @@ impl Service {
         metrics: Arc<Metrics>,
         readiness: Readiness,
         limits: RequestLimits,
+        offload: Offload,
     ) -> Self {
-        Self { router, metrics, readiness, limits, ids: Ids::new() }
+        Self { router, metrics, readiness, limits, offload, ids: Ids::new() }
     }
 
     /// The metrics that it counts on.
@@ -94,8 +139,10 @@ impl Service {
     {
         let at = Instant::now();
         let (parts, body) = request.into_parts();
-        let request_id = self.ids.request_id(parts.headers.get(REQUEST_ID));
-        let mut reply = match guarded(self.dispatch(parts, body, at)).await {
+        let id = self.ids.next();
+        let request_id = id.unless(parts.headers.get(REQUEST_ID));
+        let work = pin!(self.dispatch(parts, body, at, id));
+        let mut reply = match guarded(work).await {
             Ok(reply) => reply,
             Err(failed) => self.refuse(failed, &request_id),
         };
@@ -103,21 +150,21 @@ impl Service {
         reply
     }
 
-    async fn dispatch<B>(&self, parts: Parts, body: B, at: Instant) -> Result<Reply, Failed>
+    async fn dispatch<B>(&self, parts: Parts, body: B, at: Instant, id: Id) -> Result<Reply, Failed>
     where
         B: Body<Data = Bytes>,
         B::Error: std::fmt::Display,
     {
-        // A clone shares the bytes; the parts move on with the body.
-        let uri = parts.uri.clone();
-        match route(&parts.method, uri.path())? {
-            Route::Predict { model } => {
+        match route(&parts.method, parts.uri.path())? {
+            route @ (Route::Predict { .. } | Route::Model { verb: Verb::Infer, .. }) => {
                 let body = body::read(body, &self.limits).await?;
-                self.predict(&Arrived { parts, body, at }, model).await
-            }
-            Route::Model { model, version, verb: Verb::Infer } => {
-                let body = body::read(body, &self.limits).await?;
-                self.infer(&Arrived { parts, body, at }, model, version).await
+                let accepted = if body.len() <= LARGE_BYTES {
+                    let arrived = Arrived { parts: &parts, body: body.join(), at };
+                    accept(&self.router, self.limits.timeout, &arrived, route)?
+                } else {
+                    self.accept_elsewhere(parts, body, at).await?
+                };
+                self.answer(accepted, id).await
             }
             Route::Model { model, version, verb: Verb::Metadata } => {
                 let plan = self.router.plan(model)?;
@@ -131,6 +178,22 @@ impl Service {
             Route::Live => Ok(v2::metadata::live()),
             Route::Ready => v2::metadata::ready(&self.readiness).map_err(Failed::probe),
         }
+    }
+
+    /// Reads a large request without holding up this thread.
+    async fn accept_elsewhere(
+        &self,
+        parts: Parts,
+        body: Pieces,
+        at: Instant,
+    ) -> Result<Accepted<Form>, Failed> {
+        let (router, timeout) = (Arc::clone(&self.router), self.limits.timeout);
+        let accept = move || {
+            let arrived = Arrived { parts: &parts, body: body.join(), at };
+            let route = route(&parts.method, parts.uri.path())?;
+            accept(&router, timeout, &arrived, route)
+        };
+        self.offload.run(accept).await?
     }
 
     /// Counts and answers a failure.
@@ -148,19 +211,29 @@ impl Service {
     }
 }
 
-/// Polls `work`; a panic in it becomes an error of this request alone.
-async fn guarded<T, E: From<Error>>(work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-    let mut work = pin!(work);
+/// Polls `work`; a panic in it becomes an error of this request alone. It stays
+/// where it is: a future that is handed over is copied, and this one is large.
+async fn guarded<T, E: From<Error>>(
+    mut work: Pin<&mut impl Future<Output = Result<T, E>>>,
+) -> Result<T, E> {
     std::future::poll_fn(|context| {
         // After a panic the future is not polled again, only dropped.
         let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context)));
-        polled.unwrap_or_else(|panic| {
-            let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
-            let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-            let error = Error::internal("the gateway failed on this request; its log says more");
-            let detail = text.unwrap_or_else(|| "a panic without a message".to_owned());
-            std::task::Poll::Ready(Err(error.with_detail(detail).into()))
-        })
+        polled.unwrap_or_else(|panic| std::task::Poll::Ready(Err(panicked(&*panic).into())))
     })
     .await
+}
+
+/// Does `work`; a panic in it becomes an error.
+fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    // What it touched is dropped with it, so no broken state is seen.
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panicked(&*panic)))
+}
+
+/// The error for a panic of ours.
+fn panicked(panic: &(dyn Any + Send)) -> Error {
+    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    let error = Error::internal("the gateway failed on this request; its log says more");
+    error.with_detail(text.unwrap_or_else(|| "a panic without a message".to_owned()))
 }

@@ -6,17 +6,16 @@ mod encode;
 mod rows;
 
 use std::borrow::Cow;
-
-use serde_json::value::RawValue;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::protocol::call::{self, Answered, Ask, Failed};
-use crate::protocol::json::{self, Object, Token, Tokens};
+use crate::protocol::Arrived;
+use crate::protocol::call::{self, Accepted, Answered, Ask, Failed, Form};
+use crate::protocol::json::{self, Object, Reader, Token, Tokens};
 use crate::protocol::message::short;
 use crate::protocol::reply::{self, Reply};
-use crate::protocol::{Arrived, Service};
-use crate::routing::{Assignment, Plan};
-use crate::types::{ModelSettings, Role, Tensor, VersionId};
+use crate::routing::{Assignment, Plan, Router};
+use crate::types::{Role, Tensor, VersionId};
 
 /// The keys of a body, apart from the routing key.
 const KEYS: &str = "instances, inputs, model, version, parameters";
@@ -27,81 +26,102 @@ const PARAMETERS: &str = "role, timeout";
 #[derive(Clone, Copy)]
 enum Values<'a> {
     /// `instances`: one value per row.
-    Rows(&'a RawValue),
+    Rows(&'a str),
     /// `inputs`: one value per input.
-    Columns(&'a RawValue),
+    Columns(&'a str),
 }
 
 /// A body, taken apart.
 struct Envelope<'a> {
     body: &'a str,
+    /// Whether all of the body is known to be JSON.
+    checked: bool,
     values: Values<'a>,
     model: Option<Cow<'a, str>>,
     version: Option<VersionId>,
     role: Option<Role>,
     /// In microseconds.
     timeout: Option<u64>,
-    others: Vec<(String, &'a RawValue)>,
+    others: Vec<(String, &'a str)>,
 }
 
-impl Service {
-    /// Answers `/predict` and `/predict/{model}`.
-    pub(super) async fn predict(
-        &self,
-        arrived: &Arrived,
-        model: Option<&str>,
-    ) -> Result<Reply, Failed> {
-        let headers = &arrived.parts.headers;
-        call::check_encoding(headers)?;
-        let envelope = Envelope::read(&arrived.body)?;
+/// What an answer's form follows from.
+pub(super) struct PredictForm {
+    /// The number of rows, if they came as rows.
+    rows: Option<usize>,
+}
+
+/// Reads a request to `/predict` or `/predict/{model}` for the version that
+/// shall answer it, within `timeout` where it names no other.
+pub(super) fn accept(
+    router: &Router,
+    timeout: Duration,
+    arrived: &Arrived<'_>,
+    model: Option<&str>,
+) -> Result<Accepted<PredictForm>, Failed> {
+    let headers = &arrived.parts.headers;
+    call::check_encoding(headers)?;
+    let envelope = Envelope::read(&arrived.body)?;
+    let grammar = || envelope.grammar();
+    let asked = || -> Result<_> {
         let plan = match envelope.model(model)? {
-            Some(model) => self.router.plan(&model)?,
-            None => self.router.plan(self.router.only_model()?.as_str())?,
+            Some(model) => router.plan(model)?,
+            None => router.plan(router.only_model()?.as_str())?,
         };
         let field = envelope.key(&plan)?;
-        let ask = Ask {
-            plan: &plan,
-            version: envelope.version,
-            role: call::header_role(headers)?.or(envelope.role),
-            key: call::header_key(headers).map(Cow::Borrowed).or(field),
-            deadline: call::deadline(
-                arrived.at,
-                call::header_timeout(headers)?.or(envelope.timeout),
-                self.limits.timeout,
-            ),
-            at: arrived.at,
-        };
-        let settings = &plan.settings;
-        let decode = |assignment: &Assignment| envelope.decode(assignment, settings);
-        self.call(ask, decode, |answered, rows| encode(answered, rows, settings)).await
-    }
+        Ok((plan, field, call::header_role(headers)?, call::header_timeout(headers)?))
+    };
+    let (plan, field, role, asked_timeout) =
+        asked().map_err(|error| grammar().unwrap_or(error)).map_err(Failed::from)?;
+    let ask = Ask {
+        plan: &plan,
+        version: envelope.version,
+        role: role.or(envelope.role),
+        key: call::header_key(headers).map(Cow::Borrowed).or(field),
+        deadline: call::deadline(arrived.at, asked_timeout.or(envelope.timeout), timeout),
+        at: arrived.at,
+        grammar: &grammar,
+    };
+    call::accept(router, ask, |assignment| {
+        let (inputs, rows) = envelope.decode(assignment)?;
+        Ok((inputs, PredictForm { rows }))
+    })
 }
 
-fn encode(answered: &Answered<'_>, rows: Option<usize>, settings: &ModelSettings) -> Result<Reply> {
-    let body = match rows {
-        Some(rows) => encode::rows(answered, rows, settings)?,
-        None => encode::columns(answered, settings)?,
-    };
-    Ok(reply::json(body))
+impl Form for PredictForm {
+    fn encode(&self, answered: &Answered<'_>) -> Result<Reply> {
+        let body = match self.rows {
+            Some(rows) => encode::rows(answered, rows)?,
+            None => encode::columns(answered)?,
+        };
+        Ok(reply::json(body))
+    }
 }
 
 /// One hop by itself, for `benches/`: a body of rows to tensors.
 pub fn decode_rows(body: &[u8], assignment: &Assignment) -> Result<Vec<Tensor>> {
-    let settings = &assignment.plan().settings;
-    Ok(Envelope::read(body)?.decode(assignment, settings)?.0)
+    Ok(Envelope::read(body)?.decode(assignment)?.0)
 }
 
 /// One hop by itself, for `benches/`: outputs of `rows` rows to a reply's body.
 pub fn encode_rows(assignment: &Assignment, outputs: &[Tensor], rows: usize) -> Result<Vec<u8>> {
     let prediction_id = "00000000000000000000000000000000";
     let answered = Answered { assignment, outputs, prediction_id };
-    encode::rows(&answered, rows, &assignment.plan().settings)
+    encode::rows(&answered, rows)
 }
 
 impl<'a> Envelope<'a> {
     fn read(body: &'a [u8]) -> Result<Self> {
         let body = json::utf8(body)?;
-        let object: Object<'_> = json::parse(body)?;
+        let (object, checked) = match Object::skim(body) {
+            Some(object) => (object, false),
+            None => (json::parse(body)?, true),
+        };
+        let read = Self::of(body, &object, checked);
+        read.map_err(|error| grammar(body, checked).unwrap_or(error))
+    }
+
+    fn of(body: &'a str, object: &Object<'a>, checked: bool) -> Result<Self> {
         let values = match (object.get("instances"), object.get("inputs")) {
             (Some(rows), None) => Values::Rows(rows),
             (None, Some(columns)) => Values::Columns(columns),
@@ -116,6 +136,7 @@ impl<'a> Envelope<'a> {
         };
         let mut envelope = Self {
             body,
+            checked,
             values,
             model: None,
             version: None,
@@ -126,8 +147,8 @@ impl<'a> Envelope<'a> {
         for (key, value) in object.iter() {
             match key {
                 "instances" | "inputs" => {}
-                "model" => envelope.model = Some(text(body, key, value)?),
-                "version" => envelope.version = Some(version(body, value)?),
+                "model" => envelope.model = Some(text(key, value)?),
+                "version" => envelope.version = Some(version(value)?),
                 "parameters" => envelope.parameters(value)?,
                 other => envelope.others.push((other.to_owned(), value)),
             }
@@ -135,11 +156,16 @@ impl<'a> Envelope<'a> {
         Ok(envelope)
     }
 
-    fn parameters(&mut self, value: &'a RawValue) -> Result<()> {
+    /// What is wrong with the grammar of what has been skimmed only.
+    fn grammar(&self) -> Option<Error> {
+        grammar(self.body, self.checked)
+    }
+
+    fn parameters(&mut self, value: &'a str) -> Result<()> {
         let object: Object<'_> = json::parse_part(self.body, value)?;
         for (key, value) in object.iter() {
             match key {
-                "role" => self.role = Some(call::role(&text(self.body, key, value)?)?),
+                "role" => self.role = Some(call::role(&text(key, value)?)?),
                 "timeout" => self.timeout = Some(micros(value)?),
                 other => {
                     return Err(Error::invalid(format!(
@@ -153,15 +179,14 @@ impl<'a> Envelope<'a> {
     }
 
     /// The model that path or body name.
-    fn model(&self, path: Option<&str>) -> Result<Option<Cow<'_, str>>> {
+    fn model<'m>(&'m self, path: Option<&'m str>) -> Result<Option<&'m str>> {
         match (path, self.model.as_deref()) {
             (Some(path), Some(body)) if path != body => Err(Error::invalid(format!(
                 "the path names model {:?}, the body {:?}",
                 short(path),
                 short(body)
             ))),
-            (Some(name), _) | (None, Some(name)) => Ok(Some(Cow::Owned(name.to_owned()))),
-            (None, None) => Ok(None),
+            (name, None) | (_, name @ Some(_)) => Ok(name),
         }
     }
 
@@ -179,18 +204,18 @@ impl<'a> Envelope<'a> {
                     short(key)
                 )));
             }
-            found = call::scalar_key(Tokens::new(self.body, value).next())
+            found = call::scalar_key(Tokens::new(value).next())
                 .map_err(|error| error.context(format!("{key:?}")))?;
         }
         match (found, field, self.values) {
             (None, Some(field), Values::Rows(rows)) => {
                 let features = &plan.settings.features;
-                rows::first_row_key(Tokens::new(self.body, rows), features, field)
+                rows::first_row_key(Tokens::new(rows), features, field)
             }
             (None, Some(field), Values::Columns(columns)) => {
                 let features = &plan.settings.features;
                 match features.iter().position(|feature| feature == field) {
-                    Some(n) => call::nth_key(Tokens::new(self.body, columns), n),
+                    Some(n) => call::nth_key(Tokens::new(columns), n),
                     None => Ok(None),
                 }
             }
@@ -199,30 +224,34 @@ impl<'a> Envelope<'a> {
     }
 
     /// The inputs, and the number of rows if they came as rows.
-    fn decode(
-        &self,
-        assignment: &Assignment,
-        settings: &ModelSettings,
-    ) -> Result<(Vec<Tensor>, Option<usize>)> {
+    fn decode(&self, assignment: &Assignment) -> Result<(Vec<Tensor>, Option<usize>)> {
         let signature = assignment.version().signature();
         match self.values {
-            Values::Rows(raw) => {
-                let tokens = Tokens::new(self.body, raw);
-                let (tensors, rows) =
-                    rows::decode(self.body, tokens, signature, &settings.features)?;
+            Values::Rows(rows) => {
+                let reader = Reader::new(self.body, rows);
+                let features = &assignment.plan().settings.features;
+                let (tensors, rows) = rows::decode(self.body, reader, signature, features)?;
                 Ok((tensors, Some(rows)))
             }
-            Values::Columns(raw) => {
-                let tokens = Tokens::new(self.body, raw);
-                Ok((columns::decode(self.body, tokens, signature)?, None))
+            Values::Columns(columns) => {
+                let reader = Reader::new(self.body, columns);
+                Ok((columns::decode(self.body, reader, signature)?, None))
             }
         }
     }
 }
 
+/// What is wrong with a body's grammar, if that is not known yet.
+fn grammar(body: &str, checked: bool) -> Option<Error> {
+    if checked {
+        return None;
+    }
+    json::parse::<Object<'_>>(body).err()
+}
+
 /// A string under `key`.
-fn text<'a>(body: &'a str, key: &str, value: &'a RawValue) -> Result<Cow<'a, str>> {
-    match Tokens::new(body, value).next() {
+fn text<'a>(key: &str, value: &'a str) -> Result<Cow<'a, str>> {
+    match Tokens::new(value).next() {
         Token::String(inner) => {
             json::unescape(inner).map_err(|why| Error::invalid(format!("{key:?}: {why}")))
         }
@@ -231,8 +260,8 @@ fn text<'a>(body: &'a str, key: &str, value: &'a RawValue) -> Result<Cow<'a, str
 }
 
 /// A version as a number or a string.
-fn version(body: &str, value: &RawValue) -> Result<VersionId> {
-    match Tokens::new(body, value).next() {
+fn version(value: &str) -> Result<VersionId> {
+    match Tokens::new(value).next() {
         Token::String(word) | Token::Word(word) => word
             .parse()
             .map_err(|_| short(word))
@@ -245,8 +274,8 @@ fn version(body: &str, value: &RawValue) -> Result<VersionId> {
 }
 
 /// Microseconds of a timeout.
-fn micros(value: &RawValue) -> Result<u64> {
-    value.get().parse().map_err(|_| {
+fn micros(value: &str) -> Result<u64> {
+    value.parse().map_err(|_| {
         Error::invalid("parameter \"timeout\": expected a whole number of microseconds")
     })
 }

@@ -1,20 +1,24 @@
 //! Replies; the one place that turns errors into them.
 
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderName, HeaderValue, Response, StatusCode};
-use http_body_util::Full;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use hyper::body::{Body, Frame, SizeHint};
 
 use crate::error::{Error, ErrorCode};
+use crate::protocol::ids::Id;
 use crate::protocol::json::Writer;
 use crate::routing::Assignment;
 
 /// The client's id of a request, or ours.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The id of an answer; labels and shadow comparisons refer to it.
-pub(super) const PREDICTION_ID: HeaderName = HeaderName::from_static("x-prediction-id");
+const PREDICTION_ID: HeaderName = HeaderName::from_static("x-prediction-id");
 /// The version that answered.
 pub(super) const MODEL_VERSION: HeaderName = HeaderName::from_static("x-model-version");
 /// Why that version answered: `champion`, `canary` or `pinned`.
@@ -26,19 +30,58 @@ pub(super) const JSON_LENGTH: HeaderName =
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 /// A reply under way.
-pub(super) type Reply = Response<Full<Bytes>>;
+pub(super) type Reply = Response<Written>;
+
+/// Bytes of a frame. A connection copies frames behind the headers, so that one
+/// system call writes both: as many as this at a time.
+const FRAME_BYTES: usize = 64 << 10;
+
+/// The body of a reply: written, and sent in frames.
+#[derive(Debug)]
+pub struct Written(Bytes);
+
+impl Body for Written {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.0.len() <= FRAME_BYTES {
+            let last = std::mem::take(&mut self.0);
+            return Poll::Ready((!last.is_empty()).then(|| Ok(Frame::data(last))));
+        }
+        Poll::Ready(Some(Ok(Frame::data(self.0.split_to(FRAME_BYTES)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.len() as u64)
+    }
+}
+
+/// Headers that most replies have: one allocation will do.
+const HEADERS_USUAL: usize = 6;
 
 /// A successful reply of JSON.
 pub(super) fn json(body: Vec<u8>) -> Reply {
-    let mut reply = Response::new(Full::new(Bytes::from(body)));
-    reply.headers_mut().insert(CONTENT_TYPE, JSON);
+    of(body, JSON)
+}
+
+fn of(body: Vec<u8>, content_type: HeaderValue) -> Reply {
+    let mut reply = Response::new(Written(Bytes::from(body)));
+    *reply.headers_mut() = HeaderMap::with_capacity(HEADERS_USUAL);
+    reply.headers_mut().insert(CONTENT_TYPE, content_type);
     reply
 }
 
 /// A successful reply of JSON and, behind it, raw tensors.
 pub(super) fn mixed(body: Vec<u8>, json_length: usize) -> Reply {
-    let mut reply = Response::new(Full::new(Bytes::from(body)));
-    reply.headers_mut().insert(CONTENT_TYPE, OCTETS);
+    let mut reply = of(body, OCTETS);
     reply.headers_mut().insert(JSON_LENGTH, HeaderValue::from(json_length));
     reply
 }
@@ -48,6 +91,11 @@ pub(super) fn sign(reply: &mut Reply, assignment: &Assignment) {
     let headers = reply.headers_mut();
     headers.insert(MODEL_VERSION, HeaderValue::from(assignment.version().id().get()));
     headers.insert(MODEL_ROLE, HeaderValue::from_static(assignment.role()));
+}
+
+/// Names the answer.
+pub(super) fn identify(reply: &mut Reply, id: Id) {
+    reply.headers_mut().insert(PREDICTION_ID, id.to_header());
 }
 
 /// The reply to what failed. Its body is `{"error":"…"}`; what only the log
@@ -92,7 +140,26 @@ fn log(error: &Error, request_id: &HeaderValue) {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::BodyExt as _;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_body_comes_in_frames() {
+        for size in [0, 1, FRAME_BYTES, FRAME_BYTES + 1, 3 * FRAME_BYTES] {
+            let bytes: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
+            let mut body = json(bytes.clone()).into_body();
+            assert_eq!(body.size_hint().exact(), Some(size as u64));
+            let mut got = Vec::new();
+            while let Some(frame) = body.frame().await {
+                let frame = frame.unwrap().into_data().unwrap();
+                assert!(!frame.is_empty() && frame.len() <= FRAME_BYTES);
+                got.extend_from_slice(&frame);
+            }
+            assert!(body.is_end_stream());
+            assert_eq!(got, bytes);
+        }
+    }
 
     #[test]
     fn whoever_is_to_come_again_is_told_when() {

@@ -10,7 +10,7 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 
 use crate::engine::{EngineError, EngineErrorKind, Model, Session};
-use crate::protocol::{RequestLimits, Service};
+use crate::protocol::{Offload, OffloadSettings, RequestLimits, Service};
 use crate::routing::{
     Arm, Canary, Catalog, Judge, Lane, LaneSettings, Plan, Router, Salt, Shadow, Slot, Worst,
 };
@@ -169,7 +169,9 @@ impl Bench {
         };
         let lane = Lane::spawn(&lane).unwrap();
         let router = Arc::new(Router::new(Arc::clone(&catalog), executor, lane));
-        let service = Service::new(router, Arc::clone(&metrics), readiness.clone(), limits);
+        let offload = Offload::spawn(&OffloadSettings::default()).unwrap();
+        let service =
+            Service::new(router, Arc::clone(&metrics), readiness.clone(), limits, offload);
         Self { service: Arc::new(service), readiness, catalog, metrics }
     }
 

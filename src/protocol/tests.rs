@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use crate::engine::EngineError;
 use crate::error::Error;
 use crate::protocol::RequestLimits;
-use crate::protocol::call::{Ask, Counted};
+use crate::protocol::call::{self, Ask, Counted};
 use crate::protocol::testing::{
     Bench, Got, echo, echo_signature, golden, spec, sums, sums_signature, version,
 };
@@ -202,9 +202,10 @@ async fn a_panic_of_ours_is_counted_once_and_on_the_version() {
     let sums = version("sums", 1, sums_signature(1), sums);
     let plan = bench.add(&ModelSettings::default(), &[sums], None);
     let at = std::time::Instant::now();
-    let ask = Ask { plan: &plan, version: None, role: None, key: None, deadline: None, at };
+    let (version, role, key, deadline, grammar) = (None, None, None, None, &|| None);
+    let ask = Ask { plan: &plan, version, role, key, deadline, at, grammar };
     let decode = |_: &Assignment| -> Result<(Vec<Tensor>, ()), Error> { panic!("ours") };
-    let failed = bench.service.call(ask, decode, |_, ()| unreachable!("no answer")).await;
+    let failed = call::accept(&bench.service.router, ask, decode);
     assert!(matches!(failed.err().unwrap().counted, Counted::OnVersion(_)));
     let stats = plan.champion.as_ref().unwrap().stats.snapshot();
     assert_eq!((stats.failed, stats.failures.get("internal")), (1, Some(&1)));
@@ -437,4 +438,13 @@ proptest! {
             "{}", String::from_utf8_lossy(&got.body)
         );
     }
+}
+
+#[tokio::test]
+async fn a_requests_future_is_small() {
+    // It is copied when a connection takes it.
+    let bench = sums_bench();
+    let request = http::Request::post("/predict/sums").body(Full::new(Bytes::new())).unwrap();
+    let size = size_of_val(&bench.service.handle(request));
+    assert!(size <= 3072, "{size} bytes");
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use foldhash::fast::RandomState;
 
 use crate::routing::Plan;
 use crate::types::ModelName;
@@ -34,10 +35,13 @@ impl Slot {
     }
 }
 
+/// The keys are the owner's folders; nobody else can fill it.
+type Slots = HashMap<ModelName, Arc<Slot>, RandomState>;
+
 /// Name → slot.
 #[derive(Default)]
 pub struct Catalog {
-    slots: ArcSwap<HashMap<ModelName, Arc<Slot>>>,
+    slots: ArcSwap<Slots>,
 }
 
 impl Catalog {
@@ -67,7 +71,7 @@ impl Catalog {
     /// Adds a model; called by the registry's manager only.
     pub fn insert(&self, model: &ModelName, slot: &Arc<Slot>) {
         self.slots.rcu(|slots| {
-            let mut slots = HashMap::clone(slots);
+            let mut slots = Slots::clone(slots);
             slots.insert(model.clone(), Arc::clone(slot));
             slots
         });
@@ -76,7 +80,7 @@ impl Catalog {
     /// Removes a model; called by the registry's manager only.
     pub fn remove(&self, model: &ModelName) {
         self.slots.rcu(|slots| {
-            let mut slots = HashMap::clone(slots);
+            let mut slots = Slots::clone(slots);
             slots.remove(model);
             slots
         });

@@ -80,6 +80,7 @@ pub enum Choice {
 
 /// What the split decides for one request. It owns the plan, and so the
 /// versions, until the request is done.
+#[derive(Clone)]
 pub struct Assignment {
     plan: Arc<Plan>,
     choice: Choice,

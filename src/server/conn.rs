@@ -7,22 +7,31 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use prometheus::IntGauge;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::protocol::Service;
 use crate::server::ServerLimits;
+use crate::server::idle::{Activity, Watched};
 
 /// What hyper holds without an allocation per request.
 const HEADERS_ON_STACK: usize = 100;
 
+/// The most bytes that a connection reads, or gathers to be written, at a time.
+const BUFFER_BYTES_MAX: usize = 128 << 10;
+
 /// How connections are served.
 pub(super) fn builder(limits: &ServerLimits) -> Builder {
     let mut builder = Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout);
+    // Its own limit for headers is a timer for each request; see `idle`.
+    builder.header_read_timeout(None);
     builder.max_header_size(limits.header_bytes_max);
+    // Headers and body in one piece: copying some hundred bytes costs less than
+    // a system call with two buffers. A connection's turn is as long as it takes
+    // to read or write this much.
+    builder.writev(false).max_buf_size(BUFFER_BYTES_MAX.max(limits.header_bytes_max));
     if limits.headers_max != HEADERS_ON_STACK {
         builder.max_headers(limits.headers_max);
     }
@@ -62,18 +71,25 @@ pub(super) async fn serve(
     builder: Arc<Builder>,
     stream: TcpStream,
     service: Arc<Service>,
-    write_timeout: Duration,
+    limits: ServerLimits,
     mut stopped: watch::Receiver<bool>,
 ) {
     let _counted = Counted::new(service.metrics().connections());
-    if let Err(error) = set_options(&stream, write_timeout) {
+    if let Err(error) = set_options(&stream, limits.write_timeout) {
         tracing::debug!(%error, "a connection's options could not be set");
     }
+    let activity = Activity::default();
+    let stream = TokioIo::new(Watched::new(stream, activity.clone()));
+    let working = activity.clone();
     let answer = service_fn(move |request: http::Request<Incoming>| {
-        let service = Arc::clone(&service);
-        async move { Ok::<_, Infallible>(service.handle(request).await) }
+        let (service, working) = (Arc::clone(&service), working.begin());
+        async move {
+            let reply = service.handle(request).await;
+            drop(working);
+            Ok::<_, Infallible>(reply)
+        }
     });
-    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), answer));
+    let mut connection = std::pin::pin!(builder.serve_connection(stream, answer));
     // An error means that the server is gone, which is the same.
     let stop = async { drop(stopped.wait_for(|stop| *stop).await) };
     let ended = tokio::select! {
@@ -82,6 +98,10 @@ pub(super) async fn serve(
         () = stop => {
             connection.as_mut().graceful_shutdown();
             connection.await
+        }
+        () = activity.idle_for(limits.header_timeout) => {
+            tracing::debug!("a connection waited too long for a request");
+            return;
         }
     };
     if let Err(error) = ended {

@@ -13,7 +13,8 @@ pub struct ServerLimits {
     /// Bytes of a request's line and headers; one more is answered with 431.
     pub header_bytes_max: usize,
     /// Time for a request's headers to arrive, counted from the end of the
-    /// request before: it ends idle connections as well.
+    /// request before: it ends idle connections as well. It may take a quarter
+    /// more.
     pub header_timeout: Duration,
     /// Time that a client may leave a reply unread. The kernel watches it
     /// (Linux only); replies that fit its buffers never wait.

@@ -6,6 +6,7 @@
 //! ever.
 
 mod conn;
+mod idle;
 mod limits;
 mod listener;
 
@@ -99,8 +100,8 @@ impl Open {
         }
         self.summary.accepted += 1;
         let (builder, service) = (Arc::clone(&self.builder), Arc::clone(&self.service));
-        let (stopped, timeout) = (self.stopped.clone(), self.limits.write_timeout);
-        self.connections.spawn(conn::serve(builder, stream, service, timeout, stopped));
+        let (stopped, limits) = (self.stopped.clone(), self.limits.clone());
+        self.connections.spawn(conn::serve(builder, stream, service, limits, stopped));
     }
 
     /// Waits for the connections within the grace period.

@@ -130,7 +130,8 @@ impl Executor {
         let delay = limits.map_or(Duration::ZERO, |limits| limits.delay_max);
         let time = version.expected_time(&inputs).filter(|_| delay.is_zero());
         let Some(time) = time.filter(|time| *time <= self.settings.inline_limit) else {
-            return self.queue.run(job(inputs, limits)).await;
+            // Boxed, as all that waits is: what runs inline carries none of it.
+            return Box::pin(self.queue.run(job(inputs, limits))).await;
         };
         if let Some(limits) = limits.filter(|_| time >= COMBINE_FROM && version.cost_by_rows()) {
             let (number, shard) = version.combiner().shard();
@@ -143,7 +144,7 @@ impl Executor {
                 }
                 Way::Gather => {
                     let limits = self.inline(version, limits);
-                    return combine::run(number, job(inputs, Some(limits))).await;
+                    return Box::pin(combine::run(number, job(inputs, Some(limits)))).await;
                 }
             }
         }
@@ -154,7 +155,7 @@ impl Executor {
                 stats.ran(rows, 1);
                 Ok(completed)
             }
-            Ran::NotKnown(inputs) => self.queue.run(job(inputs, limits)).await,
+            Ran::NotKnown(inputs) => Box::pin(self.queue.run(job(inputs, limits))).await,
         }
     }
 

@@ -2,12 +2,19 @@
 
 use half::f16;
 
+use crate::protocol::json::number::{Decimal, decimal};
 use crate::protocol::json::{Token, unescape};
 
 /// An element type that JSON can carry.
 pub(in crate::protocol) trait Element: Sized + Clone + Default {
     /// Reads a scalar; the error says what was expected and what came.
     fn read(token: Token<'_>) -> Result<Self, String>;
+
+    /// The element at `at` and the offset behind it, where both are certain at
+    /// a glance: then it is what [`Self::read`] gives.
+    fn scan(_bytes: &[u8], _at: usize) -> Option<(Self, usize)> {
+        None
+    }
 }
 
 /// Characters of a wrong value that a message repeats.
@@ -35,6 +42,16 @@ impl Element for bool {
             Token::Word("false") => Ok(false),
             other => Err(format!("expected true or false (BOOL), got {}", other.kind())),
         }
+    }
+
+    fn scan(bytes: &[u8], at: usize) -> Option<(Self, usize)> {
+        let rest = bytes.get(at..)?;
+        let (value, end) = match rest {
+            [b't', b'r', b'u', b'e', ..] => (true, at + 4),
+            [b'f', b'a', b'l', b's', b'e', ..] => (false, at + 5),
+            _ => return None,
+        };
+        matches!(bytes.get(end), None | Some(b',' | b']' | b'}')).then_some((value, end))
     }
 }
 
@@ -72,6 +89,12 @@ macro_rules! integers {
                     )
                 })
             }
+
+            #[inline(always)]
+            fn scan(bytes: &[u8], at: usize) -> Option<(Self, usize)> {
+                let (decimal, end) = decimal(bytes, at)?;
+                Some((Self::try_from(decimal.to_i64()?).ok()?, end))
+            }
         }
     )*};
 }
@@ -82,7 +105,7 @@ integers!(
 );
 
 macro_rules! floats {
-    ($($type:ty => $name:literal),*) => {$(
+    ($($type:ty => $name:literal by $scanned:expr),*) => {$(
         impl Element for $type {
             fn read(token: Token<'_>) -> Result<Self, String> {
                 let word = number(token, $name)?;
@@ -92,14 +115,31 @@ macro_rules! floats {
                 }
                 Err(format!("{} is out of range for {} (up to {:e})", shown(word), $name, Self::MAX))
             }
+
+            #[inline(always)]
+            fn scan(bytes: &[u8], at: usize) -> Option<(Self, usize)> {
+                let (decimal, end) = decimal(bytes, at)?;
+                Some(($scanned(decimal)?, end))
+            }
         }
     )*};
 }
 
-floats!(f32 => "FP32", f64 => "FP64", f16 => "FP16");
+/// As `half` reads its own text: through single precision.
+fn to_f16(decimal: Decimal) -> Option<f16> {
+    decimal.to_f32().map(f16::from_f32).filter(|value| value.is_finite())
+}
+
+floats!(
+    f32 => "FP32" by Decimal::to_f32,
+    f64 => "FP64" by Decimal::to_f64,
+    f16 => "FP16" by to_f16
+);
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn error<T: Element>(word: &'static str) -> String {
@@ -140,6 +180,31 @@ mod tests {
         assert_eq!(i32::read(Token::Word("3.0")).unwrap(), 3);
         assert_eq!(u8::read(Token::Word("-0")).unwrap(), 0);
         assert_eq!(u16::read(Token::Word("1e3")).unwrap(), 1000);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1024))]
+
+        /// Whatever is read at a glance is what is read with care.
+        #[test]
+        fn a_glance_is_right(text in "(true|false|null|-?[0-9]{1,20}(\\.[0-9]{1,20})?([eE]-?[0-9]{1,2})?)[,\\]} ]?") {
+            fn check<T: Element + PartialEq + std::fmt::Debug>(text: &str) {
+                let Some((value, end)) = T::scan(text.as_bytes(), 0) else { return };
+                assert_eq!(Ok(value), T::read(Token::Word(&text[..end])), "{text}");
+            }
+            check::<bool>(&text);
+            check::<u8>(&text);
+            check::<u16>(&text);
+            check::<u32>(&text);
+            check::<u64>(&text);
+            check::<i8>(&text);
+            check::<i16>(&text);
+            check::<i32>(&text);
+            check::<i64>(&text);
+            check::<f16>(&text);
+            check::<f32>(&text);
+            check::<f64>(&text);
+        }
     }
 
     #[test]

@@ -1,18 +1,24 @@
 //! JSON straight into typed buffers, and back.
 //!
-//! serde_json reads the envelope and checks the grammar of the whole body;
-//! large values stay borrowed as raw text. [`Tokens`] then walks such text
-//! once more and [`nested`] puts its numbers into the buffer of the right
-//! type, so that no tree of values is built.
+//! A body is read once: [`Object::skim`] finds the values of its envelope, and
+//! looks through what is large in it only for its end; [`Reader`] then checks
+//! the grammar of such a value while it puts its numbers into the buffer of the
+//! right type. No tree of values is built. Whenever that fails, serde_json
+//! reads the body from its beginning: its word counts for what is wrong with
+//! the grammar, and where, before anything else is said.
 //!
 //! Invariants: nothing here panics, whatever the bytes; nesting is bounded by
 //! the rank that the model declares; an error names the line and column of
-//! the whole body.
+//! the whole body; what is answered was read, and so checked, to its end.
 
 mod element;
 mod nested;
+mod number;
 mod object;
 mod position;
+mod reader;
+#[cfg(test)]
+mod testing;
 mod tokens;
 mod write;
 
@@ -20,5 +26,6 @@ pub(super) use element::Element;
 pub(super) use nested::{Fault, Size, What, fill};
 pub(super) use object::Object;
 pub(super) use position::{At, parse, parse_part, utf8};
+pub(super) use reader::{Malformed, Reader};
 pub(super) use tokens::{Token, Tokens, unescape};
 pub(super) use write::{Keys, Unwritable, Writer};

@@ -1,4 +1,4 @@
-//! A JSON object of any keys, whose values stay raw text.
+//! A JSON object of any keys, whose values stay text.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,24 +7,50 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use crate::protocol::json::{Reader, unescape};
+
 /// Keys that one object may have; keeps the search for duplicates cheap.
 const KEYS_MAX: usize = 64;
 
 /// Characters of a key that a message repeats.
 const SHOWN_MAX: usize = 64;
 
+/// Entries that there is room for at first: as many as most bodies have.
+const KEYS_USUAL: usize = 4;
+
 /// The entries of an object, in their order; no key comes twice.
-#[derive(Clone, Debug, Default)]
-pub(in crate::protocol) struct Object<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::protocol) struct Object<'a>(Vec<(Cow<'a, str>, &'a str)>);
 
 impl<'a> Object<'a> {
+    /// The entries of an object that is all of `body`. Arrays and objects in it
+    /// are not checked: whether this is JSON is known once each of its values
+    /// has been read. `None` for what is certainly none, and for what serde_json
+    /// would refuse or should look at.
+    pub(in crate::protocol) fn skim(body: &'a str) -> Option<Self> {
+        let mut reader = Reader::whole(body);
+        let mut object = Self(Vec::with_capacity(KEYS_USUAL));
+        if !reader.take(b'{') {
+            return None;
+        }
+        while let Some(key) = reader.key(object.0.is_empty()).ok()? {
+            let key = unescape(key).ok()?;
+            if object.0.len() == KEYS_MAX || object.get(&key).is_some() {
+                return None;
+            }
+            object.0.push((key, reader.skim().ok()?));
+        }
+        reader.end().ok()?;
+        Some(object)
+    }
+
     /// All entries.
-    pub(in crate::protocol) fn iter(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
+    pub(in crate::protocol) fn iter(&self) -> impl Iterator<Item = (&str, &'a str)> {
         self.0.iter().map(|(key, value)| (key.as_ref(), *value))
     }
 
     /// The value of a key.
-    pub(in crate::protocol) fn get(&self, key: &str) -> Option<&'a RawValue> {
+    pub(in crate::protocol) fn get(&self, key: &str) -> Option<&'a str> {
         self.0.iter().find(|(k, _)| k == key).map(|(_, value)| *value)
     }
 }
@@ -69,7 +95,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
                     if object.0.len() == KEYS_MAX {
                         return Err(A::Error::custom(format!("more than {KEYS_MAX} keys")));
                     }
-                    object.0.push((key, map.next_value()?));
+                    object.0.push((key, map.next_value::<&RawValue>()?.get()));
                 }
                 Ok(object)
             }
@@ -80,12 +106,15 @@ impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::protocol::json::testing::{any_json, damaged};
 
     #[test]
     fn keys_are_unescaped_and_come_once() {
         let object: Object<'_> = serde_json::from_str(r#"{"\u0061":[1],"b": {}}"#).unwrap();
-        let entries: Vec<_> = object.iter().map(|(k, v)| (k, v.get())).collect();
+        let entries: Vec<_> = object.iter().collect();
         assert_eq!(entries, [("a", "[1]"), ("b", "{}")]);
         let twice = serde_json::from_str::<Object<'_>>(r#"{"\u0061":1,"a":2}"#).unwrap_err();
         assert!(twice.to_string().starts_with("key \"a\" is given twice"), "{twice}");
@@ -100,5 +129,42 @@ mod tests {
         let text = format!("{{{}}}", keys.join(","));
         let error = serde_json::from_str::<Object<'_>>(&text);
         assert!(error.unwrap_err().to_string().starts_with("more than 64 keys"));
+    }
+
+    fn read(text: &str) -> Option<Object<'_>> {
+        serde_json::from_str(text).ok()
+    }
+
+    #[test]
+    fn what_serde_refuses_is_not_skimmed() {
+        let many: Vec<_> = (0..=KEYS_MAX).map(|i| format!("\"{i}\":1")).collect();
+        for text in [
+            "",
+            "[1]",
+            "{\"a\":1}x",
+            "{\"a\":1,}",
+            "{\"a\":01}",
+            "{\"\\ud800\":1}",
+            "{\"a\":1,\"\\u0061\":2}",
+            &format!("{{{}}}", many.join(",")),
+        ] {
+            assert_eq!((Object::skim(text), read(text)), (None, None), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn skimmed_is_as_read(json in any_json()) {
+            let text = format!("{{\"a\": {json}, \"\\u00e9\":{json}}}");
+            prop_assert_eq!(Object::skim(&text), read(&text));
+        }
+
+        /// What is no JSON may be skimmed; what is, is the same.
+        #[test]
+        fn damaged_json_is_skimmed_no_other_way(text in damaged()) {
+            if let Some(object) = read(&text) {
+                prop_assert_eq!(Object::skim(&text), Some(object));
+            }
+        }
     }
 }

@@ -3,7 +3,6 @@
 use std::fmt;
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use crate::error::{Error, Result};
 
@@ -46,15 +45,15 @@ pub(in crate::protocol) fn parse<'a, T: Deserialize<'a>>(body: &'a str) -> Resul
     serde_json::from_str(body).map_err(|error| malformed(body, &error))
 }
 
-/// Reads a value inside a body whose grammar has been checked.
+/// Reads a value inside a body.
 pub(in crate::protocol) fn parse_part<'a, T: Deserialize<'a>>(
     body: &'a str,
-    value: &'a RawValue,
+    value: &'a str,
 ) -> Result<T> {
-    serde_json::from_str(value.get()).map_err(|error| {
+    serde_json::from_str(value).map_err(|error| {
         let inner = At { line: error.line().max(1), column: error.column().max(1) };
-        let start = (value.get().as_ptr() as usize).wrapping_sub(body.as_ptr() as usize);
-        let at = At::offset(body, start.saturating_add(inner.to_offset(value.get())));
+        let start = (value.as_ptr() as usize).wrapping_sub(body.as_ptr() as usize);
+        let at = At::offset(body, start.saturating_add(inner.to_offset(value)));
         Error::invalid(format!("wrong JSON at {at}: {}", without_place(&error)))
     })
 }

@@ -1,18 +1,11 @@
-//! Splits text that is known to be JSON into its tokens.
+//! Splits text into its tokens, to look something up in it.
 //!
-//! The grammar has been checked by serde_json (see `position::parse`), so
-//! commas and colons carry no information here and are skipped like blanks.
-//! On any other text the walk still ends and never panics; it only makes no
-//! promise about what it finds.
+//! The grammar is somebody else's matter (see [`super::Reader`]): commas and
+//! colons carry no information here and are skipped like blanks. On text that is
+//! no JSON the walk still ends and never panics; it only makes no promise about
+//! what it finds.
 
 use std::borrow::Cow;
-
-use serde_json::value::RawValue;
-
-/// Bytes of an element's text, about.
-const BYTES_PER_ELEMENT: usize = 8;
-/// The most elements to make room for at once.
-const ROOM_MAX: usize = 1 << 16;
 
 /// One token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,57 +41,32 @@ impl Token<'_> {
     }
 }
 
-/// Walks one value inside a body.
+/// Walks a text.
 #[derive(Clone)]
 pub(in crate::protocol) struct Tokens<'a> {
-    body: &'a str,
+    text: &'a str,
     at: usize,
-    end: usize,
-    /// Where the token began that was returned last.
-    last: usize,
 }
 
 impl<'a> Tokens<'a> {
-    /// Walks `value`, a part of `body`.
-    pub(in crate::protocol) fn new(body: &'a str, value: &'a RawValue) -> Self {
-        let text = value.get();
-        let at = (text.as_ptr() as usize).wrapping_sub(body.as_ptr() as usize);
-        // A value of another body would only spoil the positions.
-        if at.checked_add(text.len()).is_none_or(|end| end > body.len()) {
-            return Self::whole(text);
-        }
-        Self { body, at, end: at + text.len(), last: at }
-    }
-
-    /// Walks all of `body`.
-    pub(in crate::protocol) fn whole(body: &'a str) -> Self {
-        Self { body, at: 0, end: body.len(), last: 0 }
-    }
-
-    /// The offset in the body of the token that was returned last.
-    pub(in crate::protocol) const fn last(&self) -> usize {
-        self.last
-    }
-
-    /// Elements to make room for before they are read; a guess, and bounded,
-    /// since only what is really there may cost memory.
-    pub(in crate::protocol) fn room(&self) -> usize {
-        ((self.end - self.at) / BYTES_PER_ELEMENT).min(ROOM_MAX)
+    /// Walks `text`.
+    pub(in crate::protocol) const fn new(text: &'a str) -> Self {
+        Self { text, at: 0 }
     }
 
     /// The next token, without moving on.
+    #[cfg(test)]
     pub(in crate::protocol) fn peek(&self) -> Token<'a> {
         self.clone().next()
     }
 
     /// The next token.
     pub(in crate::protocol) fn next(&mut self) -> Token<'a> {
-        let bytes = &self.body.as_bytes()[..self.end];
+        let bytes = self.text.as_bytes();
         let mut at = self.at;
         while let Some(b' ' | b'\n' | b'\t' | b'\r' | b',' | b':') = bytes.get(at) {
             at += 1;
         }
-        self.last = at;
         let (token, end) = match bytes.get(at) {
             None => (Token::End, at),
             Some(b'[') => (Token::ArrayOpen, at + 1),
@@ -137,7 +105,7 @@ impl<'a> Tokens<'a> {
     /// Both ends stand on ASCII bytes or at the end, so this is never `None`
     /// for text that is JSON.
     fn slice(&self, start: usize, end: usize) -> &'a str {
-        self.body.get(start..end).unwrap_or_default()
+        self.text.get(start..end).unwrap_or_default()
     }
 }
 
@@ -178,38 +146,39 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::protocol::json::testing::any_json;
 
     #[test]
-    fn tokens_come_in_order_with_their_places() {
+    fn tokens_come_in_order() {
         let body = r#"{"a":[1,-2.5e3,true,null], "b\"":{} }"#;
-        let mut tokens = Tokens::whole(body);
+        let mut tokens = Tokens::new(body);
         let mut seen = Vec::new();
         loop {
             match tokens.next() {
                 Token::End => break,
-                token => seen.push((tokens.last(), token)),
+                token => seen.push(token),
             }
         }
         let expected = [
-            (0, Token::ObjectOpen),
-            (1, Token::String("a")),
-            (5, Token::ArrayOpen),
-            (6, Token::Word("1")),
-            (8, Token::Word("-2.5e3")),
-            (15, Token::Word("true")),
-            (20, Token::Word("null")),
-            (24, Token::ArrayClose),
-            (27, Token::String("b\\\"")),
-            (33, Token::ObjectOpen),
-            (34, Token::ObjectClose),
-            (36, Token::ObjectClose),
+            Token::ObjectOpen,
+            Token::String("a"),
+            Token::ArrayOpen,
+            Token::Word("1"),
+            Token::Word("-2.5e3"),
+            Token::Word("true"),
+            Token::Word("null"),
+            Token::ArrayClose,
+            Token::String("b\\\""),
+            Token::ObjectOpen,
+            Token::ObjectClose,
+            Token::ObjectClose,
         ];
         assert_eq!(seen, expected);
     }
 
     #[test]
     fn a_value_is_skipped_whole() {
-        let mut tokens = Tokens::whole(r#"[[1,{"x":"]"}],2"#);
+        let mut tokens = Tokens::new(r#"[[1,{"x":"]"}],2"#);
         tokens.next();
         tokens.skip();
         assert_eq!(tokens.next(), Token::Word("2"));
@@ -220,24 +189,6 @@ mod tests {
         assert_eq!(unescape("a\\u00e9\\n").unwrap(), "aé\n");
         assert_eq!(unescape("plain").unwrap(), "plain");
         assert!(unescape("\\ud800").is_err());
-    }
-
-    /// Any JSON value, not too large.
-    fn any_value() -> impl Strategy<Value = Value> {
-        let leaf = prop_oneof![
-            Just(Value::Null),
-            any::<bool>().prop_map(Value::from),
-            any::<i64>().prop_map(Value::from),
-            any::<f64>().prop_map(Value::from),
-            ".*".prop_map(Value::from),
-        ];
-        leaf.prop_recursive(4, 32, 4, |inner| {
-            prop_oneof![
-                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-                proptest::collection::btree_map(".{0,4}", inner, 0..4)
-                    .prop_map(|map| Value::Object(map.into_iter().collect())),
-            ]
-        })
     }
 
     /// What serde_json would have read, put together from tokens.
@@ -267,13 +218,13 @@ mod tests {
     proptest! {
         /// serde_json is the judge, with blanks and without.
         #[test]
-        fn a_value_comes_out_as_it_went_in(value in any_value()) {
+        fn a_value_comes_out_as_it_went_in(value in any_json()) {
             for text in [value.to_string(), serde_json::to_string_pretty(&value).unwrap()] {
                 let read: Value = serde_json::from_str(&text).unwrap();
-                let mut tokens = Tokens::whole(&text);
+                let mut tokens = Tokens::new(&text);
                 prop_assert_eq!(rebuilt(&mut tokens), read);
                 prop_assert_eq!(tokens.next(), Token::End);
-                let mut skipped = Tokens::whole(&text);
+                let mut skipped = Tokens::new(&text);
                 skipped.skip();
                 prop_assert_eq!(skipped.next(), Token::End);
             }
@@ -281,14 +232,14 @@ mod tests {
 
         #[test]
         fn any_text_comes_to_its_end(text in ".*") {
-            let mut tokens = Tokens::whole(&text);
+            let mut tokens = Tokens::new(&text);
             for _ in 0..=text.len() {
                 if tokens.next() == Token::End {
                     break;
                 }
             }
             prop_assert_eq!(tokens.next(), Token::End);
-            Tokens::whole(&text).skip();
+            Tokens::new(&text).skip();
         }
     }
 }

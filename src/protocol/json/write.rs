@@ -3,6 +3,7 @@
 use half::f16;
 
 use crate::for_each_datatype;
+use crate::protocol::offload::{PAUSE_BYTES, give_way};
 use crate::types::Data;
 
 /// Why an element cannot stand in JSON.
@@ -39,13 +40,16 @@ pub(in crate::protocol) struct Writer {
     null_for_nonfinite: bool,
     /// Whether a number that JSON does not have was met.
     pub(in crate::protocol) met_nonfinite: bool,
+    /// Where others get the processor next.
+    pause: usize,
 }
 
 impl Writer {
     /// An empty text. With `null_for_nonfinite`, NaN and the infinities
     /// become `null`; without, they are an error.
     pub(in crate::protocol) fn new(capacity: usize, null_for_nonfinite: bool) -> Self {
-        Self { out: Vec::with_capacity(capacity), null_for_nonfinite, met_nonfinite: false }
+        let out = Vec::with_capacity(capacity);
+        Self { out, null_for_nonfinite, met_nonfinite: false, pause: PAUSE_BYTES }
     }
 
     /// Text as it stands.
@@ -97,7 +101,7 @@ impl Writer {
         let step = values.len().checked_div(size).unwrap_or(0);
         for i in 0..size {
             if i > 0 {
-                self.out.push(b',');
+                self.comma();
             }
             let from = i * step;
             self.level(&values[from..from + step], start + from, inner, keys)?;
@@ -122,6 +126,14 @@ impl Writer {
         }
         self.out.push(b'}');
         Ok(())
+    }
+
+    fn comma(&mut self) {
+        self.out.push(b',');
+        if self.out.len() >= self.pause {
+            self.pause = self.out.len() + PAUSE_BYTES;
+            give_way();
+        }
     }
 
     fn nonfinite(&mut self, at: usize, name: &'static str) -> Result<(), Unwritable> {

@@ -1,43 +1,54 @@
 //! Inputs as columns: each a whole tensor of nested arrays.
 
 use crate::error::{Error, Result};
-use crate::protocol::json::{Size, Token, Tokens, fill, unescape};
-use crate::protocol::message::{fault, names, short};
+use crate::protocol::json::{Malformed, Reader, Size, fill, unescape};
+use crate::protocol::message::{fault, malformed, names, short};
 use crate::types::{Data, Dim, Signature, Tensor, TensorSpec};
 
-/// Reads `inputs`: an object by input name, or the value of the only input.
+/// Reads `inputs`, all of it: an object by input name, or the value of the
+/// only input.
 pub(super) fn decode(
     body: &str,
-    mut tokens: Tokens<'_>,
+    mut reader: Reader<'_>,
     signature: &Signature,
 ) -> Result<Vec<Tensor>> {
-    if tokens.peek() != Token::ObjectOpen {
+    let mut tensors: Vec<Tensor> = Vec::with_capacity(signature.inputs.len());
+    if reader.take(b'{') {
+        let mut first = true;
+        while let Some(key) =
+            reader.key(std::mem::take(&mut first)).map_err(|Malformed(at)| malformed(body, at))?
+        {
+            let spec = named(key, signature, &tensors)?;
+            tensors.push(tensor(body, &mut reader, spec)?);
+        }
+    } else {
         let [spec] = &signature.inputs[..] else {
             return Err(Error::invalid(format!(
                 "\"inputs\": expected an object with {}, got {}",
                 names(&signature.inputs),
-                tokens.peek().kind()
+                reader.kind()
             )));
         };
-        return Ok(vec![tensor(body, &mut tokens, spec)?]);
+        tensors.push(tensor(body, &mut reader, spec)?);
     }
-    tokens.next();
-    let mut tensors: Vec<Tensor> = Vec::with_capacity(signature.inputs.len());
-    while let Token::String(key) = tokens.next() {
-        let name = unescape(key).map_err(Error::invalid)?;
-        let spec = signature.input(&name).ok_or_else(|| {
-            Error::invalid(format!(
-                "input {:?} is unknown; this model takes {}",
-                short(&name),
-                names(&signature.inputs)
-            ))
-        })?;
-        if tensors.iter().any(|tensor| tensor.name() == name) {
-            return Err(Error::invalid(format!("input {name:?} is given twice")));
-        }
-        tensors.push(tensor(body, &mut tokens, spec)?);
-    }
+    reader.end().map_err(|Malformed(at)| malformed(body, at))?;
     Ok(tensors)
+}
+
+/// The input that a key names, and that has not come yet.
+fn named<'s>(key: &str, signature: &'s Signature, tensors: &[Tensor]) -> Result<&'s TensorSpec> {
+    let name = unescape(key).map_err(Error::invalid)?;
+    let spec = signature.input(&name).ok_or_else(|| {
+        Error::invalid(format!(
+            "input {:?} is unknown; this model takes {}",
+            short(&name),
+            names(&signature.inputs)
+        ))
+    })?;
+    if tensors.iter().any(|tensor| tensor.name() == name) {
+        return Err(Error::invalid(format!("input {name:?} is given twice")));
+    }
+    Ok(spec)
 }
 
 /// The sizes that a spec leaves open or fixes.
@@ -49,13 +60,20 @@ pub(super) fn sizes(dims: &[Dim]) -> Vec<Size> {
     dims.iter().map(size).collect()
 }
 
-fn tensor(body: &str, tokens: &mut Tokens<'_>, spec: &TensorSpec) -> Result<Tensor> {
-    let mut data = Data::with_capacity(spec.datatype, tokens.room());
+/// Elements of one entry of the first dimension, where all of it is known.
+pub(super) fn row_elements(dims: &[Dim]) -> usize {
+    let size = |dim: &Dim| if let Dim::Fixed(size) = dim { *size } else { 1 };
+    dims.iter().map(size).fold(1, usize::saturating_mul)
+}
+
+fn tensor(body: &str, reader: &mut Reader<'_>, spec: &TensorSpec) -> Result<Tensor> {
+    let room = reader.room(row_elements(&spec.shape), 1);
+    let mut data = Data::with_capacity(spec.datatype, room);
     let mut sizes = sizes(&spec.shape);
     // A flat list will do where each row holds one value.
-    let column = matches!(sizes[..], [_, Size::Fixed(1)]) && is_flat(tokens);
+    let column = matches!(sizes[..], [_, Size::Fixed(1)]) && is_flat(reader);
     let read = if column { &mut sizes[..1] } else { &mut sizes[..] };
-    fill(tokens, &mut data, read)
+    fill(reader, &mut data, read)
         .map_err(|found| fault(body, &spec.name, &spec.wire_shape(), &found))?;
     if data.is_empty() {
         return Err(Error::invalid(format!(
@@ -69,7 +87,7 @@ fn tensor(body: &str, tokens: &mut Tokens<'_>, spec: &TensorSpec) -> Result<Tens
 }
 
 /// Whether this is an array of scalars.
-fn is_flat(tokens: &Tokens<'_>) -> bool {
-    let mut ahead = tokens.clone();
-    ahead.next() == Token::ArrayOpen && matches!(ahead.next(), Token::Word(_) | Token::String(_))
+fn is_flat(reader: &Reader<'_>) -> bool {
+    let mut ahead = reader.clone();
+    ahead.take(b'[') && !matches!(ahead.peek(), None | Some(b'[' | b']' | b'{'))
 }

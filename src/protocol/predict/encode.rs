@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::protocol::call::Answered;
 use crate::protocol::json::{Keys, Unwritable, Writer};
 use crate::protocol::message::unwritable;
-use crate::types::{ModelSettings, Tensor};
+use crate::types::Tensor;
 
 /// Bytes of a reply around its numbers, about.
 const FRAME_BYTES: usize = 256;
@@ -23,15 +23,11 @@ struct Sliced<'a> {
 }
 
 /// `{"model":…,"predictions":[…]}`, one entry per row.
-pub(super) fn rows(
-    answered: &Answered<'_>,
-    rows: usize,
-    settings: &ModelSettings,
-) -> Result<Vec<u8>> {
+pub(super) fn rows(answered: &Answered<'_>, rows: usize) -> Result<Vec<u8>> {
     let sliced: Vec<_> =
         answered.outputs.iter().map(|tensor| slice(tensor, rows)).collect::<Result<_>>()?;
     let keys = keys(answered);
-    framed(answered, settings, "predictions", |writer| {
+    framed(answered, "predictions", |writer| {
         writer.raw("[");
         for row in 0..rows {
             if row > 0 {
@@ -49,9 +45,9 @@ pub(super) fn rows(
 }
 
 /// `{"model":…,"outputs":…}`: the tensor, or an object by output name.
-pub(super) fn columns(answered: &Answered<'_>, settings: &ModelSettings) -> Result<Vec<u8>> {
+pub(super) fn columns(answered: &Answered<'_>) -> Result<Vec<u8>> {
     let keys = keys(answered);
-    framed(answered, settings, "outputs", |writer| {
+    framed(answered, "outputs", |writer| {
         let value = |writer: &mut Writer, i: usize| {
             let output: &Tensor = &answered.outputs[i];
             writer.nested(output.data(), 0, output.shape(), &keys[i])
@@ -111,13 +107,12 @@ fn slice(tensor: &Tensor, rows: usize) -> Result<Sliced<'_>> {
 /// Writes the frame around an answer and counts what JSON cannot carry.
 fn framed(
     answered: &Answered<'_>,
-    settings: &ModelSettings,
     key: &str,
     values: impl FnOnce(&mut Writer) -> Result<(), Unwritten>,
 ) -> Result<Vec<u8>> {
     let elements: usize = answered.outputs.iter().map(|tensor| tensor.data().len()).sum();
     let room = FRAME_BYTES + elements * NUMBER_BYTES;
-    let mut writer = Writer::new(room, settings.nonfinite_as_null);
+    let mut writer = Writer::new(room, answered.assignment.plan().settings.nonfinite_as_null);
     let version = answered.assignment.version();
     writer.raw("{\"model\":");
     writer.string(version.model().as_str());

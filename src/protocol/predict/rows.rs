@@ -9,9 +9,11 @@ use std::borrow::Cow;
 use crate::error::{Error, Result};
 use crate::for_each_datatype;
 use crate::protocol::call;
-use crate::protocol::json::{At, Element, Fault, Size, Token, Tokens, What, fill, unescape};
-use crate::protocol::message::{names, short};
-use crate::protocol::predict::columns::sizes;
+use crate::protocol::json::{
+    At, Element, Fault, Malformed, Reader, Size, Token, Tokens, What, fill, unescape,
+};
+use crate::protocol::message::{malformed, names, short};
+use crate::protocol::predict::columns::{row_elements, sizes};
 use crate::types::{Data, Dim, Signature, Tensor, TensorSpec};
 
 /// Features that a message lists.
@@ -32,34 +34,38 @@ struct Rows<'a> {
     body: &'a str,
     signature: &'a Signature,
     features: &'a [String],
+    /// Whether an object of the one input's name could be meant.
+    by_name: bool,
     columns: Vec<Column<'a>>,
     order: Order,
     /// The present row, from 0.
     instance: usize,
 }
 
-/// Reads `instances`; returns the inputs and the number of rows.
+/// Reads `instances`, all of it; returns the inputs and the number of rows.
 pub(super) fn decode(
     body: &str,
-    mut tokens: Tokens<'_>,
+    mut reader: Reader<'_>,
     signature: &Signature,
     features: &[String],
 ) -> Result<(Vec<Tensor>, usize)> {
-    if tokens.peek() != Token::ArrayOpen {
-        let kind = tokens.peek().kind();
+    if !reader.take(b'[') {
+        let kind = reader.kind();
         return Err(Error::invalid(format!(
             "\"instances\": expected an array of rows, got {kind}"
         )));
     }
-    tokens.next();
-    let room = tokens.room();
-    let columns = signature.inputs.iter().map(|spec| Column::new(spec, room)).collect();
-    let mut rows =
-        Rows { body, signature, features, columns, order: Order::default(), instance: 0 };
-    while !matches!(tokens.peek(), Token::ArrayClose | Token::End) {
-        rows.row(&mut tokens)?;
+    let inputs = &signature.inputs;
+    let columns = inputs.iter().map(|spec| Column::new(spec, &reader, inputs.len())).collect();
+    let by_name = inputs.iter().all(|spec| !features.contains(&spec.name));
+    let order = Order::default();
+    let mut rows = Rows { body, signature, features, by_name, columns, order, instance: 0 };
+    let broken = |Malformed(at)| malformed(body, at);
+    while reader.element(rows.instance == 0).map_err(broken)? {
+        rows.row(&mut reader)?;
         rows.instance += 1;
     }
+    reader.end().map_err(broken)?;
     rows.finish()
 }
 
@@ -85,20 +91,21 @@ pub(super) fn first_row_key<'a>(
 }
 
 impl<'s> Column<'s> {
-    fn new(spec: &'s TensorSpec, room: usize) -> Self {
+    fn new(spec: &'s TensorSpec, reader: &Reader<'_>, inputs: usize) -> Self {
         // A first dimension of 1 is a batch of one, not a part of the row.
         let stacked = spec.is_batched() || spec.shape.first() == Some(&Dim::Fixed(1));
         let row = if stacked { &spec.shape[1..] } else { &spec.shape[..] };
+        let room = reader.room(row_elements(row), inputs);
         let data = Data::with_capacity(spec.datatype, room);
         Self { spec, data, sizes: sizes(row), stacked }
     }
 
     /// Reads one row. A bare value will do where a row holds one value.
-    fn row(&mut self, tokens: &mut Tokens<'_>) -> Result<(), Fault> {
+    fn row(&mut self, reader: &mut Reader<'_>) -> Result<(), Fault> {
         let bare = matches!(self.sizes[..], [Size::Fixed(1)])
-            && matches!(tokens.peek(), Token::Word(_) | Token::String(_));
+            && !matches!(reader.peek(), None | Some(b'[' | b'{'));
         let sizes = if bare { &mut [][..] } else { &mut self.sizes[..] };
-        fill(tokens, &mut self.data, sizes)
+        fill(reader, &mut self.data, sizes)
     }
 
     fn finish(self, rows: usize) -> Result<Tensor> {
@@ -117,36 +124,35 @@ impl<'s> Column<'s> {
 
 impl Rows<'_> {
     /// Reads the next row, whatever its form.
-    fn row(&mut self, tokens: &mut Tokens<'_>) -> Result<()> {
-        if tokens.peek() != Token::ObjectOpen {
-            return self.array(tokens);
+    fn row(&mut self, reader: &mut Reader<'_>) -> Result<()> {
+        if !reader.take(b'{') {
+            return self.array(reader);
         }
-        tokens.next();
-        if self.is_by_feature(tokens) { self.by_feature(tokens) } else { self.by_input(tokens) }
+        if self.is_by_feature(reader) { self.by_feature(reader) } else { self.by_input(reader) }
     }
 
     /// A row that is the value of the only input.
-    fn array(&mut self, tokens: &mut Tokens<'_>) -> Result<()> {
+    fn array(&mut self, reader: &mut Reader<'_>) -> Result<()> {
         let instance = self.instance;
         if let [column] = &mut self.columns[..] {
-            return column.row(tokens).map_err(|found| fault(self.body, column, instance, &found));
+            return column.row(reader).map_err(|found| fault(self.body, column, instance, &found));
         }
         Err(Error::invalid(format!(
             "instance {instance}: expected an object with {}, got {}",
             names(&self.signature.inputs),
-            tokens.peek().kind()
+            reader.kind()
         )))
     }
 
     /// Objects are keyed by feature where `model.toml` names features, unless
     /// they plainly name the input.
-    fn is_by_feature(&self, tokens: &Tokens<'_>) -> bool {
+    fn is_by_feature(&self, reader: &Reader<'_>) -> bool {
         let [spec] = &self.signature.inputs[..] else { return false };
-        let names_input = tokens.peek() == Token::String(&spec.name);
-        !self.features.is_empty() && (!names_input || self.features.contains(&spec.name))
+        let names_input = || reader.clone().string().is_ok_and(|key| key == spec.name);
+        !self.features.is_empty() && !(self.by_name && names_input())
     }
 
-    fn by_feature(&mut self, tokens: &mut Tokens<'_>) -> Result<()> {
+    fn by_feature(&mut self, reader: &mut Reader<'_>) -> Result<()> {
         let column = &mut self.columns[0];
         let count = self.features.len();
         if !matches!(column.sizes[..], [size] if size.get().is_none_or(|size| size == count)) {
@@ -162,19 +168,23 @@ impl Rows<'_> {
             known => known,
         };
         let (order, features) = (&mut self.order, self.features);
-        let read = for_each_datatype!(&mut column.data, v => order.row(tokens, v, features));
+        let read = for_each_datatype!(&mut column.data, v => order.row(reader, v, features));
         read.map_err(|why| {
-            let at = At::offset(self.body, tokens.last());
+            let at = At::offset(self.body, reader.last());
             Error::invalid(format!("instance {}: {why} ({at})", self.instance))
         })
     }
 
     /// A row that is an object by input name.
-    fn by_input(&mut self, tokens: &mut Tokens<'_>) -> Result<()> {
+    fn by_input(&mut self, reader: &mut Reader<'_>) -> Result<()> {
         let instance = self.instance;
         let wrong = |why: String| Error::invalid(format!("instance {instance}: {why}"));
         let mut seen = vec![false; self.columns.len()];
-        while let Token::String(key) = tokens.next() {
+        let mut first = true;
+        while let Some(key) = reader
+            .key(std::mem::take(&mut first))
+            .map_err(|Malformed(at)| malformed(self.body, at))?
+        {
             let name = unescape(key).map_err(wrong)?;
             let Some(at) = self.columns.iter().position(|column| column.spec.name == name) else {
                 return Err(wrong(format!(
@@ -187,7 +197,7 @@ impl Rows<'_> {
                 return Err(wrong(format!("input {name:?} is given twice")));
             }
             let column = &mut self.columns[at];
-            column.row(tokens).map_err(|found| fault(self.body, column, instance, &found))?;
+            column.row(reader).map_err(|found| fault(self.body, column, instance, &found))?;
         }
         match seen.iter().position(|seen| !seen) {
             None => Ok(()),
@@ -214,6 +224,9 @@ impl Rows<'_> {
     }
 }
 
+/// For text that is no JSON; serde_json says more.
+const BROKEN: &str = "malformed JSON";
+
 /// The order in which objects name the features. Most clients keep to one, so
 /// the last row's order is the first guess.
 #[derive(Default)]
@@ -226,23 +239,28 @@ impl Order {
     /// Reads one object by feature, behind its brace.
     fn row<T: Element>(
         &mut self,
-        tokens: &mut Tokens<'_>,
+        reader: &mut Reader<'_>,
         out: &mut Vec<T>,
         features: &[String],
     ) -> Result<(), String> {
-        self.guess.resize(features.len(), 0);
+        if self.guess.len() != features.len() {
+            // At first, the order of model.toml.
+            self.guess = (0..features.len()).collect();
+        }
         self.seen.clear();
         self.seen.resize(features.len(), false);
         let start = out.len();
         out.resize(start + features.len(), T::default());
         let mut count = 0;
-        while let Token::String(key) = tokens.next() {
+        while let Some(key) = reader.key(count == 0).map_err(|_| BROKEN.to_owned())? {
             let at = self.find(count, key, features)?;
             if std::mem::replace(&mut self.seen[at], true) {
                 return Err(format!("feature {:?} is given twice", features[at]));
             }
-            out[start + at] = T::read(tokens.next())
-                .map_err(|why| format!("feature {:?}: {why}", features[at]))?;
+            out[start + at] = reader.scalar().map_err(|fault: Fault| match fault.what {
+                What::Value(why) => format!("feature {:?}: {why}", features[at]),
+                _ => BROKEN.to_owned(),
+            })?;
             count += 1;
         }
         match self.seen.iter().position(|seen| !seen) {
@@ -258,9 +276,7 @@ impl Order {
             return Ok(guess);
         }
         let name = unescape(key)?;
-        let next = features.get(n).filter(|feature| **feature == name).map(|_| n);
-        let found = next.or_else(|| features.iter().position(|feature| *feature == name));
-        let Some(at) = found else {
+        let Some(at) = features.iter().position(|feature| *feature == name) else {
             let known: Vec<_> = features.iter().take(LISTED_MAX).map(String::as_str).collect();
             let more = if features.len() > LISTED_MAX { ", …" } else { "" };
             return Err(format!(
@@ -300,5 +316,6 @@ fn fault(body: &str, column: &Column<'_>, instance: usize, fault: &Fault) -> Err
              array must stand ({at})"
         ),
         What::Value(why) => format!("input {name:?}, instance {instance}: {why} ({at})"),
+        What::Malformed => return malformed(body, fault.at),
     })
 }

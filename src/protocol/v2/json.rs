@@ -1,20 +1,24 @@
 //! The JSON part of an inference request and of its answer.
 
-use serde::Deserialize;
+use std::borrow::Cow;
+
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::call::{self, Answered};
-use crate::protocol::json::{Keys, Object, Size, Token, Tokens, Writer, fill};
-use crate::protocol::message::{fault, names, short, unwritable};
+use crate::protocol::json::{Keys, Malformed, Object, Reader, Size, Token, Writer, fill, unescape};
+use crate::protocol::message::{fault, malformed, names, short, unwritable};
 use crate::protocol::v2::binary;
-use crate::types::{Data, Datatype, ModelSettings, Role, TensorSpec, element_count};
+use crate::types::{Data, Datatype, Role, TensorSpec, element_count};
 
 /// An inference request.
-#[derive(Deserialize)]
+#[derive(Debug, PartialEq, Deserialize)]
 pub(super) struct InferRequest<'a> {
     /// Sent back as it came.
-    pub(super) id: Option<String>,
+    #[serde(borrow, default)]
+    pub(super) id: Option<Cow<'a, str>>,
     /// Parameters of the whole request.
     #[serde(borrow, default)]
     pub(super) parameters: Option<Object<'a>>,
@@ -27,30 +31,125 @@ pub(super) struct InferRequest<'a> {
 }
 
 /// One tensor of a request.
-#[derive(Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 pub(super) struct InputTensor<'a> {
     /// The input.
-    pub(super) name: String,
+    #[serde(borrow)]
+    pub(super) name: Cow<'a, str>,
     /// Sizes, as they came.
     pub(super) shape: Vec<i64>,
     /// The datatype's name.
-    pub(super) datatype: String,
+    #[serde(borrow)]
+    pub(super) datatype: Cow<'a, str>,
     /// Parameters of this tensor.
     #[serde(borrow, default)]
     pub(super) parameters: Option<Object<'a>>,
     /// The elements, unless they are binary.
-    #[serde(borrow, default)]
-    pub(super) data: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "text_of_value")]
+    pub(super) data: Option<&'a str>,
 }
 
 /// An output that a request asks for.
-#[derive(Deserialize)]
+#[derive(Debug, PartialEq, Deserialize)]
 pub(super) struct WantedOutput<'a> {
     /// The output.
-    pub(super) name: String,
+    #[serde(borrow)]
+    pub(super) name: Cow<'a, str>,
     /// Parameters of this output.
     #[serde(borrow, default)]
     pub(super) parameters: Option<Object<'a>>,
+}
+
+fn text_of_value<'de: 'a, 'a, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<&'a str>, D::Error> {
+    Ok(Option::<&'a RawValue>::deserialize(deserializer)?.map(RawValue::get))
+}
+
+impl<'a> InferRequest<'a> {
+    /// Reads the JSON part, but the elements in it: whether it is JSON is known
+    /// once these have been read, too. `None` for what is certainly none, and
+    /// for what is unusual: serde_json shall read it then.
+    pub(super) fn skim(text: &'a str) -> Option<Self> {
+        let mut reader = Reader::whole(text);
+        let (mut id, mut parameters, mut inputs, mut outputs) = (None, None, None, None);
+        entries(&mut reader, |key, reader| match key {
+            "id" => once(&mut id, string(reader)?),
+            "parameters" => once(&mut parameters, small(reader)?),
+            "inputs" => once(&mut inputs, InputTensor::skim_all(reader)?),
+            "outputs" => once(&mut outputs, small(reader)?),
+            _ => small(reader).map(|IgnoredAny| ()),
+        })?;
+        reader.end().ok()?;
+        Some(Self { id, parameters, inputs: inputs?, outputs })
+    }
+}
+
+impl<'a> InputTensor<'a> {
+    fn skim_all(reader: &mut Reader<'a>) -> Option<Vec<Self>> {
+        let mut inputs = Vec::with_capacity(1);
+        reader.take(b'[').then_some(())?;
+        while reader.element(inputs.is_empty()).ok()? {
+            inputs.push(Self::skim(reader)?);
+        }
+        Some(inputs)
+    }
+
+    fn skim(reader: &mut Reader<'a>) -> Option<Self> {
+        let (mut name, mut shape, mut datatype) = (None, None, None);
+        let (mut parameters, mut data) = (None, None);
+        entries(reader, |key, reader| match key {
+            "name" => once(&mut name, string(reader)?),
+            "shape" => once(&mut shape, whole_numbers(reader)?),
+            "datatype" => once(&mut datatype, string(reader)?),
+            "parameters" => once(&mut parameters, small(reader)?),
+            "data" => {
+                let value = reader.skim().ok().filter(|value| *value != "null")?;
+                once(&mut data, value)
+            }
+            _ => small(reader).map(|IgnoredAny| ()),
+        })?;
+        Some(Self { name: name?, shape: shape?, datatype: datatype?, parameters, data })
+    }
+}
+
+/// Reads the entries of an object.
+fn entries<'a>(
+    reader: &mut Reader<'a>,
+    mut entry: impl FnMut(&str, &mut Reader<'a>) -> Option<()>,
+) -> Option<()> {
+    reader.take(b'{').then_some(())?;
+    let mut first = true;
+    while let Some(key) = reader.key(std::mem::take(&mut first)).ok()? {
+        entry(&unescape(key).ok()?, reader)?;
+    }
+    Some(())
+}
+
+/// Keeps a value; `None` if there is one already.
+fn once<T>(kept: &mut Option<T>, value: T) -> Option<()> {
+    kept.is_none().then(|| *kept = Some(value))
+}
+
+fn string<'a>(reader: &mut Reader<'a>) -> Option<Cow<'a, str>> {
+    unescape(reader.string().ok()?).ok()
+}
+
+fn whole_numbers(reader: &mut Reader<'_>) -> Option<Vec<i64>> {
+    let mut numbers = Vec::with_capacity(4);
+    reader.take(b'[').then_some(())?;
+    while reader.element(numbers.is_empty()).ok()? {
+        match reader.token() {
+            Ok(Token::Word(word)) => numbers.push(word.parse().ok()?),
+            _ => return None,
+        }
+    }
+    Some(numbers)
+}
+
+/// Reads a value with serde_json, which checks it.
+fn small<'a, T: Deserialize<'a>>(reader: &mut Reader<'a>) -> Option<T> {
+    serde_json::from_str(reader.skim().ok()?).ok()
 }
 
 /// Sizes of a shape that a message repeats.
@@ -60,7 +159,7 @@ const SIZES_SHOWN_MAX: usize = 16;
 #[derive(Clone, Copy)]
 pub(super) enum Payload<'a> {
     /// In the JSON part.
-    Json(&'a RawValue),
+    Json(&'a str),
     /// Behind it.
     Raw(&'a [u8]),
 }
@@ -86,7 +185,7 @@ impl Parameters {
     pub(super) fn read(object: Option<&Object<'_>>) -> Result<Self> {
         let mut read = Self::default();
         for (key, value) in object.into_iter().flat_map(Object::iter) {
-            match (key, value.get()) {
+            match (key, value) {
                 (_, "null") => {}
                 ("role", text) => read.role = Some(call::role(text.trim_matches('"'))?),
                 ("timeout", _) => read.timeout = Some(whole(key, value)?),
@@ -108,17 +207,17 @@ fn unsupported(parameter: &str) -> Error {
     Error::new(ErrorCode::Unsupported, message)
 }
 
-fn boolean(key: &str, value: &RawValue) -> Result<bool> {
-    match value.get() {
+fn boolean(key: &str, value: &str) -> Result<bool> {
+    match value {
         "true" => Ok(true),
         "false" => Ok(false),
         _ => Err(Error::invalid(format!("parameter {key:?}: expected true or false"))),
     }
 }
 
-fn whole(key: &str, value: &RawValue) -> Result<u64> {
-    value.get().parse().map_err(|_| {
-        let got = short(value.get());
+fn whole(key: &str, value: &str) -> Result<u64> {
+    value.parse().map_err(|_| {
+        let got = short(value);
         Error::invalid(format!("parameter {key:?}: expected a whole number from 0, got {got}"))
     })
 }
@@ -206,25 +305,27 @@ impl<'a> InputTensor<'a> {
         Err(self.wrong(&format!("expected shape {:?}, got {shown:?}{more}", spec.wire_shape())))
     }
 
-    /// Flat elements, or nested as the shape says.
+    /// Flat elements, or nested as the shape says; all of the value is read.
     fn elements(
         &self,
         body: &str,
-        raw: &RawValue,
+        value: &str,
         datatype: Datatype,
         shape: &[usize],
     ) -> Result<Data> {
-        let mut tokens = Tokens::new(body, raw);
-        let mut data = Data::with_capacity(datatype, tokens.room());
-        let mut ahead = tokens.clone();
-        ahead.next();
-        let mut sizes = if ahead.next() == Token::ArrayOpen {
+        let mut reader = Reader::new(body, value);
+        let room = reader.room(element_count(shape).unwrap_or(0), 1);
+        let mut data = Data::with_capacity(datatype, room);
+        let mut ahead = reader.clone();
+        let nested = ahead.take(b'[') && ahead.take(b'[');
+        let mut sizes = if nested {
             shape.iter().map(|size| Size::Fixed(*size)).collect()
         } else {
             vec![Size::Open]
         };
-        fill(&mut tokens, &mut data, &mut sizes)
+        fill(&mut reader, &mut data, &mut sizes)
             .map_err(|found| fault(body, &self.name, &self.shape, &found))?;
+        reader.end().map_err(|Malformed(at)| malformed(body, at))?;
         Ok(data)
     }
 
@@ -272,7 +373,7 @@ pub(super) fn choose(
 fn wants_binary(output: &WantedOutput<'_>, default: bool) -> Result<bool> {
     let Some(parameters) = &output.parameters else { return Ok(default) };
     for key in ["classification", "shared_memory_region"] {
-        if parameters.get(key).is_some_and(|value| value.get() != "0") {
+        if parameters.get(key).is_some_and(|value| value != "0") {
             return Err(unsupported(key));
         }
     }
@@ -289,8 +390,8 @@ pub(super) fn answer(
     answered: &Answered<'_>,
     id: Option<&str>,
     chosen: &[Chosen],
-    settings: &ModelSettings,
 ) -> Result<(Vec<u8>, Vec<u8>)> {
+    let settings = &answered.assignment.plan().settings;
     let in_json = chosen.iter().filter(|(_, binary)| !binary);
     let elements: usize = in_json.map(|(i, _)| answered.outputs[*i].data().len()).sum();
     let room = FRAME_BYTES + elements * NUMBER_BYTES;

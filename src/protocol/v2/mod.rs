@@ -6,5 +6,8 @@ mod json;
 pub(super) mod metadata;
 mod rest;
 
+pub use rest::decode_infer;
+pub(super) use rest::{InferForm, accept};
+
 #[cfg(test)]
 mod tests;

@@ -1,19 +1,20 @@
 //! `POST …/infer`.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue};
 
 use crate::error::{Error, Result};
-use crate::protocol::call::{self, Answered, Ask, Failed};
+use crate::protocol::Arrived;
+use crate::protocol::call::{self, Accepted, Answered, Ask, Failed, Form};
 use crate::protocol::json::{self, Tokens};
 use crate::protocol::message::{names, short};
 use crate::protocol::reply::{self, JSON_LENGTH, Reply};
 use crate::protocol::v2::binary;
 use crate::protocol::v2::json::{Chosen, InferRequest, Parameters, Payload, answer, choose};
-use crate::protocol::{Arrived, Service};
-use crate::routing::{Assignment, Plan};
-use crate::types::{Datatype, ModelSettings, Signature, Tensor};
+use crate::routing::{Assignment, Plan, Router};
+use crate::types::{Datatype, Signature, Tensor};
 
 /// A request, taken apart.
 enum Request<'a> {
@@ -27,53 +28,74 @@ struct Headed<'a> {
     /// The JSON part.
     text: &'a str,
     request: InferRequest<'a>,
+    /// Whether all of the JSON part is known to be JSON.
+    checked: bool,
     payloads: Vec<Payload<'a>>,
 }
 
-impl Service {
-    /// Answers an inference request.
-    pub(in crate::protocol) async fn infer(
-        &self,
-        arrived: &Arrived,
-        model: &str,
-        version: Option<&str>,
-    ) -> Result<Reply, Failed> {
-        let headers = &arrived.parts.headers;
-        call::check_encoding(headers)?;
-        let plan = self.router.plan(model)?;
-        let version = version.map(str::parse).transpose()?;
-        let request = Request::read(headers, &arrived.body)?;
+/// What an answer's form follows from.
+pub(in crate::protocol) struct InferForm {
+    id: Option<String>,
+    chosen: Vec<Chosen>,
+}
+
+/// Reads an inference request for the version that shall answer it, within
+/// `timeout` where it names no other.
+pub(in crate::protocol) fn accept(
+    router: &Router,
+    timeout: Duration,
+    arrived: &Arrived<'_>,
+    model: &str,
+    version: Option<&str>,
+) -> Result<Accepted<InferForm>, Failed> {
+    let headers = &arrived.parts.headers;
+    call::check_encoding(headers)?;
+    let plan = router.plan(model)?;
+    let version = version.map(str::parse).transpose()?;
+    let request = Request::read(headers, &arrived.body)?;
+    let grammar = || request.grammar();
+    let asked = || -> Result<_> {
         let parameters = request.parameters()?;
         let key = match call::header_key(headers) {
             Some(key) => Some(Cow::Borrowed(key)),
             None => request.key(&plan)?,
         };
-        let ask = Ask {
-            plan: &plan,
-            version,
-            role: call::header_role(headers)?.or(parameters.role),
-            key,
-            deadline: call::deadline(
-                arrived.at,
-                call::header_timeout(headers)?.or(parameters.timeout),
-                self.limits.timeout,
-            ),
-            at: arrived.at,
-        };
-        let decode = |assignment: &Assignment| {
-            let signature = assignment.version().signature();
-            let chosen = request.choose(signature, parameters.binary_output)?;
-            Ok((request.decode(signature)?, chosen))
-        };
-        let settings = &plan.settings;
-        self.call(ask, decode, |answered, chosen| encode(answered, request.id(), &chosen, settings))
-            .await
+        let role = call::header_role(headers)?.or(parameters.role);
+        let allowed = call::header_timeout(headers)?.or(parameters.timeout);
+        Ok((parameters, key, role, allowed))
+    };
+    let (parameters, key, role, allowed) =
+        asked().map_err(|error| grammar().unwrap_or(error)).map_err(Failed::from)?;
+    let deadline = call::deadline(arrived.at, allowed, timeout);
+    let ask = Ask { plan: &plan, version, role, key, deadline, at: arrived.at, grammar: &grammar };
+    call::accept(router, ask, |assignment| {
+        let signature = assignment.version().signature();
+        let chosen = request.choose(signature, parameters.binary_output)?;
+        let form = InferForm { id: request.id().map(str::to_owned), chosen };
+        Ok((request.decode(signature)?, form))
+    })
+}
+
+/// One hop by itself, for `benches/`: a body without raw tensors to tensors.
+pub fn decode_infer(body: &[u8], assignment: &Assignment) -> Result<Vec<Tensor>> {
+    Request::read(&HeaderMap::new(), body)?.decode(assignment.version().signature())
+}
+
+impl Form for InferForm {
+    fn encode(&self, answered: &Answered<'_>) -> Result<Reply> {
+        let (mut body, tail) = answer(answered, self.id.as_deref(), &self.chosen)?;
+        if !self.chosen.iter().any(|(_, binary)| *binary) {
+            return Ok(reply::json(body));
+        }
+        let json_length = body.len();
+        body.extend_from_slice(&tail);
+        Ok(reply::mixed(body, json_length))
     }
 }
 
 impl<'a> Request<'a> {
     fn read(headers: &HeaderMap, body: &'a [u8]) -> Result<Self> {
-        let (json, mut tail) = match headers.get(JSON_LENGTH) {
+        let (json, tail) = match headers.get(JSON_LENGTH) {
             None => (body, None),
             Some(value) => match json_length(value, body.len())? {
                 0 => return Ok(Self::Raw(body)),
@@ -81,18 +103,24 @@ impl<'a> Request<'a> {
             },
         };
         let text = json::utf8(json)?;
-        let request: InferRequest<'_> = json::parse(text)?;
-        let payloads: Result<_> =
-            request.inputs.iter().map(|input| input.payload(&mut tail)).collect();
-        let payloads = payloads?;
-        let left = tail.map_or(0, <[u8]>::len);
-        if left > 0 {
-            return Err(Error::invalid(format!(
-                "{left} bytes are left behind the last binary input; the \"binary_data_size\" of \
-                 the inputs must add up to the body behind the JSON"
-            )));
+        let (request, checked) = match InferRequest::skim(text) {
+            Some(request) => (request, false),
+            None => (json::parse(text)?, true),
+        };
+        let mut headed = Headed { text, request, checked, payloads: Vec::new() };
+        match headed.payloads(tail) {
+            Ok(payloads) => headed.payloads = payloads,
+            Err(error) => return Err(headed.grammar().unwrap_or(error)),
         }
-        Ok(Self::Header(Box::new(Headed { text, request, payloads })))
+        Ok(Self::Header(Box::new(headed)))
+    }
+
+    /// What is wrong with the grammar of what has been skimmed only.
+    fn grammar(&self) -> Option<Error> {
+        match self {
+            Self::Header(headed) => headed.grammar(),
+            Self::Raw(_) => None,
+        }
     }
 
     fn parameters(&self) -> Result<Parameters> {
@@ -118,7 +146,7 @@ impl<'a> Request<'a> {
         };
         let parameter = headed.request.parameters.as_ref().and_then(|object| object.get(field));
         if let Some(value) = parameter {
-            return call::scalar_key(Tokens::new(headed.text, value).next());
+            return call::scalar_key(Tokens::new(value).next());
         }
         let at = plan.settings.features.iter().position(|feature| feature == field);
         let ([input], [payload], Some(n)) = (&headed.request.inputs[..], &headed.payloads[..], at)
@@ -126,7 +154,7 @@ impl<'a> Request<'a> {
             return Ok(None);
         };
         match payload {
-            Payload::Json(raw) => call::nth_key(Tokens::new(headed.text, raw), n),
+            Payload::Json(value) => call::nth_key(Tokens::new(value), n),
             Payload::Raw(bytes) => {
                 let datatype: Option<Datatype> = input.datatype.parse().ok();
                 let key = datatype.and_then(|datatype| binary::nth_key(datatype, bytes, n));
@@ -159,7 +187,26 @@ impl<'a> Request<'a> {
     }
 }
 
-impl Headed<'_> {
+impl<'a> Headed<'a> {
+    fn payloads(&self, mut tail: Option<&'a [u8]>) -> Result<Vec<Payload<'a>>> {
+        let inputs = self.request.inputs.iter();
+        let payloads = inputs.map(|input| input.payload(&mut tail)).collect::<Result<_>>()?;
+        match tail.map_or(0, <[u8]>::len) {
+            0 => Ok(payloads),
+            left => Err(Error::invalid(format!(
+                "{left} bytes are left behind the last binary input; the \"binary_data_size\" of \
+                 the inputs must add up to the body behind the JSON"
+            ))),
+        }
+    }
+
+    fn grammar(&self) -> Option<Error> {
+        if self.checked {
+            return None;
+        }
+        json::parse::<InferRequest<'_>>(self.text).err()
+    }
+
     /// Each input is looked up once; one that is unknown or comes twice ends
     /// the search, so a long list costs no more than the model has inputs.
     fn decode(&self, signature: &Signature) -> Result<Vec<Tensor>> {
@@ -194,19 +241,4 @@ fn json_length(value: &HeaderValue, body: usize) -> Result<usize> {
         return Err(wrong(format!("{length} bytes of JSON, but the body has only {body}")));
     }
     Ok(length)
-}
-
-fn encode(
-    answered: &Answered<'_>,
-    id: Option<&str>,
-    chosen: &[Chosen],
-    settings: &ModelSettings,
-) -> Result<Reply> {
-    let (mut body, tail) = answer(answered, id, chosen, settings)?;
-    if !chosen.iter().any(|(_, binary)| *binary) {
-        return Ok(reply::json(body));
-    }
-    let json_length = body.len();
-    body.extend_from_slice(&tail);
-    Ok(reply::mixed(body, json_length))
 }

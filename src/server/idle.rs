@@ -1,0 +1,172 @@
+//! Connections that wait too long for a request.
+//!
+//! hyper's own limit sets a timer for each request, and takes it off again. Here
+//! a connection has one timer, which looks four times within the limit whether
+//! anything has happened.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Looks within the limit.
+const LOOKS: u32 = 4;
+/// The shortest time between two looks.
+const LOOK_MIN: Duration = Duration::from_millis(1);
+
+/// What a connection has done. It is at work while the number is odd; anything
+/// that counts makes it larger.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Activity(Arc<AtomicU64>);
+
+/// A request at work; over when it is dropped.
+pub(super) struct AtWork(Activity);
+
+impl Activity {
+    /// Notes that a request's head has arrived.
+    pub(super) fn begin(&self) -> AtWork {
+        self.add(1);
+        AtWork(self.clone())
+    }
+
+    /// Only the connection's task writes, so no addition is lost.
+    fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed) + n, Relaxed);
+    }
+
+    /// Done when the connection has waited for `limit`, or a quarter more, since
+    /// it wrote last.
+    pub(super) async fn idle_for(&self, limit: Duration) {
+        let mut looks = tokio::time::interval((limit / LOOKS).max(LOOK_MIN));
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut idle = Idle::default();
+        // The first tick is at once.
+        looks.tick().await;
+        while !idle.look(self.0.load(Relaxed)) {
+            looks.tick().await;
+        }
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.0.add(1);
+    }
+}
+
+/// What the looks have seen; pure.
+#[derive(Default)]
+struct Idle {
+    last: u64,
+    same: u32,
+}
+
+impl Idle {
+    /// Whether nothing has happened for long enough.
+    const fn look(&mut self, activity: u64) -> bool {
+        let at_work = activity % 2 == 1;
+        self.same = if at_work || activity != self.last { 0 } else { self.same + 1 };
+        self.last = activity;
+        self.same > LOOKS
+    }
+}
+
+/// A stream whose writes count as activity: a reply that is being read is no
+/// idleness. Reads do not: headers must arrive within the limit, however many
+/// pieces they come in.
+pub(super) struct Watched<S> {
+    stream: S,
+    activity: Activity,
+}
+
+impl<S> Watched<S> {
+    /// Watches a stream.
+    pub(super) const fn new(stream: S, activity: Activity) -> Self {
+        Self { stream, activity }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        if written.is_ready() {
+            self.activity.add(2);
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_does_nothing_for_the_limit_is_idle() {
+        let mut idle = Idle::default();
+        let looks: Vec<_> = (0..6).map(|_| idle.look(0)).collect();
+        assert_eq!(looks, [false, false, false, false, true, true]);
+    }
+
+    #[test]
+    fn work_and_writing_begin_the_limit_anew() {
+        let (activity, mut idle) = (Activity::default(), Idle::default());
+        let look = |idle: &mut Idle| idle.look(activity.0.load(Relaxed));
+        for _ in 0..LOOKS {
+            assert!(!look(&mut idle));
+        }
+        let work = activity.begin();
+        // However long it takes.
+        for _ in 0..100 {
+            assert!(!look(&mut idle));
+        }
+        drop(work);
+        for _ in 0..100 {
+            activity.add(2);
+            assert!(!look(&mut idle));
+        }
+        for _ in 0..LOOKS {
+            assert!(!look(&mut idle));
+        }
+        assert!(look(&mut idle));
+    }
+
+    #[tokio::test]
+    async fn writes_count_and_reads_do_not() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let (mut here, there) = tokio::io::duplex(64);
+        let activity = Activity::default();
+        let mut watched = Watched::new(there, activity.clone());
+        here.write_all(b"abc").await.unwrap();
+        let mut read = [0; 3];
+        watched.read_exact(&mut read).await.unwrap();
+        assert_eq!(activity.0.load(Relaxed), 0);
+        watched.write_all(b"abc").await.unwrap();
+        assert_eq!(activity.0.load(Relaxed), 2);
+    }
+}
