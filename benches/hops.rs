@@ -12,12 +12,15 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use foreshadow::engine::{EngineSet, EngineSettings};
+use foreshadow::engine::{EngineError, EngineSet, EngineSettings, Model, Session};
 use foreshadow::protocol::hops;
 use foreshadow::routing::{Arm, Canary, Catalog, Judge, Plan, Salt, Shadow, Slot, Worst, split};
-use foreshadow::serving::LoadedVersion;
+use foreshadow::serving::{Executor, ExecutorSettings, LoadedVersion, Request};
 use foreshadow::telemetry::{ArmRole, Metrics};
-use foreshadow::types::{Data, Digest, ModelName, ModelSettings, Share, Tensor, VersionId};
+use foreshadow::types::{
+    Batching, Data, Datatype, Digest, Dim, ModelName, ModelSettings, Share, Signature, Tensor,
+    TensorSpec, VersionId,
+};
 
 /// The sample churn model's version, loaded and warm.
 fn load(number: u64) -> Arc<LoadedVersion> {
@@ -162,5 +165,68 @@ fn engine(c: &mut Criterion) {
     }
 }
 
-criterion_group!(each_hop, routing, protocol, metrics, engine);
+/// Runs until the process ends.
+struct Stuck(Signature);
+struct StuckSession;
+
+impl Model for Stuck {
+    fn signature(&self) -> &Signature {
+        &self.0
+    }
+    fn session(&self) -> Result<Box<dyn Session>, EngineError> {
+        Ok(Box::new(StuckSession))
+    }
+}
+
+impl Session for StuckSession {
+    fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, EngineError> {
+        // Warm-up sends zeros.
+        while inputs[0].data().as_f64(0) == Some(1.0) {
+            std::thread::park();
+        }
+        let y = Data::zeros(Datatype::Fp32, inputs[0].rows());
+        Ok(vec![Tensor::new("y", vec![inputs[0].rows()], y).unwrap()])
+    }
+}
+
+/// What a refusal costs in the gateway itself, beside the HTTP around it.
+fn overload(c: &mut Criterion) {
+    let metrics = Arc::new(Metrics::new());
+    let spec = |name: &str| TensorSpec::new(name, Datatype::Fp32, vec![Dim::Symbol("N".into())]);
+    let graph = Arc::new(Stuck(Signature::new(vec![spec("x")], vec![spec("y")])));
+    let one = VersionId::new(1).unwrap();
+    let version = LoadedVersion::new(name(), one, Digest::new([0; 32]), "stuck", graph);
+    version.warm_up().unwrap();
+    let version = Arc::new(version);
+    let settings = ExecutorSettings {
+        inline_limit: Duration::ZERO,
+        queue_rows_max: 1,
+        ..ExecutorSettings::default()
+    };
+    let executor = Arc::new(Executor::spawn(&settings, &metrics).unwrap());
+    c.bench_function("overload: a look at an idle queue", |b| {
+        b.iter(|| executor.check(&version, black_box(None)).unwrap());
+    });
+    let request = || {
+        let inputs = vec![Tensor::new("x", vec![1], Data::Fp32(vec![1.0])).unwrap()];
+        Request { inputs, deadline: None, measure_cpu: false, batching: Batching::default() }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    // One runs for ever, and one waits behind it.
+    while executor.check(&version, None).is_ok() {
+        let (executor, version) = (Arc::clone(&executor), Arc::clone(&version));
+        let request = request();
+        runtime.spawn(async move { executor.run(&version, request).await });
+        std::thread::yield_now();
+    }
+    c.bench_function("overload: refused before decoding", |b| {
+        b.iter(|| executor.check(&version, black_box(None)).unwrap_err());
+    });
+    c.bench_function("overload: refused at the queue", |b| {
+        b.iter(|| runtime.block_on(executor.run(&version, request())).unwrap_err());
+    });
+    runtime.shutdown_background();
+}
+
+criterion_group!(each_hop, routing, protocol, metrics, engine, overload);
 criterion_main!(each_hop);

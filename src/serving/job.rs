@@ -89,8 +89,9 @@ pub(super) fn run(jobs: Vec<Job>) {
             let Some(first) = jobs.first() else { return };
             let version = Arc::clone(&first.version);
             if let Err(jobs) = together(&version, jobs) {
-                let fine = jobs.into_iter().map(Job::alone).fold(true, |all, fine| all && fine);
-                if fine {
+                // Each is run, whatever came of those before it.
+                let failed = jobs.into_iter().map(Job::alone).filter(|fine| !fine).count();
+                if failed == 0 {
                     // It is not one of the requests that the batch failed of.
                     version.stop_batching();
                 }

@@ -180,7 +180,7 @@ async fn output(answer: Answer) -> Vec<f32> {
 }
 
 async fn failure(answer: Answer) -> ErrorCode {
-    answer.await.unwrap().err().expect("a failure").code()
+    answer.await.unwrap().unwrap_err().code()
 }
 
 #[tokio::test]

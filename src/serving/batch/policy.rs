@@ -302,7 +302,7 @@ mod tests {
     #[test]
     fn who_left_or_is_late_leaves_the_queue() {
         let gone = || Fake { cancelled: true, ..of(1, 1) };
-        let cases: Vec<(&str, Vec<Fake>, (Vec<usize>, Vec<usize>, Next))> = vec![
+        let cases = [
             ("left", vec![gone(), of(1, 1), gone()], (vec![0, 2], vec![], run(&[1]))),
             ("late", vec![of(1, 1).due(0), of(1, 1)], (vec![], vec![0], run(&[1]))),
             ("both", vec![Fake { ..gone() }.due(0)], (vec![0], vec![], Next::Nothing)),
