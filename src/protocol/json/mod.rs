@@ -18,7 +18,7 @@ mod object;
 mod position;
 mod reader;
 #[cfg(test)]
-mod testing;
+pub(super) mod testing;
 mod tokens;
 mod write;
 

@@ -141,7 +141,7 @@ const fn digits_in(chunk: u64) -> usize {
     // A digit becomes its value, 0 to 9, and every other byte more.
     let values = chunk ^ ZEROS;
     // The high bit of each byte that is no digit. No sum carries over.
-    let others = ((values & LOW) + 0x7676_7676_7676_7676 | values) & !LOW;
+    let others = (((values & LOW) + 0x7676_7676_7676_7676) | values) & !LOW;
     (others.trailing_zeros() / 8) as usize
 }
 

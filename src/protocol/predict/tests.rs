@@ -3,6 +3,12 @@
 use std::slice::from_ref;
 use std::sync::Arc;
 
+use proptest::prelude::*;
+
+use super::{Envelope, Values, columns, rows};
+use crate::error::Error;
+use crate::protocol::json::testing::damage;
+use crate::protocol::json::{Object, Reader, parse};
 use crate::protocol::testing::{
     Bench, classifier, classifier_signature, echo, echo_signature, golden, spec, sums,
     sums_signature, version,
@@ -395,4 +401,72 @@ async fn rows_without_values_reach_no_model() {
     let got = bench.post("/predict", r#"{"instances":[[],[]]}"#).await;
     let message = "input \"x\": expected shape [-1, -1], got no values";
     assert_eq!(got.error(), (400, message.to_owned()));
+}
+
+/// Bodies, some of which fit an input `x` of two numbers, features `a` and `b`.
+fn bodies() -> impl Strategy<Value = String> {
+    let number = prop_oneof![
+        4 => any::<f32>().prop_map(|x| x.to_string()),
+        2 => any::<f64>().prop_map(|x| format!("{x:e}")),
+        2 => any::<i16>().prop_map(|x| x.to_string()),
+        1 => prop_oneof!["null", "true", "\"1\"", "1e39", "[1]", "\\{\\}"],
+    ];
+    let row = (0..6, number.clone(), number).prop_map(|(form, a, b)| match form {
+        0 | 1 => format!("[{a}, {b}]"),
+        2 => format!("{{\"a\":{a},\"b\": {b}}}"),
+        3 => format!("{{ \"b\" : {b} , \"\\u0061\":{a} }}"),
+        4 => format!("{{\"x\":[{a},{b}]}}"),
+        _ => a,
+    });
+    (0..4, proptest::collection::vec(row, 1..4)).prop_map(|(form, rows)| match form {
+        0 => format!("{{\"inputs\":[{}]}}", rows.join(", ")),
+        1 => format!("{{\"version\":1,\"instances\":[{}],\"model\":\"m\"}}", rows.join(",")),
+        2 => format!("{{\"inputs\":{{\"x\":[{}]}}}}\n", rows.join("\n,")),
+        _ => format!("{{\"instances\": [{}]}}", rows.join(", ")),
+    })
+}
+
+fn tensors(envelope: &Envelope<'_>) -> Result<Vec<Tensor>, Error> {
+    let signature = echo_signature(&[spec("x", Datatype::Fp32, &[-1, 2])]);
+    let features = ["a".to_owned(), "b".to_owned()];
+    match envelope.values {
+        Values::Rows(value) => {
+            let reader = Reader::new(envelope.body, value);
+            Ok(rows::decode(envelope.body, reader, &signature, &features)?.0)
+        }
+        Values::Columns(value) => {
+            let reader = Reader::new(envelope.body, value);
+            columns::decode(envelope.body, reader, &signature)
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1024))]
+
+    /// In one pass a body comes to the same tensors, or the same message, as when
+    /// serde_json has read all of it before.
+    #[test]
+    fn one_pass_is_as_good_as_two(
+        body in bodies(),
+        at in any::<usize>(),
+        mark in any::<usize>(),
+        how in any::<u8>(),
+    ) {
+        for body in [damage(&body, at, mark, how), body] {
+            let once = Envelope::read(body.as_bytes()).and_then(|envelope| {
+                tensors(&envelope).map_err(|error| envelope.grammar().unwrap_or(error))
+            });
+            let twice = parse::<Object<'_>>(&body)
+                .and_then(|object| Envelope::of(&body, &object, true))
+                .and_then(|envelope| tensors(&envelope));
+            match (once, twice) {
+                (Ok(once), Ok(twice)) => prop_assert_eq!(once, twice),
+                (once, twice) => {
+                    let message = |result: Result<_, Error>| result.err().map(|e| e.to_string());
+                    prop_assert_eq!(message(once), message(twice), "{}", body);
+                }
+            }
+        }
+    }
 }

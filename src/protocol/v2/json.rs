@@ -462,3 +462,73 @@ fn output(
     writer.raw("}");
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::protocol::json::testing::{any_json, damage};
+
+    fn read(text: &str) -> Option<InferRequest<'_>> {
+        serde_json::from_str(text).ok()
+    }
+
+    #[test]
+    fn what_is_usual_is_skimmed() {
+        for text in [
+            r#"{"inputs":[]}"#,
+            r#"{"id":"a\n","inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","data":[1,2]}]}"#,
+            r#"{"parameters":{"timeout":5},"inputs":[{"name":"x","shape":[],"datatype":"BOOL","parameters":{"binary_data_size":1}}],"outputs":[{"name":"y","parameters":{"binary_data":true}}],"more":[{}]}"#,
+        ] {
+            assert_eq!(InferRequest::skim(text), read(text));
+            assert!(read(text).is_some());
+        }
+    }
+
+    #[test]
+    fn what_serde_refuses_or_should_see_is_not_skimmed() {
+        for text in [
+            "{}",
+            "[]",
+            r#"{"inputs":[{"name":"x"}]}"#,
+            r#"{"inputs":[],"inputs":[]}"#,
+            r#"{"id":null,"inputs":[]}"#,
+            r#"{"inputs":[],"more":[1,]}"#,
+            r#"{"inputs":[],"parameters":{"a":01}}"#,
+            r#"{"inputs":[{"name":"x","shape":[1.0],"datatype":"FP32","data":[1]}]}"#,
+            r#"{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":null}]}"#,
+        ] {
+            assert_eq!(InferRequest::skim(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        /// What serde reads is skimmed the same way or not at all; what it does
+        /// not, only if the elements of an input show it.
+        #[test]
+        fn a_request_is_skimmed_no_other_way(
+            json in any_json(),
+            at in any::<usize>(),
+            mark in any::<usize>(),
+            how in any::<u8>(),
+        ) {
+            let text = format!(
+                r#"{{"id":"1","inputs":[{{"name":"x","shape":[1,2],"datatype":"FP32","data":{json}}},
+                {{"name":"\u0079","datatype":"INT8","shape":[3],"parameters":{{"a":{json}}}}}],
+                "parameters":{{"b":{json}}},"outputs":[{{"name":"z"}}],"other":{json}}}"#
+            );
+            for text in [damage(&text, at, mark, how), text] {
+                match (InferRequest::skim(&text), read(&text)) {
+                    (Some(skimmed), Some(read)) => prop_assert_eq!(skimmed, read),
+                    (Some(skimmed), None) => {
+                        let is_json = |text| serde_json::from_str::<&RawValue>(text).is_ok();
+                        let mut data = skimmed.inputs.iter().filter_map(|input| input.data);
+                        prop_assert!(!data.all(is_json), "{}", text);
+                    }
+                    (None, _) => {}
+                }
+            }
+        }
+    }
+}
