@@ -180,7 +180,7 @@ mod tests {
             let name = offload.run(|| thread::current().name().map(str::to_owned)).await.unwrap();
             assert_eq!(name.as_deref(), Some("decode-0"));
         }
-        let error = offload.run(|| panic!("oh")).await.map(|()| ()).unwrap_err();
+        let error = offload.run(|| -> () { panic!("oh") }).await.unwrap_err();
         assert_eq!(error.code(), ErrorCode::Internal);
         assert_eq!(error.detail(), Some("oh"));
         assert_eq!(offload.run(|| 7).await.unwrap(), 7);

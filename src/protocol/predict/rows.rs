@@ -148,8 +148,11 @@ impl Rows<'_> {
     /// they plainly name the input.
     fn is_by_feature(&self, reader: &Reader<'_>) -> bool {
         let [spec] = &self.signature.inputs[..] else { return false };
+        if self.features.is_empty() {
+            return false;
+        }
         let names_input = || reader.clone().string().is_ok_and(|key| key == spec.name);
-        !self.features.is_empty() && !(self.by_name && names_input())
+        !(self.by_name && names_input())
     }
 
     fn by_feature(&mut self, reader: &mut Reader<'_>) -> Result<()> {
