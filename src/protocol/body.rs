@@ -10,7 +10,6 @@ use hyper::body::Body;
 
 use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::call::once;
-use crate::protocol::offload::give_way;
 
 /// Limits of one request.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,7 +87,6 @@ impl Pieces {
         let mut all = BytesMut::with_capacity(self.len);
         for piece in std::iter::once(self.first).chain(self.more) {
             all.extend_from_slice(&piece);
-            give_way();
         }
         all.freeze()
     }

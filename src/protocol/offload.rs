@@ -1,13 +1,12 @@
 //! Threads for bodies and replies so large that reading or writing them would
 //! make a data thread's other connections wait.
 //!
-//! They give way: their class is the background's, and every few kilobytes they
-//! offer their processor to whoever waits for it, since the kernel lets even a
-//! nicer thread finish its slice of some milliseconds first.
+//! They give way: their class is the background's, and a pulse makes them offer
+//! their processor to whoever waits for it, since the kernel lets even a nicer
+//! thread finish its slice of some milliseconds first.
 //!
 //! Invariant: a data thread never waits for these threads, not even for a lock.
 
-use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -24,8 +23,6 @@ use crate::types::thread as os_thread;
 /// Bodies and outputs above this are read and written here. As JSON they take
 /// some 0.1 ms, a few times as long as handing over.
 pub(super) const LARGE_BYTES: usize = 64 << 10;
-/// Bytes of JSON between two offers of the processor: some 0.05 ms.
-pub(super) const PAUSE_BYTES: usize = 32 << 10;
 
 /// Settings of an [`Offload`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,18 +60,6 @@ pub struct Offload {
     shared: Arc<Shared>,
 }
 
-thread_local! {
-    /// Whether this is one of the threads here.
-    static GIVES_WAY: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Offers the processor, if this is a thread that gives way.
-pub(super) fn give_way() {
-    if GIVES_WAY.get() {
-        thread::yield_now();
-    }
-}
-
 impl Offload {
     /// Starts the threads.
     pub fn spawn(settings: &OffloadSettings) -> std::io::Result<Self> {
@@ -89,7 +74,6 @@ impl Offload {
             let shared = Arc::clone(&shared);
             thread::Builder::new().name(format!("decode-{i}")).spawn(move || {
                 os_thread::enter(os_thread::Class::Background);
-                GIVES_WAY.set(true);
                 shared.work(i);
             })?;
         }
@@ -151,9 +135,10 @@ impl Shared {
     fn work(&self, place: usize) {
         let sleeper = &self.sleepers[place];
         sleeper.thread.store(Some(Arc::new(thread::current())));
+        let pulse = os_thread::Pulse::new();
         while !self.closed.load(SeqCst) {
             if let Some(work) = self.queue.pop() {
-                work();
+                pulse.during(work);
                 continue;
             }
             // Say that we sleep, then look once more: a push that came between

@@ -107,6 +107,9 @@ impl Queue {
             let shared = Arc::clone(&shared);
             let thread = thread::Builder::new().name(format!("engine-{i}"));
             thread.stack_size(os_thread::STACK_BYTES).spawn(move || {
+                // A run is as urgent as a request, but longer than most: those
+                // that come meanwhile do not wait for its slice to end.
+                let pulse = os_thread::Pulse::new();
                 while let Some(Work { late, batch }) = shared.next(i) {
                     // The engine's panics are caught where it runs; this is for
                     // ours: the thread goes on, and who waits is told.
@@ -114,7 +117,7 @@ impl Queue {
                         late.into_iter().for_each(Job::late);
                         job::run(batch);
                     };
-                    if catch_unwind(AssertUnwindSafe(run)).is_err() {
+                    if catch_unwind(AssertUnwindSafe(|| pulse.during(run))).is_err() {
                         tracing::error!("an engine thread panicked on a batch");
                     }
                 }

@@ -9,7 +9,6 @@
 
 use crate::protocol::json::number::is_number;
 use crate::protocol::json::{Element, Fault, Token, What};
-use crate::protocol::offload::{PAUSE_BYTES, give_way};
 
 /// The text is no JSON, from this offset on at the latest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +34,6 @@ pub(in crate::protocol) struct Reader<'a> {
     at: usize,
     /// Where the token began that was read last.
     last: usize,
-    /// Where others get the processor next.
-    pause: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -44,7 +41,7 @@ impl<'a> Reader<'a> {
     pub(in crate::protocol) fn new(body: &'a str, value: &'a str) -> Self {
         let at = (value.as_ptr() as usize).wrapping_sub(body.as_ptr() as usize);
         match at.checked_add(value.len()).and_then(|end| body.as_bytes().get(..end)) {
-            Some(bytes) => Self { body, bytes, at, last: at, pause: at + PAUSE_BYTES },
+            Some(bytes) => Self { body, bytes, at, last: at },
             // A value of another body would only spoil the positions.
             None => Self::whole(value),
         }
@@ -52,7 +49,7 @@ impl<'a> Reader<'a> {
 
     /// Reads all of `body`.
     pub(in crate::protocol) const fn whole(body: &'a str) -> Self {
-        Self { body, bytes: body.as_bytes(), at: 0, last: 0, pause: PAUSE_BYTES }
+        Self { body, bytes: body.as_bytes(), at: 0, last: 0 }
     }
 
     /// The offset in the body of the token that was read last.
@@ -108,10 +105,6 @@ impl<'a> Reader<'a> {
     /// `first` is whether it stands behind the opening bracket.
     #[inline]
     pub(in crate::protocol) fn element(&mut self, first: bool) -> Result<bool, Malformed> {
-        if self.at >= self.pause {
-            self.pause = self.at + PAUSE_BYTES;
-            give_way();
-        }
         if self.take(b']') {
             return Ok(false);
         }
@@ -233,7 +226,7 @@ impl<'a> Reader<'a> {
             self.at = if let Some((value, end)) = T::scan(self.bytes, at + blank) {
                 out.push(value);
                 // The comma mostly stands right behind.
-                if self.bytes.get(end) == Some(&b',') && end < self.pause {
+                if self.bytes.get(end) == Some(&b',') {
                     at = end + 1;
                     continue;
                 }
@@ -273,12 +266,7 @@ impl<'a> Reader<'a> {
 /// well-formed; else any place, or none.
 fn balanced(bytes: &[u8], mut at: usize) -> Option<usize> {
     let mut depth = 0_usize;
-    let mut pause = at + PAUSE_BYTES;
     'text: while at < bytes.len() {
-        if at >= pause {
-            pause = at + PAUSE_BYTES;
-            give_way();
-        }
         let mut marks = marks(bytes, at);
         while marks != 0 {
             let mark = at + (marks.trailing_zeros() / 8) as usize;

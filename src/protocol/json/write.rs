@@ -3,7 +3,6 @@
 use half::f16;
 
 use crate::for_each_datatype;
-use crate::protocol::offload::{PAUSE_BYTES, give_way};
 use crate::types::Data;
 
 /// Why an element cannot stand in JSON.
@@ -40,8 +39,6 @@ pub(in crate::protocol) struct Writer {
     null_for_nonfinite: bool,
     /// Whether a number that JSON does not have was met.
     pub(in crate::protocol) met_nonfinite: bool,
-    /// Where others get the processor next.
-    pause: usize,
 }
 
 impl Writer {
@@ -49,7 +46,7 @@ impl Writer {
     /// become `null`; without, they are an error.
     pub(in crate::protocol) fn new(capacity: usize, null_for_nonfinite: bool) -> Self {
         let out = Vec::with_capacity(capacity);
-        Self { out, null_for_nonfinite, met_nonfinite: false, pause: PAUSE_BYTES }
+        Self { out, null_for_nonfinite, met_nonfinite: false }
     }
 
     /// Text as it stands.
@@ -130,10 +127,6 @@ impl Writer {
 
     fn comma(&mut self) {
         self.out.push(b',');
-        if self.out.len() >= self.pause {
-            self.pause = self.out.len() + PAUSE_BYTES;
-            give_way();
-        }
     }
 
     fn nonfinite(&mut self, at: usize, name: &'static str) -> Result<(), Unwritable> {
