@@ -9,6 +9,7 @@ use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -166,21 +167,25 @@ fn engine(c: &mut Criterion) {
 }
 
 /// Runs until the process ends.
-struct Stuck(Signature);
-struct StuckSession;
+/// Never comes back from a one, and says when it has begun.
+struct Stuck(Signature, Sender<()>);
+struct StuckSession(Sender<()>);
 
 impl Model for Stuck {
     fn signature(&self) -> &Signature {
         &self.0
     }
     fn session(&self) -> Result<Box<dyn Session>, EngineError> {
-        Ok(Box::new(StuckSession))
+        Ok(Box::new(StuckSession(self.1.clone())))
     }
 }
 
 impl Session for StuckSession {
     fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, EngineError> {
         // Warm-up sends zeros.
+        if inputs[0].data().as_f64(0) == Some(1.0) {
+            let _ = self.0.send(());
+        }
         while inputs[0].data().as_f64(0) == Some(1.0) {
             std::thread::park();
         }
@@ -193,7 +198,8 @@ impl Session for StuckSession {
 fn overload(c: &mut Criterion) {
     let metrics = Arc::new(Metrics::new());
     let spec = |name: &str| TensorSpec::new(name, Datatype::Fp32, vec![Dim::Symbol("N".into())]);
-    let graph = Arc::new(Stuck(Signature::new(vec![spec("x")], vec![spec("y")])));
+    let (sender, began) = channel();
+    let graph = Arc::new(Stuck(Signature::new(vec![spec("x")], vec![spec("y")]), sender));
     let one = VersionId::new(1).unwrap();
     let version = LoadedVersion::new(name(), one, Digest::new([0; 32]), "stuck", graph);
     version.warm_up().unwrap();
@@ -212,11 +218,15 @@ fn overload(c: &mut Criterion) {
         Request { inputs, deadline: None, measure_cpu: false, batching: Batching::default() }
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
-    // One runs for ever, and one waits behind it.
-    while executor.check(&version, None).is_ok() {
-        let (executor, version) = (Arc::clone(&executor), Arc::clone(&version));
-        let request = request();
+    let spawn = || {
+        let (executor, version, request) = (Arc::clone(&executor), Arc::clone(&version), request());
         runtime.spawn(async move { executor.run(&version, request).await });
+    };
+    // One runs for ever, and one waits behind it.
+    spawn();
+    began.recv().unwrap();
+    spawn();
+    while executor.check(&version, None).is_ok() {
         std::thread::yield_now();
     }
     c.bench_function("overload: refused before decoding", |b| {
