@@ -1,7 +1,6 @@
 //! Reads a request's body, within its limits.
 
 use std::pin::pin;
-use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -9,7 +8,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Body;
 
 use crate::error::{Error, ErrorCode, Result};
-use crate::protocol::call::once;
+use crate::protocol::call::within;
 
 /// Limits of one request.
 #[derive(Clone, Debug, PartialEq)]
@@ -102,12 +101,10 @@ where
     if announced > limits.body_bytes_max {
         return Err(too_large(limits.body_bytes_max));
     }
-    let mut read = pin!(collect(body, limits.body_bytes_max));
     // Most bodies came with their headers, and need no timer.
-    if let Poll::Ready(done) = once(read.as_mut()).await {
-        return done;
-    }
-    tokio::time::timeout(limits.body_timeout, read).await.unwrap_or_else(|_| {
+    let read = pin!(collect(body, limits.body_bytes_max));
+    let done = within(read, || tokio::time::Instant::now() + limits.body_timeout).await;
+    done.unwrap_or_else(|| {
         Err(Error::new(
             ErrorCode::RequestTimeout,
             format!(

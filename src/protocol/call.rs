@@ -163,8 +163,11 @@ pub(super) fn accept<F>(
     let assigned = plan.assign(version, role, key.as_deref());
     let assignment = assigned.map_err(|error| grammar().unwrap_or(error))?;
     let in_flight = InFlight { stats: Arc::clone(&assignment.arm().stats), at, done: false };
-    // Before its body costs anything more.
-    if let Err(error) = router.check(&assignment, deadline) {
+    // Before its body costs anything more: it may have waited for this thread.
+    let passed = || Error::new(ErrorCode::DeadlineExceeded, "the request's timeout passed");
+    let late = deadline.is_some_and(|deadline| deadline <= Instant::now());
+    let may_run = if late { Err(passed()) } else { router.check(&assignment, deadline) };
+    if let Err(error) = may_run {
         in_flight.done(Some(error.code()));
         return Err(Failed::on_version(error, assignment));
     }
@@ -260,13 +263,31 @@ impl Service {
         if Instant::now() >= deadline {
             return Err(passed());
         }
-        let mut run = pin!(run);
-        // What is run inline is done at once, and needs no timer.
-        if let Poll::Ready(done) = once(run.as_mut()).await {
-            return done;
-        }
-        tokio::time::timeout_at(deadline.into(), run).await.unwrap_or_else(|_| Err(passed()))
+        within(pin!(run), || deadline.into()).await.unwrap_or_else(|| Err(passed()))
     }
+}
+
+/// Waits for `work` until the deadline; `None` if that came first. What is done
+/// at once needs no timer. Else the task gives its thread back before it asks
+/// again: `work` may have yielded, to let other tasks go first.
+pub(super) async fn within<F: Future>(
+    mut work: Pin<&mut F>,
+    deadline: impl FnOnce() -> tokio::time::Instant,
+) -> Option<F::Output> {
+    if let Poll::Ready(done) = once(work.as_mut()).await {
+        return Some(done);
+    }
+    let mut timer = pin!(tokio::time::sleep_until(deadline()));
+    let mut asked = true;
+    std::future::poll_fn(|context| {
+        if !std::mem::take(&mut asked)
+            && let Poll::Ready(done) = work.as_mut().poll(context)
+        {
+            return Poll::Ready(Some(done));
+        }
+        timer.as_mut().poll(context).map(|()| None)
+    })
+    .await
 }
 
 /// Polls once, and says what came of it.
@@ -431,5 +452,29 @@ mod tests {
         assert_eq!(deadline(at, Some(5), default), Some(at + Duration::from_micros(5)));
         // Must not panic, whatever the clock can hold.
         let _ = deadline(at, Some(u64::MAX), default);
+    }
+
+    #[tokio::test]
+    async fn what_yields_lets_others_go_first() {
+        let came = std::rc::Rc::new(std::cell::Cell::new(false));
+        let local = tokio::task::LocalSet::new();
+        let far = || tokio::time::Instant::now() + Duration::from_secs(600);
+        let seen = local.run_until(async {
+            let other = std::rc::Rc::clone(&came);
+            tokio::task::spawn_local(async move { other.set(true) });
+            let work = pin!(async {
+                tokio::task::yield_now().await;
+                came.get()
+            });
+            within(work, far).await
+        });
+        assert_eq!(seen.await, Some(true));
+    }
+
+    #[tokio::test]
+    async fn a_deadline_ends_what_does_not_come() {
+        let now = tokio::time::Instant::now;
+        assert_eq!(within(pin!(std::future::pending::<()>()), now).await, None);
+        assert_eq!(within(pin!(async { 7 }), now).await, Some(7));
     }
 }
