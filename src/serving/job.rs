@@ -84,14 +84,16 @@ impl Waiting for Job {
 /// alone, once, so that only those fail of which it comes.
 pub(super) fn run(jobs: Vec<Job>) {
     match <[Job; 1]>::try_from(jobs) {
-        Ok([job]) => drop(job.alone()),
+        Ok([job]) => {
+            job.alone();
+        }
         Err(jobs) => {
             let Some(first) = jobs.first() else { return };
             let version = Arc::clone(&first.version);
             if let Err(jobs) = together(&version, jobs) {
                 // Each is run, whatever came of those before it.
-                let failed = jobs.into_iter().map(Job::alone).filter(|fine| !fine).count();
-                if failed == 0 {
+                let came: Vec<_> = jobs.into_iter().map(Job::alone).collect();
+                if came.iter().all(|fine| *fine == Some(true)) {
                     // It is not one of the requests that the batch failed of.
                     version.stop_batching();
                 }
@@ -157,16 +159,16 @@ fn part(cpu: Duration, rows: usize, total: usize, requests: usize) -> Duration {
 }
 
 impl Job {
-    /// Runs it, unless nobody waits for it any more. Whether nothing is wrong
-    /// with it.
-    fn alone(self) -> bool {
+    /// Runs it, and says whether that went well; `None` if it was not run, since
+    /// nobody waits for it any more.
+    fn alone(self) -> Option<bool> {
         if self.is_cancelled() {
             self.stats.left(Left::Cancelled);
-            return true;
+            return None;
         }
         if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             self.late();
-            return true;
+            return None;
         }
         let waited = self.queued.elapsed();
         let whole = |version: &LoadedVersion, inputs: &[Tensor]| version.run(inputs).map(Some);
@@ -181,7 +183,7 @@ impl Job {
         }
         // The caller may have left meanwhile.
         drop(self.reply.send(Said::Done(answer)));
-        fine
+        Some(fine)
     }
 
     /// Tells it that its deadline has passed, or will have.
