@@ -277,7 +277,12 @@ fn hash(
     let mut chunk = vec![0; CHUNK.min(usize::try_from(before.size).unwrap_or(CHUNK) + 1)];
     let mut read = 0_u64;
     loop {
-        let n = file.read(&mut chunk).map_err(|error| moving(source, &error))?;
+        let n = match file.read(&mut chunk) {
+            // By the timer that makes this thread give way; some file systems
+            // pass it on.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            read => read.map_err(|error| moving(source, &error))?,
+        };
         if n == 0 {
             break;
         }
