@@ -7,7 +7,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,10 +18,18 @@ const LOOKS: u32 = 4;
 /// The shortest time between two looks.
 const LOOK_MIN: Duration = Duration::from_millis(1);
 
-/// What a connection has done. It is at work while the number is odd; anything
-/// that counts makes it larger.
+/// What a connection has done.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Activity(Arc<AtomicU64>);
+pub(super) struct Activity(Arc<Done>);
+
+#[derive(Debug, Default)]
+struct Done {
+    /// It is at work while the number is odd; anything that counts makes it
+    /// larger.
+    count: AtomicU64,
+    /// A write waits for the client, for which there is another limit.
+    blocked: AtomicBool,
+}
 
 /// A request at work; over when it is dropped.
 pub(super) struct AtWork(Activity);
@@ -35,7 +43,11 @@ impl Activity {
 
     /// Only the connection's task writes, so no addition is lost.
     fn add(&self, n: u64) {
-        self.0.store(self.0.load(Relaxed) + n, Relaxed);
+        self.0.count.store(self.0.count.load(Relaxed) + n, Relaxed);
+    }
+
+    fn look(&self, idle: &mut Idle) -> bool {
+        idle.look(self.0.count.load(Relaxed), self.0.blocked.load(Relaxed))
     }
 
     /// Done when the connection has waited for `limit`, or a quarter more, since
@@ -46,7 +58,7 @@ impl Activity {
         let mut idle = Idle::default();
         // The first tick is at once.
         looks.tick().await;
-        while !idle.look(self.0.load(Relaxed)) {
+        while !self.look(&mut idle) {
             looks.tick().await;
         }
     }
@@ -61,17 +73,17 @@ impl Drop for AtWork {
 /// What the looks have seen; pure.
 #[derive(Default)]
 struct Idle {
-    last: u64,
+    last: Option<u64>,
     same: u32,
 }
 
 impl Idle {
     /// Whether nothing has happened for long enough.
-    const fn look(&mut self, activity: u64) -> bool {
-        let at_work = activity % 2 == 1;
-        self.same = if at_work || activity != self.last { 0 } else { self.same + 1 };
-        self.last = activity;
-        self.same > LOOKS
+    fn look(&mut self, activity: u64, blocked: bool) -> bool {
+        let at_work = blocked || activity % 2 == 1;
+        self.same = if at_work || Some(activity) != self.last { 0 } else { self.same + 1 };
+        self.last = Some(activity);
+        self.same >= LOOKS
     }
 }
 
@@ -107,6 +119,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.activity.0.blocked.store(written.is_pending(), Relaxed);
         if written.is_ready() {
             self.activity.add(2);
         }
@@ -129,14 +142,14 @@ mod tests {
     #[test]
     fn who_does_nothing_for_the_limit_is_idle() {
         let mut idle = Idle::default();
-        let looks: Vec<_> = (0..6).map(|_| idle.look(0)).collect();
+        let looks: Vec<_> = (0..6).map(|_| idle.look(0, false)).collect();
         assert_eq!(looks, [false, false, false, false, true, true]);
     }
 
     #[test]
     fn work_and_writing_begin_the_limit_anew() {
         let (activity, mut idle) = (Activity::default(), Idle::default());
-        let look = |idle: &mut Idle| idle.look(activity.0.load(Relaxed));
+        let look = |idle: &mut Idle| activity.look(idle);
         for _ in 0..LOOKS {
             assert!(!look(&mut idle));
         }
@@ -150,10 +163,10 @@ mod tests {
             activity.add(2);
             assert!(!look(&mut idle));
         }
-        for _ in 0..LOOKS {
+        for _ in 1..LOOKS {
             assert!(!look(&mut idle));
         }
-        assert!(look(&mut idle));
+        assert!(look(&mut idle), "a quarter more at most: the look that saw the last is the first");
     }
 
     #[tokio::test]
@@ -165,8 +178,20 @@ mod tests {
         here.write_all(b"abc").await.unwrap();
         let mut read = [0; 3];
         watched.read_exact(&mut read).await.unwrap();
-        assert_eq!(activity.0.load(Relaxed), 0);
+        assert_eq!(activity.0.count.load(Relaxed), 0);
         watched.write_all(b"abc").await.unwrap();
-        assert_eq!(activity.0.load(Relaxed), 2);
+        assert_eq!(activity.0.count.load(Relaxed), 2);
+        // More than the other side takes for now: no idleness, however long.
+        let mut idle = Idle::default();
+        {
+            let mut more = std::pin::pin!(watched.write_all(&[0; 100]));
+            let poll = std::future::poll_fn(|context| Poll::Ready(more.as_mut().poll(context)));
+            assert!(poll.await.is_pending());
+            assert!((0..100).all(|_| !activity.look(&mut idle)));
+        }
+        let mut rest = [0; 64];
+        here.read_exact(&mut rest).await.unwrap();
+        watched.write_all(b"abc").await.unwrap();
+        assert!((0..=LOOKS).any(|_| activity.look(&mut idle)));
     }
 }
