@@ -16,7 +16,7 @@ use std::time::Duration;
 /// Between two interruptions. A request waits for at most this long.
 const PERIOD: Duration = Duration::from_micros(200);
 
-/// A timer that makes the thread which made it yield every [`PERIOD`], while it
+/// A timer that makes the thread which made it yield every 0.2 ms, while it
 /// is started. Where the kernel has no such timer nothing happens.
 #[derive(Debug)]
 pub struct Pulse {
