@@ -181,7 +181,7 @@ mod tests {
         assert_eq!(activity.0.count.load(Relaxed), 0);
         watched.write_all(b"abc").await.unwrap();
         assert_eq!(activity.0.count.load(Relaxed), 2);
-        // More than the other side takes for now: no idleness, however long.
+        // More than the other side has room for: no idleness, however long.
         let mut idle = Idle::default();
         {
             let mut more = std::pin::pin!(watched.write_all(&[0; 100]));
