@@ -11,12 +11,14 @@ use std::time::Duration;
 
 use crate::types::{PlanFigures, Signature, Tensor};
 
+mod declared;
 mod onnx;
 mod onnx_ml;
 mod onnxruntime;
 mod set;
 mod tract;
 
+pub use declared::declare;
 pub use onnx::{ExternalFile, external_files};
 pub use onnxruntime::OnnxRuntime;
 pub use set::{EngineSet, EngineSettings};

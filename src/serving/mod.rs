@@ -15,6 +15,7 @@ mod crowd;
 mod executor;
 mod job;
 mod queue;
+mod samples;
 #[cfg(test)]
 mod tests;
 mod version;

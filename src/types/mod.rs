@@ -2,6 +2,7 @@
 //!
 //! Invariant: nothing here knows HTTP, JSON, an engine or a runtime.
 
+mod declared;
 mod ids;
 mod plans;
 mod readiness;
@@ -11,6 +12,9 @@ mod signature;
 mod tensor;
 pub mod thread;
 
+pub use declared::{
+    Declared, DeclaredTensor, TritonSettings, VersionPolicy, WarmUpInput, WarmUpSample,
+};
 pub use ids::{Digest, MODEL_NAME_BYTES_MAX, ModelName, Role, VersionId};
 pub use plans::PlanFigures;
 pub use readiness::Readiness;

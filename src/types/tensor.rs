@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use half::f16;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
@@ -76,6 +77,26 @@ impl Datatype {
         }
     }
 
+    /// The name in model configurations.
+    #[must_use]
+    pub const fn config_name(self) -> &'static str {
+        match self {
+            Self::Bool => "TYPE_BOOL",
+            Self::Uint8 => "TYPE_UINT8",
+            Self::Uint16 => "TYPE_UINT16",
+            Self::Uint32 => "TYPE_UINT32",
+            Self::Uint64 => "TYPE_UINT64",
+            Self::Int8 => "TYPE_INT8",
+            Self::Int16 => "TYPE_INT16",
+            Self::Int32 => "TYPE_INT32",
+            Self::Int64 => "TYPE_INT64",
+            Self::Fp16 => "TYPE_FP16",
+            Self::Fp32 => "TYPE_FP32",
+            Self::Fp64 => "TYPE_FP64",
+            Self::Bytes => "TYPE_STRING",
+        }
+    }
+
     /// Bytes per element on the wire; `None` for [`Datatype::Bytes`], whose
     /// elements differ.
     #[must_use]
@@ -109,6 +130,18 @@ impl FromStr for Datatype {
             let known = Self::ALL.map(Self::as_str).join(", ");
             Error::invalid(format!("datatype {s:?}: expected one of {known}"))
         })
+    }
+}
+
+impl Serialize for Datatype {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Datatype {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
