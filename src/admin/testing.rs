@@ -33,6 +33,7 @@ pub(super) fn view() -> ModelView {
         features: vec![],
         routing_key: None,
         problems: vec![],
+        not_taken: vec![],
         plan: PlanView::default(),
         versions: vec![],
     }

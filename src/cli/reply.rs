@@ -18,6 +18,8 @@ pub(super) struct Model {
     pub(super) owner: Option<String>,
     pub(super) description: Option<String>,
     pub(super) problems: Vec<String>,
+    #[serde(default)]
+    pub(super) not_taken: Vec<String>,
     pub(super) plan: Plan,
     pub(super) versions: Vec<Version>,
 }

@@ -56,6 +56,7 @@ fn whole(model: &Model) -> String {
     let previous = model.plan.previous_champion;
     lines.extend(previous.map(|version| format!("a rollback would go back to: {version}")));
     lines.extend(model.problems.iter().map(|problem| format!("problem: {problem}")));
+    lines.extend(model.not_taken.iter().map(|what| format!("not taken: {what}")));
     let mut sheet =
         Sheet::new(&["version", "role", "state", "cost/row", "digest", "metrics", "notes"]);
     for version in &model.versions {

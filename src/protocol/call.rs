@@ -173,7 +173,9 @@ pub(super) fn accept<F>(
     }
     let decoded = caught(|| {
         let (inputs, form) = decode(&assignment)?;
-        Ok((assignment.version().signature().arrange(inputs)?, form))
+        let inputs = assignment.version().signature().arrange(inputs)?;
+        plan.settings.check_rows(&inputs)?;
+        Ok((inputs, form))
     });
     match decoded {
         Ok((inputs, form)) => Ok(Accepted { assignment, inputs, form, deadline, in_flight }),

@@ -45,10 +45,11 @@ pub(super) struct Copies {
     files: BTreeMap<String, Copied>,
 }
 
-/// Copies the artifact in `folder`, and the files that it names. `bytes_max`
+/// Copies an artifact, and the files beside it that it names. `bytes_max`
 /// bounds all of them together.
-pub(super) fn copy(blobs: &Blobs, folder: &Path, bytes_max: u64) -> Result<Copies, PinError> {
-    let artifact = blobs.copy(&folder.join(ARTIFACT), bytes_max)?;
+pub(super) fn copy(blobs: &Blobs, artifact: &Path, bytes_max: u64) -> Result<Copies, PinError> {
+    let folder = artifact.parent().unwrap_or(artifact);
+    let artifact = blobs.copy(artifact, bytes_max)?;
     let named = named_by(artifact.path())?;
     let mut left = bytes_max.saturating_sub(artifact.bytes()?);
     let mut files = BTreeMap::new();
@@ -90,14 +91,15 @@ impl Copies {
     }
 }
 
-/// The digests of what lies in `folder` now, where the artifact had `files`
+/// The digests of what an artifact and its files are now, where it had `files`
 /// when it was pinned: another artifact differs anyway.
 pub(super) fn digests<'a>(
-    folder: &Path,
+    artifact: &Path,
     files: impl Iterator<Item = &'a String>,
     bytes_max: u64,
 ) -> Result<Whole, PinError> {
-    let artifact = digest(&folder.join(ARTIFACT), bytes_max)?;
+    let folder = artifact.parent().unwrap_or(artifact);
+    let artifact = digest(artifact, bytes_max)?;
     let one = |location: &String| {
         let file = ExternalFile { location: location.clone(), bytes_min: 0 };
         Ok((location.clone(), digest(&find(folder, &file)?, bytes_max)?))
@@ -185,7 +187,7 @@ mod tests {
         let (_root, folder, blobs) = version(&[("w.bin", 3), ("sub/v.bin", 0)]);
         fs::write(folder.join("w.bin"), "abc").unwrap();
         fs::write(folder.join("sub/v.bin"), "xyz").unwrap();
-        let copies = copy(&blobs, &folder, 1 << 20).unwrap();
+        let copies = copy(&blobs, &folder.join(ARTIFACT), 1 << 20).unwrap();
         let digests = copies.digests();
         assert_eq!(digests.files.keys().collect::<Vec<_>>(), ["sub/v.bin", "w.bin"]);
         let artifact = copies.keep(&blobs).unwrap();
@@ -195,7 +197,7 @@ mod tests {
         fs::write(folder.join("w.bin"), "abd").unwrap();
         assert_eq!(fs::read(pinned.join("w.bin")).unwrap(), b"abc");
         let files = digests.files.clone();
-        let now = super::digests(&folder, files.keys(), 1 << 20).unwrap();
+        let now = super::digests(&folder.join(ARTIFACT), files.keys(), 1 << 20).unwrap();
         assert_ne!(now.digest(), digests.digest());
         // Everything of it is listed, and goes.
         let listed = blobs.list().unwrap();
@@ -222,7 +224,7 @@ mod tests {
     #[test]
     fn what_is_not_whole_is_waited_for() {
         let (_root, folder, blobs) = version(&[("w.bin", 3)]);
-        let wait = || match copy(&blobs, &folder, 1 << 20).err() {
+        let wait = || match copy(&blobs, &folder.join(ARTIFACT), 1 << 20).err() {
             Some(PinError::Moving(why)) => why,
             other => panic!("{other:?}"),
         };
@@ -233,10 +235,12 @@ mod tests {
 
     #[test]
     fn what_leads_out_of_the_folder_is_refused_with_its_name() {
-        let refused = |blobs: &Blobs, folder: &Path| match copy(blobs, folder, 1 << 20).err() {
-            Some(PinError::Refused(why)) => why,
-            other => panic!("{other:?}"),
-        };
+        let refused =
+            |blobs: &Blobs, folder: &Path| match copy(blobs, &folder.join(ARTIFACT), 1 << 20).err()
+            {
+                Some(PinError::Refused(why)) => why,
+                other => panic!("{other:?}"),
+            };
         for location in [
             "/etc/hostname",
             "../w.bin",
@@ -258,7 +262,7 @@ mod tests {
         fs::remove_file(folder.join("sub/w.bin")).unwrap();
         fs::write(folder.join("data"), "abc").unwrap();
         symlink("../data", folder.join("sub/w.bin")).unwrap();
-        copy(&blobs, &folder, 1 << 20).unwrap();
+        copy(&blobs, &folder.join(ARTIFACT), 1 << 20).unwrap();
         let (_root, folder, blobs) = version(&[(ARTIFACT, 0)]);
         assert!(refused(&blobs, &folder).contains("names itself"));
         // Nobody would see that one come.
@@ -271,8 +275,8 @@ mod tests {
         let (_root, folder, blobs) = version(&[("w.bin", 3)]);
         fs::write(folder.join("w.bin"), "abc").unwrap();
         let size = folder.join(ARTIFACT).metadata().unwrap().len();
-        assert!(copy(&blobs, &folder, size + 3).is_ok());
-        let why = copy(&blobs, &folder, size + 2).err();
+        assert!(copy(&blobs, &folder.join(ARTIFACT), size + 3).is_ok());
+        let why = copy(&blobs, &folder.join(ARTIFACT), size + 2).err();
         assert!(matches!(why, Some(PinError::Refused(why)) if why.contains("artifact_max")));
     }
 }

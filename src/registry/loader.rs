@@ -13,18 +13,18 @@ use std::thread;
 
 use tokio::sync::mpsc;
 
-use crate::engine::EngineSet;
+use crate::engine::{EngineSet, declare};
 use crate::registry::Lineage;
 use crate::registry::artifact::{self, Whole};
 use crate::registry::blobs::{Blobs, PinError, Pinned, digest, read_text};
 use crate::registry::gate;
 use crate::registry::preflight::{Candidate, Preflight, Report};
-use crate::registry::scan::{ARTIFACT, GOLDEN_FILE, Stamp, VERSION_FILE};
+use crate::registry::scan::{ARTIFACT, Files, GOLDEN_FILE, Stamp, VERSION_FILE, apart};
 use crate::registry::settings::{Gate, TOML_BYTES_MAX, located};
 use crate::registry::settle::Place;
 use crate::serving::LoadedVersion;
-use crate::types::Digest;
 use crate::types::thread::{Class, Pulse, STACK_BYTES, enter};
+use crate::types::{Declared, Digest};
 
 /// The largest `golden.json`, in bytes.
 const GOLDEN_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -52,13 +52,24 @@ pub(super) struct Job {
     /// dropped.
     pub(super) ticket: u64,
     pub(super) folder: PathBuf,
+    /// The artifact's path in the folder.
+    pub(super) artifact: String,
     pub(super) task: Task,
+}
+
+/// How a version is to be loaded.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Intake {
+    /// With this engine.
+    pub(super) engine: String,
+    /// As its owner declares it.
+    pub(super) declared: Option<Arc<Declared>>,
 }
 
 /// What to do.
 pub(super) enum Task {
-    /// Load it with this engine; what is measured will be judged so.
-    Load { engine: String, gate: Gate },
+    /// Load it so; what is measured will be judged so.
+    Load { intake: Intake, gate: Gate },
     /// Its files were touched: are they still these?
     Verify(Digests),
 }
@@ -165,7 +176,7 @@ impl Tools {
             news.blocking_send(news_item).map_err(|_| Gone)
         };
         let work = || match &job.task {
-            Task::Load { engine, gate } => self.load(&job, engine, *gate, pulse, &tell),
+            Task::Load { intake, gate } => self.load(&job, intake, *gate, pulse, &tell),
             Task::Verify(digests) => Ok(pulse.during(|| self.verify(&job, digests))),
         };
         // What `work` touched is dropped with the panic.
@@ -177,12 +188,12 @@ impl Tools {
     fn load(
         &self,
         job: &Job,
-        engine: &str,
+        intake: &Intake,
         gate: Gate,
         pulse: &Pulse,
         tell: &impl Fn(Step) -> Result<(), Gone>,
     ) -> Result<Outcome, Gone> {
-        let (candidate, whole, lineage) = match pulse.during(|| self.pin(job, engine)) {
+        let (candidate, whole, lineage) = match pulse.during(|| self.pin(job, intake)) {
             Ok(pinned) => pinned,
             Err(PinError::Moving(why)) => return Ok(Outcome::NotYet(why)),
             Err(PinError::Refused(why)) => return Ok(Outcome::Failed(why)),
@@ -213,7 +224,9 @@ impl Tools {
             Ok(engine) => engine,
             Err(error) => return Ok(Outcome::Failed(error.to_string())),
         };
-        let graph = match pulse.during(|| engine.load(&candidate.artifact)) {
+        let declared = intake.declared.as_deref();
+        let load = || engine.load(&candidate.artifact).and_then(|graph| declare(graph, declared));
+        let graph = match pulse.during(load) {
             Ok(graph) => graph,
             Err(error) => return Ok(Outcome::Failed(error.to_string())),
         };
@@ -221,8 +234,10 @@ impl Tools {
         let version = LoadedVersion::new(model, id, candidate.digest, engine.name(), graph)
             .with_rows_independent(report.rows_independent());
         tell(Step::WarmingUp(engine.name()))?;
-        Ok(match pulse.during(|| version.warm_up()) {
-            Ok(_) => Outcome::Ready(Arc::new(version)),
+        let samples = declared.map(|declared| &declared.warm_up[..]).unwrap_or_default();
+        let warm_up = || version.warm_up().and_then(|_| version.warm_up_with(samples));
+        Ok(match pulse.during(warm_up) {
+            Ok(()) => Outcome::Ready(Arc::new(version)),
             Err(error) => Outcome::Failed(format!("warm-up: {error}")),
         })
     }
@@ -231,15 +246,15 @@ impl Tools {
     pub(super) fn pin(
         &self,
         job: &Job,
-        engine: &str,
+        intake: &Intake,
     ) -> Result<(Candidate, Whole, Lineage), PinError> {
         let text = read_text(&job.folder.join(VERSION_FILE), TOML_BYTES_MAX)?.unwrap_or_default();
         let lineage = Lineage::parse(&text).map_err(PinError::Refused)?;
-        let engine = lineage.engine.as_deref().unwrap_or(engine);
+        let engine = lineage.engine.as_deref().unwrap_or(&intake.engine);
         self.engines
             .require(engine)
             .map_err(|error| PinError::Refused(format!("{VERSION_FILE}: {}", error.message())))?;
-        let copies = artifact::copy(&self.blobs, &job.folder, self.artifact_bytes_max)?;
+        let copies = artifact::copy(&self.blobs, &job.artifact(), self.artifact_bytes_max)?;
         let whole = copies.digests();
         if let Some(why) = lineage.mismatch(&whole).map_err(PinError::Refused)? {
             return Err(PinError::Moving(format!("waits: {why}")));
@@ -257,13 +272,14 @@ impl Tools {
             digest: whole.digest(),
             golden: golden.map(|Pinned { digest, path }| (path, digest)),
             engine: engine.to_owned(),
+            declared: intake.declared.as_ref().map(|declared| declared.without_classes()),
         };
         Ok((candidate, whole, lineage))
     }
 
     fn verify(&self, job: &Job, pinned: &Digests) -> Outcome {
         let files = pinned.whole.files.keys();
-        let whole = artifact::digests(&job.folder, files, self.artifact_bytes_max);
+        let whole = artifact::digests(&job.artifact(), files, self.artifact_bytes_max);
         let golden = job.folder.join(GOLDEN_FILE);
         let golden = golden.exists().then(|| digest(&golden, GOLDEN_BYTES_MAX)).transpose();
         match (whole, golden) {
@@ -311,15 +327,22 @@ impl Lineage {
     }
 }
 
+impl Job {
+    fn artifact(&self) -> PathBuf {
+        self.folder.join(&self.artifact)
+    }
+}
+
 /// The files of a version that its content consists of: a new lineage is no
 /// new content, and what belongs to nothing is none.
-pub(super) fn content(
-    stamps: &BTreeMap<String, Stamp>,
-    digests: Option<&Digests>,
-) -> BTreeMap<String, Stamp> {
-    let external = |name: &String| digests.is_some_and(|d| d.whole.files.contains_key(name));
-    let is_content = |name: &String| name == ARTIFACT || name == GOLDEN_FILE || external(name);
-    let files = stamps.iter().filter(|(name, _)| is_content(name));
+pub(super) fn content(files: &Files, digests: Option<&Digests>) -> BTreeMap<String, Stamp> {
+    let (beside, _) = apart(&files.artifact);
+    let external = |name: &str| {
+        let location = name.strip_prefix(beside);
+        location.is_some_and(|l| digests.is_some_and(|d| d.whole.files.contains_key(l)))
+    };
+    let is_content = |name: &str| name == files.artifact || name == GOLDEN_FILE || external(name);
+    let files = files.stamps.iter().filter(|(name, _)| is_content(name));
     files.map(|(name, stamp)| (name.clone(), *stamp)).collect()
 }
 
@@ -363,8 +386,9 @@ mod tests {
             let cost_max = cost_max.map(Duration::from_micros);
             let gate = Gate { cost_max, ..Gate::default() };
             let place = (ModelName::new("m").unwrap(), VersionId::new(1).unwrap());
-            let task = Task::Load { engine: "tract".into(), gate };
-            let job = Job { place, ticket: 0, folder: root.path().to_owned(), task };
+            let intake = Intake { engine: "tract".into(), ..Intake::default() };
+            let (folder, artifact) = (root.path().to_owned(), ARTIFACT.to_owned());
+            let job = Job { place, ticket: 0, folder, artifact, task: Task::Load { intake, gate } };
             let (news, _received) = mpsc::channel(16);
             assert!(tools.handle(job, &news, &Pulse::new()).is_ok());
             assert_eq!(preflight.0.load(SeqCst), forgotten, "{cost_max:?}");

@@ -11,6 +11,7 @@ mod blobs;
 mod check;
 mod compare;
 mod control;
+mod folder;
 mod gate;
 mod lineage;
 mod loader;
@@ -24,6 +25,7 @@ mod settle;
 mod start;
 #[cfg(test)]
 mod testing;
+mod triton;
 mod view;
 mod wanted;
 mod watch;

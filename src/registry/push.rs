@@ -9,8 +9,9 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::registry::Lineage;
 use crate::registry::artifact::{Whole, find, named_by};
 use crate::registry::blobs::{PinError, digest, read_text};
-use crate::registry::scan::{ARTIFACT, GOLDEN_FILE, VERSION_FILE};
+use crate::registry::scan::{ARTIFACT, GOLDEN_FILE, TRITON_FILE, VERSION_FILE};
 use crate::registry::settings::TOML_BYTES_MAX;
+use crate::registry::triton::{self, TritonFile};
 use crate::types::{Digest, ModelName, VersionId};
 
 /// Others may push at the same time: so often a lost race is run again.
@@ -19,7 +20,8 @@ const ATTEMPTS_MAX: usize = 100;
 /// Copies an artifact into the repository as the next version of `model`: with
 /// the files beside it in which it keeps tensors, and with its lineage. A
 /// folder is taken as a version's: its `model.onnx`, `version.toml` and
-/// `golden.json`. The version appears whole, by one rename; the model's folder
+/// `golden.json`. There the artifact is called as the model's `config.pbtxt` has
+/// it, if it has one. The version appears whole, by one rename; the model's folder
 /// is created if needed.
 ///
 /// # Errors
@@ -35,8 +37,8 @@ pub fn push(
         let message = format!("models folder {} does not exist", models_dir.display());
         return Err(Error::new(ErrorCode::NotFound, message));
     }
-    let source = Source::find(artifact, version_file)?;
     let folder = models_dir.join(model.as_str());
+    let source = Source::find(artifact, version_file, &artifact_of(&folder, model)?)?;
     let written = |error: io::Error| {
         let folder = folder.display();
         Error::invalid(format!("folder {folder} cannot be written: {error}"))
@@ -66,6 +68,15 @@ pub fn push(
     Ok(version)
 }
 
+/// The name of the model's artifacts.
+fn artifact_of(folder: &Path, model: &ModelName) -> Result<String> {
+    let path = folder.join(TRITON_FILE);
+    let text = read_text(&path, triton::BYTES_MAX).map_err(|error| unreadable(&path, error))?;
+    let file = text.map(|text| TritonFile::parse(&text, model)).transpose();
+    let name = file.map_err(Error::invalid)?.and_then(|file| file.settings.default_model_filename);
+    Ok(name.unwrap_or_else(|| ARTIFACT.to_owned()))
+}
+
 /// What a version is made of.
 struct Source {
     /// By their names in the version's folder: where each lies, and its digest.
@@ -74,21 +85,24 @@ struct Source {
 }
 
 impl Source {
-    fn find(artifact: &Path, version_file: Option<&Path>) -> Result<Self> {
+    /// Finds it all; `name` is the artifact's in the repository.
+    fn find(artifact: &Path, version_file: Option<&Path>, name: &str) -> Result<Self> {
         let in_folder = |name| Some(artifact.join(name)).filter(|path| path.exists());
         let (artifact, version_file, golden) = if artifact.is_dir() {
             let lineage = version_file.map(Path::to_owned).or_else(|| in_folder(VERSION_FILE));
-            (&*artifact.join(ARTIFACT), lineage, in_folder(GOLDEN_FILE))
+            let inner = in_folder(name).unwrap_or_else(|| artifact.join(ARTIFACT));
+            (inner, lineage, in_folder(GOLDEN_FILE))
         } else {
-            (artifact, version_file.map(Path::to_owned), None)
+            (artifact.to_owned(), version_file.map(Path::to_owned), None)
         };
+        let artifact = &*artifact;
         let whole = whole(artifact)?;
         let lineage = version_file.map(|path| checked_lineage(&path, &whole)).transpose()?;
         let folder = artifact.parent().unwrap_or(Path::new("."));
         let external = whole.files.into_iter();
         let external = external.map(|(name, found)| (name.clone(), (folder.join(name), found)));
         let mut files: BTreeMap<_, _> = external.collect();
-        files.insert(ARTIFACT.to_owned(), (artifact.to_owned(), whole.artifact));
+        files.insert(name.to_owned(), (artifact.to_owned(), whole.artifact));
         if let Some(path) = golden {
             let found = digest(&path, u64::MAX).map_err(|error| unreadable(&path, error))?;
             files.insert(GOLDEN_FILE.to_owned(), (path, found));
@@ -250,6 +264,23 @@ mod tests {
         fs::write(source.join("w/0.bin"), "abd").unwrap();
         let why = push(&source).unwrap_err();
         assert!(why.message().contains("w/0.bin has the digest"), "{why}");
+    }
+
+    #[test]
+    fn the_artifact_is_called_as_the_models_config_pbtxt_has_it() {
+        let root = tempfile::tempdir().unwrap();
+        let artifact = root.path().join("a.onnx");
+        fs::write(&artifact, "abc").unwrap();
+        let folder = root.path().join("churn");
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join(TRITON_FILE), "default_model_filename: 'net.onnx'").unwrap();
+        push(root.path(), &model(), &artifact, None).unwrap();
+        assert_eq!(fs::read_to_string(folder.join("1/net.onnx")).unwrap(), "abc");
+        push(root.path(), &model(), &folder.join("1"), None).unwrap();
+        assert!(folder.join("2/net.onnx").exists());
+        fs::write(folder.join(TRITON_FILE), "nonsense").unwrap();
+        let why = push(root.path(), &model(), &artifact, None).unwrap_err();
+        assert!(why.message().contains("config.pbtxt, line 1"), "{why}");
     }
 
     #[test]

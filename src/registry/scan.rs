@@ -1,8 +1,8 @@
 //! What a listing of the models folder means. Reading it and interpreting it
 //! are apart, so that the second is pure.
 //!
-//! A folder below the root is a model if it has a `model.toml` or a folder in
-//! it; a folder below that whose name is a number is a version. Hidden and
+//! A folder below the root is a model if it has a `model.toml`, a `config.pbtxt`
+//! or a folder in it; a folder below that whose name is a number is a version. Hidden and
 //! temporary names are ignored in silence (that is how an upload hides until
 //! its rename); other folders are reported.
 
@@ -23,6 +23,11 @@ pub(super) const VERSION_FILE: &str = "version.toml";
 pub(super) const GOLDEN_FILE: &str = "golden.json";
 /// Settings, in a model's folder.
 pub(super) const MODEL_FILE: &str = "model.toml";
+/// What a Triton repository has in its place.
+pub(super) const TRITON_FILE: &str = "config.pbtxt";
+/// Folders in a model's folder that Triton gives a meaning, and which are no
+/// versions that somebody misspelt.
+const TRITON_FOLDERS: [&str; 3] = ["warmup", "initial_state", "configs"];
 
 /// Entries of one folder that are looked at; more are an error of that folder.
 const ENTRIES_MAX: usize = 10_000;
@@ -76,6 +81,8 @@ pub(super) enum Kind {
 /// The files of one version.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Files {
+    /// The artifact's path in the folder.
+    pub(super) artifact: String,
     /// All that are there, by their paths in the folder: which of them the
     /// artifact needs is not known from outside.
     pub(super) stamps: BTreeMap<String, Stamp>,
@@ -83,7 +90,7 @@ pub(super) struct Files {
     pub(super) changed: SystemTime,
 }
 
-/// What is known of a model's `model.toml`.
+/// What is known of a model's `model.toml` or `config.pbtxt`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) enum ModelFileSeen {
     /// There is none: defaults apply.
@@ -99,6 +106,9 @@ pub(super) enum ModelFileSeen {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct FoundModel {
     pub(super) model_file: ModelFileSeen,
+    pub(super) triton_file: ModelFileSeen,
+    /// The other files beside a `config.pbtxt`, which may name them.
+    pub(super) beside: BTreeMap<String, Stamp>,
     pub(super) versions: BTreeMap<VersionId, Files>,
     pub(super) problems: Vec<String>,
     /// Something could not be read: what is missing may still be there.
@@ -121,7 +131,7 @@ pub(super) fn read(models_dir: &Path) -> io::Result<Vec<Node>> {
 
 /// What a folder is, by what is in it.
 pub(super) enum Layout {
-    /// A model's: it has a `model.toml` or numbered folders.
+    /// A model's: it has a `model.toml`, a `config.pbtxt` or numbered folders.
     Model(FoundModel),
     /// A repository of models, or nothing of ours.
     Repository(Found),
@@ -133,7 +143,7 @@ pub(super) fn layout(folder: &Path) -> io::Result<Layout> {
     let numbered = |node: &Node| {
         matches!(node.kind, Kind::Folder(_)) && node.name.parse::<VersionId>().is_ok()
     };
-    let is_model = nodes.iter().any(|node| node.name == MODEL_FILE || numbered(node));
+    let is_model = nodes.iter().any(|node| is_model_file(&node.name) || numbered(node));
     Ok(if is_model { Layout::Model(model(&nodes)) } else { Layout::Repository(interpret(&nodes)) })
 }
 
@@ -229,16 +239,31 @@ fn bound(problems: &mut Vec<String>) {
 fn is_model(entries: &[Node]) -> bool {
     entries.iter().any(|entry| match entry.kind {
         Kind::Folder(_) | Kind::Unreadable(_) => true,
-        Kind::File(_) | Kind::Other => entry.name == MODEL_FILE,
+        Kind::File(_) | Kind::Other => is_model_file(&entry.name),
     })
+}
+
+fn is_model_file(name: &str) -> bool {
+    name == MODEL_FILE || name == TRITON_FILE
 }
 
 fn model(entries: &[Node]) -> FoundModel {
     let mut model = FoundModel::default();
+    let triton = entries.iter().any(|entry| entry.name == TRITON_FILE);
+    let theirs = |name: &str| triton && TRITON_FOLDERS.contains(&name);
     for entry in entries {
         let number = entry.name.parse::<VersionId>();
         match (&entry.kind, number) {
-            (kind, _) if entry.name == MODEL_FILE => model.model_file = model_file(kind),
+            (kind, _) if entry.name == MODEL_FILE => {
+                model.model_file = model_file(MODEL_FILE, kind);
+            }
+            (kind, _) if entry.name == TRITON_FILE => {
+                model.triton_file = model_file(TRITON_FILE, kind);
+            }
+            (Kind::Folder(_), Err(_)) if theirs(&entry.name) => {}
+            (Kind::File(stamp), Err(_)) if triton => {
+                model.beside.insert(entry.name.clone(), *stamp);
+            }
             (Kind::Folder(inner), Ok(version)) => {
                 model.versions.insert(version, files(entry.changed, inner));
             }
@@ -259,20 +284,36 @@ fn model(entries: &[Node]) -> FoundModel {
     model
 }
 
-fn model_file(kind: &Kind) -> ModelFileSeen {
+fn model_file(name: &str, kind: &Kind) -> ModelFileSeen {
     match kind {
         Kind::File(stamp) => ModelFileSeen::Present(*stamp),
-        Kind::Unreadable(why) => {
-            ModelFileSeen::Unreadable(format!("{MODEL_FILE} cannot be read: {why}"))
-        }
+        Kind::Unreadable(why) => ModelFileSeen::Unreadable(format!("{name} cannot be read: {why}")),
         Kind::Folder(_) | Kind::Other => {
-            ModelFileSeen::Unreadable(format!("{MODEL_FILE} is no regular file"))
+            ModelFileSeen::Unreadable(format!("{name} is no regular file"))
         }
     }
 }
 
+impl Files {
+    /// Names the artifact as the model's settings do. There, a folder of that
+    /// name may hold it, and the files in which it keeps tensors.
+    pub(super) fn set_artifact(&mut self, name: &str) {
+        let inner = format!("{name}/{ARTIFACT}");
+        let folder = !self.stamps.contains_key(name) && self.stamps.contains_key(&inner);
+        self.artifact = if folder { inner } else { name.to_owned() };
+    }
+}
+
+/// An artifact's path, apart: the folder that it stands in (empty, or with a
+/// slash at its end) and its name there.
+pub(super) fn apart(artifact: &str) -> (&str, &str) {
+    let at = artifact.rfind('/').map_or(0, |slash| slash + 1);
+    artifact.split_at(at)
+}
+
 fn files(folder_changed: SystemTime, entries: &[Node]) -> Files {
-    let mut files = Files { stamps: BTreeMap::new(), changed: folder_changed };
+    let (artifact, stamps) = (ARTIFACT.to_owned(), BTreeMap::new());
+    let mut files = Files { artifact, stamps, changed: folder_changed };
     for entry in entries {
         match &entry.kind {
             Kind::File(stamp) => {
@@ -340,6 +381,38 @@ mod tests {
         assert!(matches!(churn.model_file, ModelFileSeen::Present(_)));
         assert_eq!(found.models["bare"].model_file, ModelFileSeen::Absent);
         assert!(!churn.partial);
+    }
+
+    #[test]
+    fn a_triton_repository_is_read_as_it_is_meant() {
+        let version = |n: &str| folder(n, vec![file("net.onnx")]);
+        let found = interpret(&[
+            folder(
+                "net",
+                vec![
+                    file(TRITON_FILE),
+                    file("labels.txt"),
+                    version("1"),
+                    folder("warmup", vec![]),
+                    folder("notes", vec![]),
+                ],
+            ),
+            folder("empty", vec![file(TRITON_FILE)]),
+        ]);
+        assert_eq!(found.models.len(), 2);
+        let net = &found.models["net"];
+        assert!(matches!(net.triton_file, ModelFileSeen::Present(_)));
+        assert_eq!(net.model_file, ModelFileSeen::Absent);
+        assert_eq!(net.beside.keys().collect::<Vec<_>>(), ["labels.txt"]);
+        assert_eq!(net.problems.len(), 1, "{:?}", net.problems);
+        let mut files = net.versions.values().next().unwrap().clone();
+        files.set_artifact("net.onnx");
+        assert_eq!(files.artifact, "net.onnx");
+        let nodes = [folder("net.onnx", vec![file(ARTIFACT), file("w.bin")])];
+        let mut inner = super::files(SystemTime::UNIX_EPOCH, &nodes);
+        inner.set_artifact("net.onnx");
+        assert_eq!(apart(&inner.artifact), ("net.onnx/", ARTIFACT));
+        assert_eq!(apart("net.onnx"), ("", "net.onnx"));
     }
 
     #[test]

@@ -1,21 +1,23 @@
-//! `model.toml`: parsed raw (unknown keys refused), then checked. Pure.
+//! `model.toml`: parsed raw (unknown keys refused), then checked; together with
+//! what a `config.pbtxt` says. Pure.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::types::{Batching, Dim, ModelSettings, Share, Signature, Task, VersionId};
+use crate::registry::scan::ARTIFACT;
+use crate::registry::triton::{TritonBatching, TritonFile};
+use crate::types::{
+    Batching, Declared, DeclaredTensor, Dim, ModelSettings, Share, Signature, Task, VersionId,
+    VersionPolicy,
+};
 
 /// The largest `model.toml` or `version.toml` that is read, in bytes.
 pub(super) const TOML_BYTES_MAX: u64 = 1024 * 1024;
 
-/// The most rows that a batch may be allowed: larger ones would find no plan of
-/// their size, and compute no row faster.
-const BATCH_ROWS_MAX: usize = 1024;
-
 /// The longest that a request may be made to wait for others.
-const BATCH_DELAY_MAX: Duration = Duration::from_secs(1);
+pub(super) const BATCH_DELAY_MAX: Duration = Duration::from_secs(1);
 
 /// The engine of a model that names none.
 const ENGINE: &str = "tract";
@@ -50,7 +52,7 @@ pub(super) struct Gate {
     pub(super) cost_max: Option<Duration>,
 }
 
-/// A checked `model.toml`.
+/// A checked `model.toml`, or `config.pbtxt`, or both.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct ModelFile {
     pub(super) owner: Option<String>,
@@ -61,6 +63,8 @@ pub(super) struct ModelFile {
     pub(super) engine: String,
     pub(super) gate: Gate,
     pub(super) start: Option<Start>,
+    /// What of a `config.pbtxt` is not taken, for people.
+    pub(super) not_taken: Vec<String>,
 }
 
 impl Default for ModelFile {
@@ -74,6 +78,7 @@ impl Default for ModelFile {
             engine: ENGINE.to_owned(),
             gate: Gate::default(),
             start: None,
+            not_taken: Vec::new(),
         }
     }
 }
@@ -92,8 +97,7 @@ struct Raw {
     allow_forced_role: bool,
     #[serde(default)]
     nonfinite: Nonfinite,
-    #[serde(default)]
-    on_new_version: OnNewVersion,
+    on_new_version: Option<OnNewVersion>,
     engine: Option<String>,
     #[serde(default)]
     allow_signature_change: bool,
@@ -151,8 +155,58 @@ impl ModelFile {
     /// Parses and checks the text of a `model.toml`. `engines` are the names
     /// that this process knows. The error says where and what.
     pub(super) fn parse(text: &str, engines: &[&str]) -> Result<Self, String> {
+        Self::parse_with(text, None, engines)
+    }
+
+    /// The same, with what the `config.pbtxt` beside it says; where both say
+    /// something, the `model.toml` is taken.
+    pub(super) fn parse_with(
+        text: &str,
+        triton: Option<TritonFile>,
+        engines: &[&str],
+    ) -> Result<Self, String> {
         let raw: Raw = toml::from_str(text).map_err(|e| located("model.toml", text, &e))?;
-        check(raw, engines).map_err(|problem| format!("model.toml: {problem}"))
+        check(raw, triton, engines).map_err(|problem| format!("model.toml: {problem}"))
+    }
+
+    /// Which versions are loaded.
+    pub(super) fn version_policy(&self) -> &VersionPolicy {
+        self.settings.triton.as_ref().map_or(&VersionPolicy::All, |triton| &triton.version_policy)
+    }
+
+    /// What is declared of the tensors.
+    pub(super) fn declared(&self) -> Option<&Arc<Declared>> {
+        self.settings.triton.as_ref().map(|triton| &triton.declared)
+    }
+
+    /// The artifact's name in a version's folder.
+    pub(super) fn artifact(&self) -> &str {
+        let triton = self.settings.triton.as_ref();
+        triton.and_then(|triton| triton.default_model_filename.as_deref()).unwrap_or(ARTIFACT)
+    }
+
+    /// Whether its roles and versions are those of a Triton repository.
+    pub(super) fn is_triton(&self) -> bool {
+        self.settings.triton.is_some()
+    }
+
+    /// Label files that do not name every entry of an output.
+    pub(super) fn label_problems(&self, version: VersionId, signature: &Signature) -> Vec<String> {
+        let outputs = self.declared().map(|declared| &declared.outputs[..]).unwrap_or_default();
+        let problem = |tensor: &DeclaredTensor| {
+            let file = tensor.label_file.as_ref()?;
+            let spec = signature.outputs.iter().find(|spec| spec.name == tensor.name)?;
+            if !spec.classes.is_empty() {
+                return None;
+            }
+            let (names, shape) = (tensor.classes.len(), spec.wire_shape());
+            Some(format!(
+                "{file} names {names} classes, which are not those of output {:?} {shape:?} of \
+                 version {version}; they are not taken",
+                spec.name
+            ))
+        };
+        outputs.iter().filter_map(problem).collect()
     }
 
     /// `features` does not name every column that a version takes.
@@ -182,7 +236,7 @@ pub(super) fn located(file: &str, text: &str, error: &toml::de::Error) -> String
     format!("{file}, line {line}, column {column}: {message}")
 }
 
-fn check(raw: Raw, engines: &[&str]) -> Result<ModelFile, String> {
+fn check(raw: Raw, triton: Option<TritonFile>, engines: &[&str]) -> Result<ModelFile, String> {
     let engine = raw.engine.unwrap_or_else(|| ENGINE.to_owned());
     if !engines.contains(&engine.as_str()) {
         let known = engines.join(", ");
@@ -197,6 +251,14 @@ fn check(raw: Raw, engines: &[&str]) -> Result<ModelFile, String> {
     if raw.routing_key.as_deref() == Some("") {
         return Err("routing_key: expected the name of a request field, got \"\"".to_owned());
     }
+    let theirs = triton.as_ref().map(|triton| triton.batching.clone()).unwrap_or_default();
+    let on_new_version = raw.on_new_version.unwrap_or(match triton {
+        // The highest version answers there.
+        Some(_) => OnNewVersion::Promote,
+        None => OnNewVersion::Hold,
+    });
+    let (triton, mut not_taken) = triton.map(|file| (file.settings, file.not_taken)).unzip();
+    let not_taken: &mut Vec<String> = not_taken.get_or_insert_default();
     let settings = ModelSettings {
         features: raw.features,
         routing_key: raw.routing_key,
@@ -204,27 +266,57 @@ fn check(raw: Raw, engines: &[&str]) -> Result<ModelFile, String> {
         tolerance: raw.tolerance,
         allow_forced_role: raw.allow_forced_role,
         nonfinite_as_null: raw.nonfinite == Nonfinite::Null,
-        batching: check_batching(&raw.batching)?,
+        batching: join(check_batching(&raw.batching)?, &raw.batching, &theirs, not_taken),
+        rows_max: triton.as_ref().and_then(|triton| triton.max_batch_size),
+        triton: triton.map(Arc::new),
     };
     Ok(ModelFile {
         owner: raw.owner,
         description: raw.description,
         settings: Arc::new(settings),
-        on_new_version: raw.on_new_version,
+        on_new_version,
         engine,
         gate: Gate {
             allow_signature_change: raw.allow_signature_change,
             cost_max: raw.cost_max.as_deref().map(check_cost).transpose()?,
         },
         start: raw.start.map(check_start).transpose()?,
+        not_taken: std::mem::take(not_taken),
     })
+}
+
+/// What `model.toml` says of batches, and else the `config.pbtxt`.
+fn join(
+    own: Batching,
+    raw: &RawBatching,
+    theirs: &TritonBatching,
+    not_taken: &mut Vec<String>,
+) -> Batching {
+    let mut differs = |key: &str, differs: bool, name: &str| {
+        if differs {
+            not_taken.push(format!("{name}: model.toml says batching.{key}, which is taken"));
+        }
+    };
+    let both = raw.enabled.zip(theirs.enabled);
+    differs("enabled", both.is_some_and(|(a, b)| a != b), "max_batch_size: 0 for batches");
+    let both = own.rows_max.zip(theirs.rows_max);
+    differs("rows_max", both.is_some_and(|(a, b)| a != b), "max_batch_size for batches");
+    let both = own.delay_max.zip(theirs.delay_max);
+    let name = "dynamic_batching.max_queue_delay_microseconds";
+    differs("delay_max", both.is_some_and(|(a, b)| a != b), name);
+    Batching {
+        enabled: raw.enabled.or(theirs.enabled).unwrap_or(true),
+        rows_max: own.rows_max.or(theirs.rows_max),
+        delay_max: own.delay_max.or(theirs.delay_max),
+    }
 }
 
 fn check_batching(raw: &RawBatching) -> Result<Batching, String> {
     if let Some(rows) = raw.rows_max
-        && !(1..=BATCH_ROWS_MAX).contains(&rows)
+        && !(1..=Batching::ROWS_LIMIT).contains(&rows)
     {
-        return Err(format!("batching.rows_max: expected 1 to {BATCH_ROWS_MAX}, got {rows}"));
+        let most = Batching::ROWS_LIMIT;
+        return Err(format!("batching.rows_max: expected 1 to {most}, got {rows}"));
     }
     let delay = |text: &String| {
         let delay = humantime::parse_duration(text).ok().filter(|delay| *delay <= BATCH_DELAY_MAX);
@@ -347,6 +439,37 @@ mod tests {
         assert_eq!(start.champion, id(1));
         assert_eq!(start.canary, Some((id(2), share("10%"))));
         assert_eq!(start.shadows, [(id(3), share("50%")), (id(4), Share::ALL)]);
+    }
+
+    #[test]
+    fn a_config_pbtxt_fills_what_model_toml_leaves_out() {
+        let model = crate::types::ModelName::new("m").unwrap();
+        let config = "max_batch_size: 8 dynamic_batching { max_queue_delay_microseconds: 500 }";
+        let with = |toml: &str, config: &str| {
+            let triton = TritonFile::parse(config, &model).unwrap();
+            ModelFile::parse_with(toml, Some(triton), &["tract"])
+        };
+        let file = with("owner = \"growth\"", config).unwrap();
+        let delay_max = Some(Duration::from_micros(500));
+        let batching = Batching { enabled: true, rows_max: Some(8), delay_max };
+        assert_eq!(file.settings.batching, batching);
+        assert_eq!(file.settings.rows_max, Some(8));
+        assert_eq!(file.on_new_version, OnNewVersion::Promote);
+        assert_eq!((file.artifact(), file.version_policy()), (ARTIFACT, &VersionPolicy::Latest(1)));
+        assert_eq!(file.not_taken, [""; 0]);
+        let toml = "on_new_version = \"shadow\"\n[batching]\nrows_max = 4\ndelay_max = \"2ms\"";
+        let file = with(toml, config).unwrap();
+        let delay_max = Some(Duration::from_millis(2));
+        let batching = Batching { enabled: true, rows_max: Some(4), delay_max };
+        assert_eq!(file.settings.batching, batching);
+        assert_eq!(file.settings.rows_max, Some(8), "requests are as large as clients know");
+        assert_eq!(file.on_new_version, OnNewVersion::Shadow);
+        assert_eq!(file.not_taken.len(), 2, "{:?}", file.not_taken);
+        assert!(file.not_taken[1].contains("batching.delay_max"), "{:?}", file.not_taken);
+        let alone = "input { name: 'x' data_type: TYPE_FP32 dims: 1 }";
+        assert!(!with("", alone).unwrap().settings.batching.enabled);
+        assert!(with("[batching]\nenabled = true", alone).unwrap().settings.batching.enabled);
+        assert!(with("ownr = 1", config).unwrap_err().contains("ownr"));
     }
 
     #[test]

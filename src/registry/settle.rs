@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::registry::scan::{ARTIFACT, Files, Found};
+use crate::registry::scan::{Files, Found};
 use crate::types::{ModelName, VersionId};
 
 /// A version's place in the repository.
@@ -92,7 +92,7 @@ impl Seen {
         let quiet = now.saturating_duration_since(self.unchanged_since) >= time
             || wall.duration_since(self.files.changed).is_ok_and(|quiet| quiet >= time);
         let waited = now.saturating_duration_since(self.first) >= time * PATIENCE;
-        match (self.files.stamps.contains_key(ARTIFACT), self.renamed || quiet) {
+        match (self.files.stamps.contains_key(&self.files.artifact), self.renamed || quiet) {
             (true, true) => Wholeness::Whole,
             (false, true) => Wholeness::Stalled,
             (_, false) if waited => Wholeness::Stalled,
@@ -104,7 +104,7 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::scan::{FoundModel, Stamp};
+    use crate::registry::scan::{ARTIFACT, FoundModel, Stamp};
 
     const TIME: Duration = Duration::from_secs(1);
 
@@ -117,7 +117,8 @@ mod tests {
     fn found(size: Option<u64>, changed: SystemTime) -> Found {
         let stamp = |size| Stamp { size, modified_nanos: 0, inode: 1 };
         let stamps = size.map(|s| (ARTIFACT.to_owned(), stamp(s))).into_iter().collect();
-        let versions = [(place().1, Files { stamps, changed })].into();
+        let files = Files { artifact: ARTIFACT.to_owned(), stamps, changed };
+        let versions = [(place().1, files)].into();
         let model = FoundModel { versions, ..FoundModel::default() };
         Found { models: [(place().0, model)].into(), problems: vec![] }
     }

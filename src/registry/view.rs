@@ -65,8 +65,10 @@ pub struct ModelView {
     pub features: Vec<String>,
     /// The request field that serves as routing key.
     pub routing_key: Option<String>,
-    /// What is wrong with its folder or its `model.toml`.
+    /// What is wrong with its folder or its settings.
     pub problems: Vec<String>,
+    /// What its `config.pbtxt` says and is not taken, with the reason.
+    pub not_taken: Vec<String>,
     /// Who answers.
     pub plan: PlanView,
     /// All versions, by number.

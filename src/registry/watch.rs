@@ -15,9 +15,9 @@ use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
 use notify::{EventKind, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 
-use crate::registry::blobs::{PinError, read_text};
-use crate::registry::scan::{self, Files, Found, MODEL_FILE, ModelFileSeen, Stamp};
-use crate::registry::settings::{ModelFile, TOML_BYTES_MAX};
+use crate::registry::folder::{Folder, Said};
+use crate::registry::scan::{self, Files, Found, FoundModel, ModelFileSeen, Stamp};
+use crate::registry::settings::ModelFile;
 use crate::registry::settle::{Place, Settle, Wholeness};
 use crate::types::ModelName;
 
@@ -39,7 +39,7 @@ pub(super) struct Snapshot {
 /// One model, as the repository has it.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct ModelSnapshot {
-    /// `model.toml`, or what is wrong with it.
+    /// `model.toml` and `config.pbtxt`, or what is wrong with them.
     pub(super) file: Result<Arc<ModelFile>, String>,
     pub(super) versions: BTreeMap<crate::types::VersionId, VersionSnapshot>,
     pub(super) problems: Vec<String>,
@@ -65,13 +65,39 @@ impl Waker {
     }
 }
 
-/// A `model.toml`, as it was last taken.
+/// What a model's settings come from; `None` where there is none.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Stamps {
+    toml: Option<Stamp>,
+    triton: Option<Stamp>,
+    /// The label files that the `config.pbtxt` names.
+    labels: BTreeMap<String, Option<Stamp>>,
+}
+
+impl Stamps {
+    /// Those of the files as they were found; the error is that one cannot be
+    /// read.
+    fn of(found: &FoundModel, labels: &[String]) -> Result<Self, String> {
+        let stamp = |seen: &ModelFileSeen| match seen {
+            ModelFileSeen::Present(stamp) => Ok(Some(*stamp)),
+            ModelFileSeen::Absent => Ok(None),
+            ModelFileSeen::Unreadable(why) => Err(why.clone()),
+        };
+        let labels = labels.iter().map(|name| (name.clone(), found.beside.get(name).copied()));
+        Ok(Self {
+            toml: stamp(&found.model_file)?,
+            triton: stamp(&found.triton_file)?,
+            labels: labels.collect(),
+        })
+    }
+}
+
+/// A model's settings, as they were last taken.
 struct KnownFile {
-    /// `None` where there was none.
-    stamp: Option<Stamp>,
-    file: Result<Arc<ModelFile>, String>,
-    /// Another one that we saw since, and since when.
-    next: Option<(Option<Stamp>, Instant)>,
+    stamps: Stamps,
+    said: Said,
+    /// Other files that we saw since, and since when.
+    next: Option<(Stamps, Instant)>,
 }
 
 /// What the watching thread needs.
@@ -82,6 +108,8 @@ pub(super) struct Watch {
     settle: Settle,
     settle_time: Duration,
     files: HashMap<ModelName, KnownFile>,
+    /// What the artifacts are called, by the last good settings.
+    artifacts: HashMap<ModelName, String>,
     renamed: Arc<Mutex<HashSet<PathBuf>>>,
     wakes: Receiver<()>,
     last: Option<Snapshot>,
@@ -106,6 +134,7 @@ impl Watch {
             settle: Settle::new(settle),
             settle_time: settle,
             files: HashMap::new(),
+            artifacts: HashMap::new(),
             renamed: Arc::default(),
             wakes,
             last: None,
@@ -202,7 +231,7 @@ impl Watch {
         // Taken before reading: a rename that comes later is for the next look.
         let renamed =
             std::mem::take(&mut *self.renamed.lock().unwrap_or_else(PoisonError::into_inner));
-        let found = scan::interpret(&scan::read(&self.models_dir)?);
+        let mut found = scan::interpret(&scan::read(&self.models_dir)?);
         if found.problems != self.problems {
             self.problems.clone_from(&found.problems);
             for problem in &found.problems {
@@ -210,18 +239,20 @@ impl Watch {
             }
         }
         let renamed = places(&self.models_dir, &renamed, &found);
+        self.files.retain(|name, _| found.models.contains_key(name));
+        self.artifacts.retain(|name, _| found.models.contains_key(name));
+        let mut files = self.model_files(&mut found);
         let wholeness = self.settle.observe(&found, &renamed, Instant::now(), SystemTime::now());
         let next = self.settle.next(&wholeness);
-        self.files.retain(|name, _| found.models.contains_key(name));
-        let models = found.models.into_iter().map(|(name, model)| {
-            let file = self.model_file(&name, model.model_file);
+        let models = found.models.into_iter().filter_map(|(name, model)| {
+            let file = files.remove(&name)?;
             let version = |(version, files): (_, Files)| {
                 let wholeness = wholeness[&(name.clone(), version)];
                 (version, VersionSnapshot { files, wholeness })
             };
             let versions = model.versions.into_iter().map(version).collect();
             let (problems, partial) = (model.problems, model.partial);
-            (name.clone(), ModelSnapshot { file, versions, problems, partial })
+            Some((name.clone(), ModelSnapshot { file, versions, problems, partial }))
         });
         let models = models.collect();
         let changing = self.files.values().any(|known| known.next.is_some());
@@ -229,55 +260,70 @@ impl Watch {
         Ok((Snapshot { models }, next))
     }
 
-    /// Reads `model.toml` if it changed since the last look. Settings that are
-    /// in force stay until the change is over: many tools empty or remove a
-    /// file before they write it, which is valid, and not what was meant.
+    /// The settings of each model that was found. They name the artifacts.
+    fn model_files(
+        &mut self,
+        found: &mut Found,
+    ) -> HashMap<ModelName, Result<Arc<ModelFile>, String>> {
+        let mut files = HashMap::with_capacity(found.models.len());
+        for (name, model) in &mut found.models {
+            let file = self.model_file(name, model);
+            if let Ok(file) = &file {
+                self.artifacts.insert(name.clone(), file.artifact().to_owned());
+            }
+            // Of settings that are wrong now, what was taken before holds.
+            if let Some(artifact) = self.artifacts.get(name) {
+                model.versions.values_mut().for_each(|files| files.set_artifact(artifact));
+            }
+            files.insert(name.clone(), file);
+        }
+        files
+    }
+
+    /// Reads a model's settings if their files changed since the last look.
+    /// Settings that are in force stay until the change is over: many tools
+    /// empty or remove a file before they write it, which is valid, and not
+    /// what was meant.
     fn model_file(
         &mut self,
         name: &ModelName,
-        seen: ModelFileSeen,
+        found: &FoundModel,
     ) -> Result<Arc<ModelFile>, String> {
-        let stamp = match seen {
-            ModelFileSeen::Present(stamp) => Some(stamp),
-            ModelFileSeen::Absent => None,
-            ModelFileSeen::Unreadable(why) => return Err(why),
-        };
         if let Some(known) = self.files.get_mut(name)
-            && known.holds(stamp, self.settle_time, Instant::now())
+            && known.holds(Stamps::of(found, &known.said.labels)?, self.settle_time, Instant::now())
         {
-            return known.file.clone();
+            return known.said.file.clone();
         }
-        let file = if stamp.is_some() { self.read_model_file(name)? } else { Ok(Arc::default()) };
-        let known = KnownFile { stamp, file: file.clone(), next: None };
-        self.files.insert(name.clone(), known);
+        let stamps = Stamps::of(found, &[])?;
+        let said = if stamps == Stamps::default() {
+            Said { file: Ok(Arc::default()), labels: Vec::new() }
+        } else {
+            let path = self.models_dir.join(name.as_str());
+            let (toml, triton) = (stamps.toml.is_some(), stamps.triton.is_some());
+            // What cannot be read now is not remembered: the next look may be
+            // let in.
+            Folder { path: &path, model: name, toml, triton }.read(&self.engines)?
+        };
+        let stamps = Stamps::of(found, &said.labels)?;
+        let file = said.file.clone();
+        self.files.insert(name.clone(), KnownFile { stamps, said, next: None });
         file
-    }
-
-    /// What the file says, or what is wrong with it. The outer error is that
-    /// it cannot be read now: not remembered, as the next look may be let in.
-    fn read_model_file(&self, name: &ModelName) -> Result<Result<Arc<ModelFile>, String>, String> {
-        let path = self.models_dir.join(name.as_str()).join(MODEL_FILE);
-        match read_text(&path, TOML_BYTES_MAX) {
-            Ok(Some(text)) => Ok(ModelFile::parse(&text, &self.engines).map(Arc::new)),
-            Ok(None) => Err(format!("{MODEL_FILE} is gone; looking again")),
-            Err(PinError::Moving(why) | PinError::Refused(why)) => Err(why),
-        }
     }
 }
 
 impl KnownFile {
-    /// Whether what is known holds still, now that `stamp` was seen.
-    fn holds(&mut self, stamp: Option<Stamp>, settle: Duration, now: Instant) -> bool {
-        if self.stamp == stamp {
+    /// Whether what is known holds still, now that `stamps` were seen.
+    fn holds(&mut self, stamps: Stamps, settle: Duration, now: Instant) -> bool {
+        if self.stamps == stamps {
             self.next = None;
             return true;
         }
-        let since = match self.next {
-            Some((next, since)) if next == stamp => since,
+        let since = match &self.next {
+            Some((next, since)) if *next == stamps => *since,
             _ => now,
         };
-        self.next = Some((stamp, since));
-        self.file.is_ok() && now.saturating_duration_since(since) < settle
+        self.next = Some((stamps, since));
+        self.said.file.is_ok() && now.saturating_duration_since(since) < settle
     }
 }
 
@@ -325,6 +371,7 @@ fn places(models_dir: &Path, renamed: &HashSet<PathBuf>, found: &Found) -> HashS
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::scan::{MODEL_FILE, TRITON_FILE};
     use crate::types::VersionId;
 
     fn place(model: &str, version: u64) -> Place {
@@ -369,6 +416,38 @@ mod tests {
     }
 
     #[test]
+    fn a_config_pbtxt_and_its_label_files_are_settings_too() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("m");
+        std::fs::create_dir_all(folder.join("1")).unwrap();
+        std::fs::write(folder.join("1/net.onnx"), "x").unwrap();
+        let hour = Duration::from_secs(3600);
+        let (mut watch, _waker) =
+            Watch::new(root.path().into(), hour, Duration::ZERO, vec!["tract"]);
+        let config = "default_model_filename: 'net.onnx' output { name: 'y' data_type: TYPE_FP32 \
+                      dims: 2 label_filename: 'labels.txt' }";
+        let mut look = || {
+            let model = watch.look().unwrap().0.models["m"].clone();
+            (model.file, model.versions.into_values().next().unwrap())
+        };
+        std::fs::write(folder.join(TRITON_FILE), config).unwrap();
+        let (file, version) = look();
+        assert!(file.unwrap_err().contains("labels.txt is not there"));
+        assert_eq!(version.files.artifact, "model.onnx");
+        std::fs::write(folder.join("labels.txt"), "no\nyes\n").unwrap();
+        let (file, version) = look();
+        let classes = |file: &ModelFile| file.declared().unwrap().outputs[0].classes.clone();
+        assert_eq!(classes(&file.unwrap()), ["no", "yes"]);
+        assert_eq!(version.files.artifact, "net.onnx");
+        std::fs::write(folder.join("labels.txt"), "never\nalways\n").unwrap();
+        assert_eq!(classes(&look().0.unwrap()), ["never", "always"]);
+        std::fs::write(folder.join(TRITON_FILE), "backend: 'python'").unwrap();
+        assert!(look().0.unwrap_err().contains("got \"python\""));
+        std::fs::remove_file(folder.join(TRITON_FILE)).unwrap();
+        assert_eq!(look().0, Ok(Arc::default()));
+    }
+
+    #[test]
     fn a_models_folder_that_was_exchanged_is_watched() {
         let root = tempfile::tempdir().unwrap();
         let (models, next) = (root.path().join("models"), root.path().join("next"));
@@ -399,11 +478,15 @@ mod tests {
     fn settings_stay_until_the_next_ones_have_settled() {
         let second = Duration::from_secs(1);
         let now = Instant::now();
-        let stamp = |size| Some(Stamp { size, modified_nanos: 0, inode: 1 });
-        let good = || KnownFile { stamp: stamp(9), file: Ok(Arc::default()), next: None };
+        let stamp = |size| Stamps {
+            toml: Some(Stamp { size, modified_nanos: 0, inode: 1 }),
+            ..Stamps::default()
+        };
+        let said = || Said { file: Ok(Arc::default()), labels: vec![] };
+        let good = || KnownFile { stamps: stamp(9), said: said(), next: None };
         let mut known = good();
         assert!(known.holds(stamp(0), second, now), "emptied, to be written");
-        assert!(known.holds(None, second, now + second), "removed, to be written");
+        assert!(known.holds(Stamps::default(), second, now + second), "removed, to be written");
         assert!(known.holds(stamp(7), second, now + 2 * second));
         assert!(known.holds(stamp(7), second, now + second * 5 / 2));
         assert!(!known.holds(stamp(7), second, now + 3 * second), "quiet for a second");
@@ -411,7 +494,8 @@ mod tests {
         assert!(known.holds(stamp(0), second, now));
         assert!(known.holds(stamp(9), second, now + 9 * second), "back again");
         assert!(known.next.is_none());
-        let mut bad = KnownFile { file: Err("bad".into()), ..good() };
+        let said = Said { file: Err("bad".into()), ..said() };
+        let mut bad = KnownFile { said, ..good() };
         assert!(!bad.holds(stamp(0), second, now), "nothing is lost by a try");
     }
 
@@ -425,8 +509,9 @@ mod tests {
         let hour = Duration::from_secs(3600);
         let (mut watch, _waker) = Watch::new(root.path().into(), hour, hour, vec!["tract"]);
         let away = root.path().join("away");
-        let mut file =
-            || watch.model_file(&ModelName::new("m").unwrap(), ModelFileSeen::Present(stamp));
+        let found =
+            FoundModel { model_file: ModelFileSeen::Present(stamp), ..FoundModel::default() };
+        let mut file = || watch.model_file(&ModelName::new("m").unwrap(), &found);
         std::fs::rename(&folder, &away).unwrap();
         assert!(file().is_err());
         // The same file is there again: nothing about it has changed.

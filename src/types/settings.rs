@@ -1,8 +1,12 @@
-//! What a model's owner settles in `model.toml`, checked.
+//! What a model's owner settles in `model.toml` and `config.pbtxt`, checked.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::types::{Tensor, TritonSettings};
 
 /// What kind of answer a model gives; it decides what "agreement" means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -28,13 +32,19 @@ pub struct Batching {
     pub delay_max: Option<Duration>,
 }
 
+impl Batching {
+    /// The most rows that a batch may be allowed: larger ones would find no plan
+    /// of their size, and compute no row faster.
+    pub const ROWS_LIMIT: usize = 1024;
+}
+
 impl Default for Batching {
     fn default() -> Self {
         Self { enabled: true, rows_max: None, delay_max: None }
     }
 }
 
-/// The part of `model.toml` that the data path needs. Immutable: a changed
+/// The part of these files that the data path needs. Immutable: a changed
 /// file is published as a new plan.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ModelSettings {
@@ -56,4 +66,21 @@ pub struct ModelSettings {
     pub nonfinite_as_null: bool,
     /// How its requests are batched.
     pub batching: Batching,
+    /// The most rows of one request.
+    pub rows_max: Option<usize>,
+    /// What its `config.pbtxt` says, if it has one.
+    pub triton: Option<Arc<TritonSettings>>,
+}
+
+impl ModelSettings {
+    /// Refuses a request of more rows than its owner allows.
+    pub fn check_rows(&self, inputs: &[Tensor]) -> Result<()> {
+        match (self.rows_max, inputs.first().map(Tensor::rows)) {
+            (Some(max), Some(rows)) if rows > max => Err(Error::invalid(format!(
+                "expected at most {max} rows (max_batch_size), got {rows}; send them in several \
+                 requests"
+            ))),
+            _ => Ok(()),
+        }
+    }
 }

@@ -16,8 +16,9 @@ use crate::engine::EngineSet;
 use crate::error::{Error, Result};
 use crate::registry::blobs::{Blobs, PinError};
 use crate::registry::check::target::{Model, Target};
-use crate::registry::loader::{Digests, Job, Task, Tools};
+use crate::registry::loader::{Digests, Intake, Job, Task, Tools};
 use crate::registry::preflight::{Failure, Preflight, Report};
+use crate::registry::scan::ARTIFACT;
 use crate::registry::settings::{Gate, ModelFile};
 use crate::types::{Signature, VersionId};
 
@@ -230,20 +231,25 @@ impl Bench<'_> {
 
     /// Pins and tries a version, once.
     fn trial(&mut self, file: &ModelFile, target: &Target) -> &Trial {
-        let (tools, engine) = (&self.tools, self.engine.unwrap_or(&file.engine));
-        self.trials.entry(target.folder.clone()).or_insert_with(|| try_it(tools, engine, target))
+        let engine = self.engine.unwrap_or(&file.engine).to_owned();
+        let intake = Intake { engine, declared: file.declared().cloned() };
+        let (tools, artifact) = (&self.tools, file.artifact());
+        let trial = || try_it(tools, intake, artifact, target);
+        self.trials.entry(target.folder.clone()).or_insert_with(trial)
     }
 }
 
-fn try_it(tools: &Tools, engine: &str, target: &Target) -> Trial {
+fn try_it(tools: &Tools, intake: Intake, artifact: &str, target: &Target) -> Trial {
     let started = Instant::now();
+    let inner = target.folder.join(artifact).is_dir().then(|| format!("{artifact}/{ARTIFACT}"));
     let job = Job {
         place: (target.model.clone(), target.version),
         ticket: 0,
         folder: target.folder.clone(),
-        task: Task::Load { engine: engine.to_owned(), gate: Gate::default() },
+        artifact: inner.unwrap_or_else(|| artifact.to_owned()),
+        task: Task::Load { intake: intake.clone(), gate: Gate::default() },
     };
-    let pinned = tools.pin(&job, engine);
+    let pinned = tools.pin(&job, &intake);
     let (files, outcome) = match pinned {
         Ok((candidate, whole, _)) => {
             let outcome = tools.preflight.try_candidate(&candidate);

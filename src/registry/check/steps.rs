@@ -3,6 +3,7 @@
 use crate::registry::check::{CheckStep, Reference, Status, Trial};
 use crate::registry::gate;
 use crate::registry::preflight::{Failure, Report, RowsVerdict, Stage};
+use crate::registry::scan::TRITON_FILE;
 use crate::registry::settings::ModelFile;
 use crate::types::{Signature, VersionId};
 
@@ -42,7 +43,10 @@ pub(super) fn steps(
     let signature = trial.signature();
     let load = stage("load", &[Stage::Start, Stage::Load], report.load_seconds, failure);
     let warm_up = stage("warm-up", &[Stage::WarmUp], report.warm_up_seconds, failure);
-    let mut steps = vec![files, load, warm_up];
+    let not_taken = Some(file.not_taken.join("; ")).filter(|text| !text.is_empty());
+    let remark = not_taken.map(|text| format!("not taken: {text}"));
+    let config = file.is_triton().then(|| CheckStep::passed(TRITON_FILE, remark));
+    let mut steps: Vec<_> = config.into_iter().chain([files, load, warm_up]).collect();
     steps.push(signature_step(file, signature.as_ref(), reference));
     steps.extend(features_step(file, version, signature.as_ref()));
     steps.extend(golden_steps(&report, failure));

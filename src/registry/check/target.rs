@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::registry::blobs::{PinError, read_text};
-use crate::registry::scan::{self, ARTIFACT, FoundModel, Layout, MODEL_FILE};
-use crate::registry::settings::{ModelFile, TOML_BYTES_MAX};
+use crate::registry::folder::Folder;
+use crate::registry::scan::{self, ARTIFACT, FoundModel, Layout, MODEL_FILE, TRITON_FILE};
+use crate::registry::settings::ModelFile;
 use crate::types::{ModelName, VersionId};
 
 /// The name of a model whose folder's name cannot be one.
@@ -14,7 +14,7 @@ const NAMELESS: &str = "model";
 
 /// A model of which something is checked.
 pub(super) struct Model {
-    /// Its `model.toml`, or what is wrong with it.
+    /// Its settings, or what is wrong with them.
     pub(super) file: std::result::Result<Arc<ModelFile>, String>,
     name: ModelName,
     folder: Option<PathBuf>,
@@ -113,7 +113,10 @@ fn is_version(folder: &Path) -> bool {
         entries.any(|entry| numbered(&entry.path()))
     };
     folder.join(ARTIFACT).exists()
-        || numbered(&whole) && !inner() && !folder.join(MODEL_FILE).exists()
+        || numbered(&whole)
+            && !inner()
+            && !folder.join(MODEL_FILE).exists()
+            && !folder.join(TRITON_FILE).exists()
 }
 
 /// A model with all its versions.
@@ -132,11 +135,10 @@ fn whole(name: ModelName, folder: &Path, found: &FoundModel, engines: &[&str]) -
 }
 
 fn model_file(folder: &Path, engines: &[&str]) -> std::result::Result<Arc<ModelFile>, String> {
-    match read_text(&folder.join(MODEL_FILE), TOML_BYTES_MAX) {
-        Ok(Some(text)) => ModelFile::parse(&text, engines).map(Arc::new),
-        Ok(None) => Ok(Arc::default()),
-        Err(PinError::Moving(why) | PinError::Refused(why)) => Err(why),
-    }
+    let there = |name: &str| folder.join(name).exists();
+    let (toml, triton) = (there(MODEL_FILE), there(TRITON_FILE));
+    let files = Folder { path: folder, model: &name_of(folder), toml, triton };
+    files.read(engines).and_then(|said| said.file)
 }
 
 fn name_of(folder: &Path) -> ModelName {

@@ -67,6 +67,14 @@ impl Manager {
                 if model.file.as_ref().is_some_and(|known| known.settings != file.settings) {
                     model.causes.push("settings changed".to_owned());
                 }
+                let known = model.file.as_ref().map(|known| &known.not_taken[..]);
+                for what in file
+                    .not_taken
+                    .iter()
+                    .filter(|what| !known.is_some_and(|known| known.contains(what)))
+                {
+                    tracing::warn!(model = %name, what, "config.pbtxt: not taken");
+                }
                 if model.wanted.is_none() {
                     model.start.clone_from(&file.start);
                 }
@@ -74,7 +82,7 @@ impl Manager {
             }
             Err(problem) => {
                 if model.file_problem.as_ref() != Some(&problem) {
-                    tracing::warn!(model = %name, %problem, "model.toml is not taken");
+                    tracing::warn!(model = %name, %problem, "its settings are not taken");
                 }
                 model.file_problem = Some(problem);
             }

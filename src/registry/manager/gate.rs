@@ -68,10 +68,16 @@ impl Model {
         Some(Champion { version, signature: loaded.signature() })
     }
 
-    /// Versions that the gate refused and would let pass now.
+    /// Versions that the gate refused and would let pass now, or that failed as
+    /// they were declared and are declared otherwise now.
     fn readmitted(&self) -> Vec<VersionId> {
+        let declared = self.file.as_ref().and_then(|file| file.declared());
         let passes = |(version, entry): &(&VersionId, &Entry)| {
             let free = entry.state == State::Failed && entry.present && !entry.busy;
+            let tried = entry.intake.as_ref().filter(|_| free);
+            if tried.is_some_and(|intake| intake.declared.as_ref() != declared) {
+                return true;
+            }
             let row_seconds = entry.report.as_ref().and_then(|report| report.row_seconds());
             let refused = entry.refused.as_ref().filter(|_| free);
             refused.is_some_and(|refused| self.admit(**version, refused, row_seconds).is_ok())
@@ -81,14 +87,14 @@ impl Model {
 }
 
 impl Manager {
-    /// Tries those again that the gate would let pass now: its settings or
-    /// the champion are others. They begin a new life; whether there are any.
+    /// Tries those again that may pass now: the settings or the champion are
+    /// others. They begin a new life; whether there are any.
     pub(super) fn readmit(&mut self, name: &ModelName) -> bool {
         let Some(model) = self.models.get_mut(name) else { return false };
         let versions = model.readmitted();
         for version in &versions {
             let Some(entry) = model.entries.remove(version) else { continue };
-            tracing::info!(model = %name, %version, "the gate would let it pass now; tried again");
+            tracing::info!(model = %name, %version, "what refused it is no more; tried again");
             self.garbage.extend(entry.digests.into_iter().flat_map(|digests| digests.each()));
             self.tickets += 1;
             let again = Entry::new(self.tickets, entry.files, entry.wholeness, entry.arrived);

@@ -8,6 +8,7 @@ mod build;
 mod found;
 mod gate;
 mod model;
+mod policy;
 mod steps;
 #[cfg(test)]
 mod tests;
@@ -23,7 +24,9 @@ use tokio::sync::{mpsc, watch};
 use crate::error::{Error, ErrorCode, Result};
 use crate::registry::blobs::Blobs;
 use crate::registry::control::{Board, Change, Command};
-use crate::registry::loader::{Digests, Job, Loader, News, Outcome, Step as LoadStep, Task};
+use crate::registry::loader::{
+    Digests, Intake, Job, Loader, News, Outcome, Step as LoadStep, Task,
+};
 use crate::registry::manager::build::Builder;
 use crate::registry::manager::model::{CHANGED, Model, Queued, now};
 use crate::registry::manager::steps::{Step, fresh_salt};
@@ -302,7 +305,8 @@ impl Manager {
         while self.in_flight < self.loader.threads() {
             let Some((name, version)) = self.most_urgent() else { return };
             let Some(model) = self.models.get_mut(&name) else { return };
-            let engine = model.file.as_ref().map(|file| file.engine.clone()).unwrap_or_default();
+            let file = model.file.clone().unwrap_or_default();
+            let intake = Intake { engine: file.engine.clone(), declared: file.declared().cloned() };
             let gate = model.gate_for(version);
             let Some(entry) = model.entries.get_mut(&version) else { return };
             let task = match (entry.queued.take(), entry.digests.clone()) {
@@ -314,13 +318,17 @@ impl Manager {
                     self.show(&name);
                     continue;
                 }
-                _ => Task::Load { engine, gate },
+                _ => {
+                    entry.intake = Some(intake.clone());
+                    Task::Load { intake, gate }
+                }
             };
             let folder = self.models_dir.join(name.as_str()).join(version.to_string());
             entry.tried = Some(entry.files.clone());
             entry.busy = true;
             let ticket = entry.ticket;
-            let job = Job { place: (name.clone(), version), ticket, folder, task };
+            let artifact = entry.files.artifact.clone();
+            let job = Job { place: (name.clone(), version), ticket, folder, artifact, task };
             if !self.loader.submit(job) {
                 tracing::error!(model = %name, %version, "no loader thread takes the version");
                 return;

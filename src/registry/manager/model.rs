@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Instant, SystemTime};
 
-use crate::registry::loader::{Digests, content};
+use crate::registry::loader::{Digests, Intake, content};
 use crate::registry::preflight::Report;
 use crate::registry::scan::Files;
 use crate::registry::settings::{ModelFile, Start};
@@ -57,6 +57,10 @@ pub(super) struct Entry {
     pub(super) arrived: bool,
     /// Its files have another content than the one that is pinned.
     pub(super) changed: bool,
+    /// How it was loaded last.
+    pub(super) intake: Option<Intake>,
+    /// The model's version policy leaves it out.
+    pub(super) left_out: bool,
 }
 
 impl Entry {
@@ -81,6 +85,8 @@ impl Entry {
             whole_since: Instant::now(),
             arrived,
             changed: false,
+            intake: None,
+            left_out: false,
         }
     }
 
@@ -91,6 +97,8 @@ impl Entry {
             return;
         }
         match self.state {
+            // Why, the policy tells.
+            State::Discovered if self.left_out => {}
             State::Discovered if whole => {
                 self.queued = Some(Queued::Load);
                 self.reason = Some("waits for its turn to be tried".to_owned());
@@ -105,9 +113,9 @@ impl Entry {
     }
 
     fn waits_for(&self) -> String {
-        let artifact = self.files.stamps.contains_key(crate::registry::scan::ARTIFACT);
+        let artifact = self.files.stamps.contains_key(&self.files.artifact);
         match (self.wholeness, artifact) {
-            (_, false) => "waits for model.onnx, which is not there".to_owned(),
+            (_, false) => format!("waits for {}, which is not there", self.files.artifact),
             (Wholeness::Stalled, true) => {
                 "its files keep changing; waits until they stop".to_owned()
             }
@@ -116,7 +124,7 @@ impl Entry {
     }
 
     fn content_touched(&self) -> bool {
-        let content = |files: &Files| content(&files.stamps, self.digests.as_ref());
+        let content = |files: &Files| content(files, self.digests.as_ref());
         self.tried.as_ref().is_some_and(|tried| content(tried) != content(&self.files))
     }
 
@@ -127,9 +135,10 @@ impl Entry {
             State::Failed | State::Retiring | State::Retired => Trial::Out,
             State::Checking | State::Loading | State::WarmingUp => Trial::Pending,
             State::Discovered => {
+                let settling = self.wholeness == Wholeness::Settling;
                 let coming = self.busy
                     || self.queued.is_some()
-                    || self.present && self.wholeness == Wholeness::Settling;
+                    || self.present && !self.left_out && settling;
                 if coming { Trial::Pending } else { Trial::Out }
             }
         }
@@ -180,7 +189,7 @@ pub(super) struct Basis {
 /// One model.
 pub(super) struct Model {
     pub(super) name: ModelName,
-    /// Its last good `model.toml`; `None` until there was one.
+    /// Its last good settings; `None` until there were some.
     pub(super) file: Option<Arc<ModelFile>>,
     pub(super) file_problem: Option<String>,
     pub(super) folder_problems: Vec<String>,
@@ -226,8 +235,8 @@ impl Model {
         }
     }
 
-    /// Every version and how far it is. Without a good `model.toml` nothing
-    /// is on its way.
+    /// Every version and how far it is. Without good settings nothing is on
+    /// its way.
     pub(super) fn trials(&self) -> Trials {
         self.entries.iter().map(|(version, entry)| (*version, entry.trial())).collect()
     }
@@ -273,6 +282,7 @@ impl Model {
             features: file.settings.features.clone(),
             routing_key: file.settings.routing_key.clone(),
             problems: self.problems(),
+            not_taken: file.not_taken.clone(),
             plan: self.plan_view(),
             versions,
         }
@@ -304,7 +314,8 @@ impl Model {
         let changed = self.entries.iter().filter(|(_, entry)| entry.changed);
         problems.extend(changed.map(|(version, _)| format!("version {version}: {CHANGED}")));
         problems.extend(self.champion_problem());
-        problems.extend(self.features_problem());
+        problems.extend(self.champion_file_problems());
+        problems.extend(self.intake_problem());
         if !self.unrecorded.is_empty() {
             let n = self.unrecorded.len();
             problems.push(format!("{n} changes were carried out and could not be recorded yet"));
@@ -330,12 +341,32 @@ impl Model {
         named.filter_map(problem).collect()
     }
 
-    /// `features` does not name every column that the champion takes.
-    fn features_problem(&self) -> Option<String> {
-        let champion = self.basis.resolved.champion?;
-        let loaded = self.entries.get(&champion)?.loaded.as_ref()?;
-        let file = self.file.as_ref()?;
-        file.features_problem(champion, loaded.signature())
+    /// What of the settings does not fit the champion.
+    fn champion_file_problems(&self) -> Vec<String> {
+        let champion = self.basis.resolved.champion;
+        let loaded = champion.and_then(|champion| self.entries.get(&champion)?.loaded.as_ref());
+        let (Some(loaded), Some(file)) = (loaded, &self.file) else { return Vec::new() };
+        let features = file.features_problem(loaded.id(), loaded.signature());
+        let labels = file.label_problems(loaded.id(), loaded.signature());
+        features.into_iter().chain(labels).collect()
+    }
+
+    /// What is declared now and was not when a version was loaded.
+    fn intake_problem(&self) -> Option<String> {
+        let declared = self.file.as_ref()?.declared();
+        let otherwise = |entry: &Entry| {
+            let intake = entry.intake.as_ref().filter(|_| entry.state == State::Ready);
+            intake.is_some_and(|intake| intake.declared.as_ref() != declared)
+        };
+        let versions = self.entries.iter().filter(|(_, entry)| otherwise(entry));
+        let versions: Vec<_> = versions.map(|(version, _)| version.to_string()).collect();
+        (!versions.is_empty()).then(|| {
+            format!(
+                "config.pbtxt declares tensors, labels or warm-up otherwise than when version {} \
+                 was loaded; that holds for versions that are loaded from now on",
+                versions.join(", ")
+            )
+        })
     }
 
     /// The wanted champion cannot serve.

@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use crate::error::Result;
 use crate::registry::loader::Digests;
-use crate::registry::manager::Manager;
 use crate::registry::manager::build::shares;
 use crate::registry::manager::model::{Basis, Model};
+use crate::registry::manager::{Manager, model};
 use crate::registry::reaper::Leaving;
 use crate::registry::settings::{OnNewVersion, Start};
 use crate::registry::wanted::{self, First, Trial};
@@ -55,16 +55,24 @@ impl Manager {
         self.show(name);
     }
 
-    /// Queues what the folders ask for. A model whose `model.toml` was never
-    /// good loads nothing.
+    /// Queues what the folders ask for and the version policy takes. A model
+    /// whose settings were never good loads nothing.
     fn consider(&mut self, name: &ModelName) {
         let Some(model) = self.models.get_mut(name) else { return };
-        for entry in model.entries.values_mut() {
-            if model.file.is_some() {
-                entry.consider();
-            } else if entry.state == State::Discovered {
-                entry.reason = Some("waits for a good model.toml".to_owned());
+        if model.file.is_none() {
+            let problem = model.file_problem.as_deref().unwrap_or("they were not read yet");
+            for entry in model.entries.values_mut() {
+                if entry.state == State::Discovered {
+                    entry.reason = Some(format!("waits for good settings of the model: {problem}"));
+                }
             }
+            return;
+        }
+        let let_in = model.apply_policy();
+        model.entries.values_mut().for_each(model::Entry::consider);
+        // At start those are waited for as well that take the place of others.
+        if let Some(waited_for) = self.waited_for.as_mut().filter(|places| !places.is_empty()) {
+            waited_for.extend(let_in.into_iter().map(|version| (name.clone(), version)));
         }
     }
 
@@ -121,7 +129,13 @@ impl Manager {
     async fn arrivals(&mut self, name: &ModelName) -> Result<()> {
         let Some(model) = self.models.get_mut(name) else { return Ok(()) };
         let Some(wanted) = model.wanted.clone() else { return Ok(()) };
-        let policy = model.file.as_ref().map_or(OnNewVersion::Hold, |file| file.on_new_version);
+        let file = model.file.clone().unwrap_or_default();
+        let policy = file.on_new_version;
+        let why = if file.is_triton() && policy == OnNewVersion::Promote {
+            "the highest version of a Triton model answers"
+        } else {
+            "on_new_version in model.toml"
+        };
         let mut changes = Vec::new();
         for (version, entry) in &mut model.entries {
             if entry.arrived && entry.state == State::Ready {
@@ -130,7 +144,7 @@ impl Manager {
             }
         }
         for change in changes {
-            self.own_change(name, &change, "on_new_version in model.toml").await?;
+            self.own_change(name, &change, why).await?;
         }
         Ok(())
     }
@@ -248,10 +262,13 @@ impl Manager {
         drop(former);
     }
 
-    /// Lets go of versions whose folder is gone and that have no role.
+    /// Lets go of versions whose folder is gone, or that the policy leaves out,
+    /// and that have no role.
     async fn retire(&mut self, name: &ModelName) {
         let Some(model) = self.models.get_mut(name) else { return };
-        let absent = model.entries.iter().filter(|(_, entry)| !entry.present);
+        let leaves =
+            |entry: &model::Entry| !entry.present || entry.left_out && entry.state == State::Ready;
+        let absent = model.entries.iter().filter(|(_, entry)| leaves(entry));
         let absent: Vec<_> = absent.map(|(version, _)| *version).collect();
         let (mut leaving, mut forgotten) = (Vec::new(), Vec::new());
         for version in absent {
@@ -259,11 +276,11 @@ impl Manager {
             let Some(entry) = model.entries.get_mut(&version) else { continue };
             match entry.state {
                 State::Ready if serves => {
-                    entry.reason =
-                        Some("its folder is gone; it retires when it leaves the plan".to_owned());
+                    let why = entry.why_it_leaves();
+                    entry.reason = Some(format!("{why}; it retires when it leaves the plan"));
                 }
                 State::Ready => {
-                    entry.reason = Some("its folder is gone".to_owned());
+                    entry.reason = Some(entry.why_it_leaves().to_owned());
                     leaving.push(version);
                 }
                 State::Retiring | State::Retired => {}
@@ -302,7 +319,7 @@ impl Manager {
             return Ok(());
         }
         let list: Vec<_> = versions.iter().map(ToString::to_string).collect();
-        let action = format!("version {} removed", list.join(", "));
+        let action = format!("version {} retired", list.join(", "));
         let step = Step { by: ourselves(None), action, wanted, reduces_risk: true };
         self.commit(name, step).await
     }

@@ -19,7 +19,7 @@ use tempfile::NamedTempFile;
 
 use crate::registry::preflight::report::REPORT_BYTES_MAX;
 use crate::registry::preflight::{Candidate, Limits, Report};
-use crate::types::Digest;
+use crate::types::{Declared, Digest};
 
 /// Files that are kept; the least recently used ones go first.
 const FILES_MAX: usize = 1024;
@@ -51,6 +51,7 @@ struct Key<'a> {
     artifact: Digest,
     golden: Option<Digest>,
     engine: &'a str,
+    declared: Option<&'a Declared>,
     program: Digest,
     conditions: &'a Conditions,
 }
@@ -121,6 +122,7 @@ impl Cache {
             artifact: candidate.digest,
             golden: candidate.golden.as_ref().map(|(_, digest)| *digest),
             engine: &candidate.engine,
+            declared: candidate.declared.as_ref(),
             program: (*self.program.get_or_init(program))?,
             conditions,
         };
@@ -228,6 +230,7 @@ mod tests {
             digest: Digest::new([1; 32]),
             golden: Some(("/nowhere".into(), Digest::new([2; 32]))),
             engine: "tract".into(),
+            declared: None,
         }
     }
 
@@ -250,6 +253,7 @@ mod tests {
             Candidate { golden: None, ..candidate() },
             Candidate { golden: Some(("/nowhere".into(), Digest::new([9; 32]))), ..candidate() },
             Candidate { engine: "other".into(), ..candidate() },
+            Candidate { declared: Some(Declared::default()), ..candidate() },
         ];
         for other in others {
             assert_eq!(cache.get(&other, &HERE), None, "{other:?}");

@@ -9,8 +9,8 @@ use crate::engine::EngineSet;
 use crate::registry::preflight::{Message, Spec, trial};
 use crate::types::thread::{Pulse, TRIAL_STACK_BYTES};
 
-/// The largest spec, in bytes.
-const SPEC_BYTES_MAX: u64 = 64 * 1024;
+/// The largest spec, in bytes: more than declarations of the size that is read.
+const SPEC_BYTES_MAX: u64 = 16 << 20;
 /// What allocators and threads reserve without using it; the kernel counts it
 /// as data, and the parent, which watches what is used, does not.
 const RESERVED_BYTES: u64 = 2 << 30;

@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::EngineSettings;
 use crate::types::thread::Class;
-use crate::types::{Digest, ModelName, VersionId};
+use crate::types::{Declared, Digest, ModelName, VersionId};
 
 pub use child::child_main;
 pub use parent::ChildPreflight;
@@ -51,6 +51,9 @@ pub struct Candidate {
     pub golden: Option<(PathBuf, Digest)>,
     /// The engine that is to run it.
     pub engine: String,
+    /// What its owner declares of its tensors.
+    #[serde(default)]
+    pub declared: Option<Declared>,
 }
 
 /// What a trial consists of, in its order.

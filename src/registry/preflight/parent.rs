@@ -260,6 +260,7 @@ mod tests {
             digest: Digest::new([1; 32]),
             golden: None,
             engine: "tract".into(),
+            declared: None,
         }
     }
 

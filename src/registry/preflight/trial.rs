@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::engine::{Engine, EngineSet};
+use crate::engine::{Engine, EngineSet, declare};
 use crate::registry::preflight::golden::Golden;
 use crate::registry::preflight::memory::Own;
 use crate::registry::preflight::report::{REPORT_BYTES_MAX, cut};
@@ -55,7 +55,10 @@ impl<T: FnMut(&Message)> Trial<'_, T> {
         let version = self.load(engine)?;
         self.begin(Stage::WarmUp);
         let started = Instant::now();
-        version.warm_up().map_err(|error| format!("warm-up: {error}"))?;
+        let declared = self.candidate.declared.as_ref();
+        let samples = declared.map(|declared| &declared.warm_up[..]).unwrap_or_default();
+        let warmed_up = version.warm_up().and_then(|_| version.warm_up_with(samples));
+        warmed_up.map_err(|error| format!("warm-up: {error}"))?;
         self.report().warm_up_seconds = Some(started.elapsed().as_secs_f64());
         self.weigh_loaded();
         self.begin(Stage::Golden);
@@ -68,7 +71,9 @@ impl<T: FnMut(&Message)> Trial<'_, T> {
         let candidate = self.candidate;
         self.report().engine = engine.name().to_owned();
         let started = Instant::now();
-        let graph = engine.load(&candidate.artifact).map_err(|error| error.to_string())?;
+        let graph = engine.load(&candidate.artifact);
+        let graph = graph.and_then(|graph| declare(graph, candidate.declared.as_ref()));
+        let graph = graph.map_err(|error| error.to_string())?;
         let report = self.report();
         // A library is loaded with the first model.
         report.engine_version = engine.version();
@@ -185,6 +190,7 @@ mod tests {
             digest,
             golden: Some((sample.join(golden), digest)),
             engine: "tract".into(),
+            declared: None,
         }
     }
 
