@@ -170,6 +170,10 @@ impl Service {
                 let plan = self.router.plan(model)?;
                 Ok(v2::metadata::model(&plan, version)?)
             }
+            Route::Model { model, version, verb: Verb::Config } => {
+                let plan = self.router.plan(model)?;
+                Ok(v2::config::reply(&plan, version)?)
+            }
             Route::Model { model, version, verb: Verb::Ready } => {
                 let plan = self.router.plan(model)?;
                 v2::metadata::model_ready(&plan, version).map_err(Failed::probe)

@@ -36,6 +36,8 @@ pub(super) enum Verb {
     Metadata,
     /// `GET …/ready`.
     Ready,
+    /// `GET …/config`.
+    Config,
     /// `POST …/infer`.
     Infer,
 }
@@ -44,6 +46,7 @@ pub(super) enum Verb {
 const ROUTES: &str = "POST /predict, POST /predict/{model}, GET /v2, GET /v2/health/live, \
                       GET /v2/health/ready, GET /v2/models/{model}[/versions/{version}], \
                       GET /v2/models/{model}[/versions/{version}]/ready, \
+                      GET /v2/models/{model}[/versions/{version}]/config, \
                       POST /v2/models/{model}[/versions/{version}]/infer";
 
 /// The longest part of a path that a message repeats, in characters.
@@ -109,8 +112,9 @@ fn match_path(path: &str) -> Result<Route<'_>, Error> {
 fn verb(name: &str, path: &str) -> Result<Verb, Error> {
     match name {
         "ready" => Ok(Verb::Ready),
+        "config" => Ok(Verb::Config),
         "infer" => Ok(Verb::Infer),
-        "config" | "stats" | "generate" | "generate_stream" | "trace" => Err(unsupported(path)),
+        "stats" | "generate" | "generate_stream" | "trace" => Err(unsupported(path)),
         _ => Err(not_found(path)),
     }
 }
@@ -149,6 +153,8 @@ mod tests {
             ("GET", "/v2/models/churn", model(None, Verb::Metadata)),
             ("GET", "/v2/models/churn/versions/2", model(Some("2"), Verb::Metadata)),
             ("GET", "/v2/models/churn/ready", model(None, Verb::Ready)),
+            ("GET", "/v2/models/churn/config", model(None, Verb::Config)),
+            ("GET", "/v2/models/churn/versions/2/config", model(Some("2"), Verb::Config)),
             ("GET", "/v2/models/churn/versions/2/ready", model(Some("2"), Verb::Ready)),
             ("POST", "/v2/models/churn/infer", model(None, Verb::Infer)),
             ("POST", "/v2/models/churn/versions/2/infer", model(Some("2"), Verb::Infer)),
@@ -185,10 +191,10 @@ mod tests {
             ),
             (
                 "GET",
-                "/v2/models/churn/config",
+                "/v2/models/churn/trace",
                 ErrorCode::Unsupported,
                 None,
-                "/v2/models/churn/config: this extension of the protocol is not implemented here",
+                "/v2/models/churn/trace: this extension of the protocol is not implemented here",
             ),
             ("GET", "/v2/models/stats", ErrorCode::Unsupported, None, "/v2/models/stats: "),
             ("POST", "/v2/repository/index", ErrorCode::Unsupported, None, "/v2/repository/index"),

@@ -4,17 +4,17 @@ use serde::Serialize;
 
 use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::reply::{self, Reply};
-use crate::routing::Plan;
+use crate::routing::{Arm, Plan};
 use crate::types::{Readiness, TensorSpec, VersionId};
 
 /// The extensions that are implemented; clients rely on what is listed.
-const EXTENSIONS: [&str; 1] = ["binary_tensor_data"];
+const EXTENSIONS: &[&str] = &["binary_tensor_data", "model_configuration"];
 
 #[derive(Serialize)]
 struct Server {
     name: &'static str,
     version: &'static str,
-    extensions: [&'static str; 1],
+    extensions: &'static [&'static str],
 }
 
 #[derive(Serialize)]
@@ -102,11 +102,7 @@ pub(in crate::protocol) fn ready(readiness: &Readiness) -> Result<Reply> {
 /// `GET /v2/models/{m}[/versions/{v}]`: the signature of the version, without
 /// one of the champion.
 pub(in crate::protocol) fn model(plan: &Plan, version: Option<&str>) -> Result<Reply> {
-    let arm = match version {
-        Some(text) => plan.ready.get(&pinned(plan, text)?),
-        None => plan.champion.as_ref(),
-    };
-    let arm = arm.ok_or_else(|| no_champion(plan))?;
+    let arm = arm(plan, version)?;
     let versions = match version {
         Some(_) => vec![arm.version.id().to_string()],
         None => plan.ready.keys().map(ToString::to_string).collect(),
@@ -115,7 +111,7 @@ pub(in crate::protocol) fn model(plan: &Plan, version: Option<&str>) -> Result<R
     Ok(json(&Model {
         name: plan.model.as_str(),
         versions,
-        platform: format!("onnx_{}", arm.version.engine()),
+        platform: platform(arm),
         inputs: tensors(&signature.inputs),
         outputs: tensors(&signature.outputs),
         parameters: Description {
@@ -123,6 +119,20 @@ pub(in crate::protocol) fn model(plan: &Plan, version: Option<&str>) -> Result<R
             producer: &signature.docs.producer,
         },
     }))
+}
+
+/// The version that is asked about: without a number the champion.
+pub(super) fn arm<'a>(plan: &'a Plan, version: Option<&str>) -> Result<&'a Arm> {
+    let arm = match version {
+        Some(text) => plan.ready.get(&pinned(plan, text)?),
+        None => plan.champion.as_ref(),
+    };
+    arm.ok_or_else(|| no_champion(plan))
+}
+
+/// What runs it, in the protocol's word.
+pub(super) fn platform(arm: &Arm) -> String {
+    format!("onnx_{}", arm.version.engine())
 }
 
 /// `GET …/ready`.
@@ -163,6 +173,6 @@ fn tensors(specs: &[TensorSpec]) -> Vec<Tensor<'_>> {
     tensors
 }
 
-fn json(value: &impl Serialize) -> Reply {
+pub(super) fn json(value: &impl Serialize) -> Reply {
     reply::json(serde_json::to_vec(value).expect("strings and numbers always serialise"))
 }

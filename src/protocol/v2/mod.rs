@@ -2,6 +2,7 @@
 //! binary tensors, metadata and health.
 
 mod binary;
+pub(super) mod config;
 mod json;
 pub(super) mod metadata;
 mod rest;

@@ -4,7 +4,12 @@ use crate::protocol::testing::{
     Bench, Got, classifier, classifier_signature, echo, echo_signature, golden, spec, sums,
     sums_signature, version,
 };
-use crate::types::{Datatype, ModelSettings, TensorSpec};
+use std::sync::Arc;
+
+use crate::types::{
+    Datatype, Declared, DeclaredTensor, ModelSettings, TensorSpec, TritonSettings, VersionId,
+    VersionPolicy,
+};
 
 const INFER: &str = "/v2/models/echo/infer";
 
@@ -65,6 +70,8 @@ async fn replies_look_like_this() {
         ("/v2/models/sums", "v2_model.json"),
         ("/v2/models/sums/versions/2", "v2_model_version.json"),
         ("/v2/models/sums/ready", "v2_model_ready.json"),
+        ("/v2/models/sums/config", "v2_config.json"),
+        ("/v2/models/sums/versions/2/config", "v2_config.json"),
         ("/v2/models/sums/versions/2/ready", "v2_model_ready.json"),
     ] {
         let got = bench.send("GET", path, &[], "").await;
@@ -73,6 +80,52 @@ async fn replies_look_like_this() {
     }
     let got = bench.send("GET", "/v2/models/sums/versions/3/ready", &[], "").await;
     assert_eq!(got.error(), (404, "model sums has no ready version 3; ready: 1, 2".to_owned()));
+}
+
+/// What a `config.pbtxt` says, its clients are told again.
+#[tokio::test]
+async fn a_declared_configuration_is_told_again() {
+    let bench = Bench::new();
+    let scores = DeclaredTensor {
+        name: "probability".into(),
+        datatype: Datatype::Fp32,
+        dims: vec![Some(2)],
+        reshape: None,
+        label_file: Some("labels.txt".into()),
+        classes: vec![],
+    };
+    let label = DeclaredTensor {
+        name: "label".into(),
+        datatype: Datatype::Bytes,
+        dims: vec![],
+        reshape: None,
+        label_file: None,
+        classes: vec![],
+    };
+    let declared =
+        Declared { batched: Some(true), outputs: vec![label, scores], ..Declared::default() };
+    let triton = TritonSettings {
+        max_batch_size: Some(8),
+        declared: Arc::new(declared),
+        version_policy: VersionPolicy::Specific(vec![VersionId::new(1).unwrap()]),
+        default_model_filename: Some("net.onnx".into()),
+        parameters: [("owner".to_owned(), "growth".to_owned())].into(),
+    };
+    let settings = ModelSettings {
+        rows_max: triton.max_batch_size,
+        triton: Some(Arc::new(triton)),
+        ..ModelSettings::default()
+    };
+    let version = version("leaves", 1, classifier_signature(), classifier);
+    bench.add(&settings, &[version], None);
+    let got = bench.send("GET", "/v2/models/leaves/config", &[], "").await;
+    golden("v2_config_declared.json", &got.text());
+    let infer = r#"{"inputs":[{"name":"X","shape":[9,2],"datatype":"FP32","data":[1,2,3,4,5,6,7,8,9,1,2,3,4,5,6,7,8,9]}]}"#;
+    let (status, why) = bench.post("/v2/models/leaves/infer", infer).await.error();
+    assert_eq!(status, 400);
+    assert!(why.contains("at most 8 rows (max_batch_size), got 9"), "{why}");
+    let got = bench.send("GET", "/v2/models/leaves/versions/2/config", &[], "").await;
+    assert_eq!(got.status, 404);
 }
 
 /// Class names and documentation stand in the metadata; tensors stay tensors.
