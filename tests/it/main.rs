@@ -19,4 +19,5 @@ mod program;
 mod repository;
 mod shadows;
 mod swap;
+mod triton;
 mod words;
