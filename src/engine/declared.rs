@@ -4,6 +4,7 @@
 //! What the declarations do not change costs nothing: where no shape differs
 //! and no output is left out, the graph's own sessions run.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,18 +75,28 @@ struct Forms {
     plain: Plain,
 }
 
+/// What is declared, by name; the error names what the graph does not have.
+fn by_name<'a>(
+    kind: &str,
+    own: &[TensorSpec],
+    declared: &'a [DeclaredTensor],
+) -> Result<HashMap<&'a str, &'a DeclaredTensor>, String> {
+    let known: HashSet<_> = own.iter().map(|spec| spec.name.as_str()).collect();
+    if let Some(extra) = declared.iter().find(|tensor| !known.contains(&*tensor.name)) {
+        let verb = if kind == "input" { "takes" } else { "gives" };
+        let (name, names) = (&extra.name, names(own));
+        return Err(format!("{kind} {name:?} is declared, the model {verb} {names}"));
+    }
+    Ok(declared.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect())
+}
+
 fn inputs(
     own: &[TensorSpec],
     declared: &[DeclaredTensor],
     batched: bool,
 ) -> Result<Vec<Side>, String> {
-    if let Some(extra) = declared.iter().find(|tensor| !own.iter().any(|s| s.name == tensor.name)) {
-        return Err(format!("input {:?} is declared, the model takes {}", extra.name, names(own)));
-    }
-    let side = |(place, spec): (usize, &TensorSpec)| match declared
-        .iter()
-        .find(|tensor| tensor.name == spec.name)
-    {
+    let declared = by_name("input", own, declared)?;
+    let side = |(place, spec): (usize, &TensorSpec)| match declared.get(&*spec.name) {
         Some(tensor) => side("input", place, spec, tensor, batched),
         None if declared.is_empty() => Ok(complete(place, spec, batched)),
         None => Err(format!("input {:?} of the model is not declared", spec.name)),
@@ -99,13 +110,8 @@ fn outputs(
     declared: &[DeclaredTensor],
     batched: bool,
 ) -> Result<Vec<Side>, String> {
-    if let Some(extra) = declared.iter().find(|tensor| !own.iter().any(|s| s.name == tensor.name)) {
-        return Err(format!("output {:?} is declared, the model gives {}", extra.name, names(own)));
-    }
-    let side = |(place, spec): (usize, &TensorSpec)| match declared
-        .iter()
-        .find(|tensor| tensor.name == spec.name)
-    {
+    let declared = by_name("output", own, declared)?;
+    let side = |(place, spec): (usize, &TensorSpec)| match declared.get(&*spec.name) {
         Some(tensor) => Some(side("output", place, spec, tensor, batched)),
         None => declared.is_empty().then(|| Ok(complete(place, spec, batched))),
     };
@@ -208,8 +214,10 @@ fn contradicts(kind: &str, spec: &TensorSpec, declared: &[Option<usize>], batche
 }
 
 fn names(specs: &[TensorSpec]) -> String {
-    let names: Vec<_> = specs.iter().map(|spec| format!("{:?}", spec.name)).collect();
-    names.join(", ")
+    const SHOWN: usize = 20;
+    let names: Vec<_> = specs.iter().take(SHOWN).map(|spec| format!("{:?}", spec.name)).collect();
+    let more = if specs.len() > SHOWN { ", …" } else { "" };
+    format!("{}{more}", names.join(", "))
 }
 
 struct DeclaredModel {

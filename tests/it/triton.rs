@@ -171,11 +171,15 @@ fn a_triton_repository_is_served_as_it_is() {
         assert_eq!(config["parameters"]["owner"], json!({ "string_value": "documents" }));
 
         // What is not declared is found out: rows, and a number per row.
-        for (model, number) in [("minimal", 2), ("folded", 1)] {
+        for (model, number, rows) in [("minimal", 2, 1024), ("folded", 1, 8)] {
             let (inputs, outputs) = case("digits", number);
             let reply = infer(&mut client, model, &inputs).await;
             assert_answers(&reply, &outputs);
             assert_eq!(reply.json()["outputs"][0]["shape"], json!([3, 1]), "{model}");
+            let config = client.get(&format!("/v2/models/{model}/config")).await.json();
+            assert_eq!(config["max_batch_size"], rows, "{config:#}");
+            assert_eq!(config["input"][0]["dims"], json!([64]));
+            assert!(config["dynamic_batching"].is_object(), "{config:#}");
         }
 
         // The others say why they are not served.

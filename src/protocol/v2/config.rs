@@ -1,7 +1,7 @@
 //! `GET …/config`: a model's configuration in the form that Triton gives it,
 //! for its clients. Made from what serves, and what the `config.pbtxt` says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
@@ -132,6 +132,7 @@ impl ModelConfig {
         let none = TritonSettings::default();
         let triton = settings.triton.as_deref();
         let declared = &triton.unwrap_or(&none).declared;
+        let (inputs, outputs) = (by_name(&declared.inputs), by_name(&declared.outputs));
         let rows = rows(arm, triton);
         let skip = usize::from(rows > 0);
         let batched = arm.version.is_batched() && settings.batching.enabled;
@@ -145,15 +146,16 @@ impl ModelConfig {
         let parameter = |(key, value): (&String, &String)| {
             (key.clone(), Parameter { string_value: value.clone() })
         };
-        let (inputs, outputs) = (signature.inputs.iter(), signature.outputs.iter());
+        let input = |spec: &TensorSpec| input(spec, inputs.get(&*spec.name).copied(), skip);
+        let output = |spec: &TensorSpec| output(spec, outputs.get(&*spec.name).copied(), skip);
         Ok(Self {
             name: plan.model.to_string(),
             platform: metadata::platform(arm),
             backend: arm.version.engine().to_owned(),
             version_policy: policy(triton.map_or(&VersionPolicy::All, |t| &t.version_policy)),
             max_batch_size: rows,
-            input: inputs.map(|spec| input(spec, &declared.inputs, skip)).collect(),
-            output: outputs.map(|spec| output(spec, &declared.outputs, skip)).collect(),
+            input: signature.inputs.iter().map(input).collect(),
+            output: signature.outputs.iter().map(output).collect(),
             dynamic_batching,
             default_model_filename: filename.unwrap_or_else(|| "model.onnx".to_owned()),
             parameters: parameters.map(parameter).collect(),
@@ -181,8 +183,8 @@ fn policy(policy: &VersionPolicy) -> Policy {
     }
 }
 
-fn find<'a>(spec: &TensorSpec, declared: &'a [DeclaredTensor]) -> Option<&'a DeclaredTensor> {
-    declared.iter().find(|tensor| tensor.name == spec.name)
+fn by_name(declared: &[DeclaredTensor]) -> HashMap<&str, &DeclaredTensor> {
+    declared.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect()
 }
 
 fn dims(spec: &TensorSpec, skip: usize) -> Vec<i64> {
@@ -193,21 +195,20 @@ fn reshape(tensor: Option<&DeclaredTensor>) -> Option<Reshape> {
     tensor.and_then(|tensor| tensor.reshape.clone()).map(|shape| Reshape { shape })
 }
 
-fn input(spec: &TensorSpec, declared: &[DeclaredTensor], skip: usize) -> Input {
+fn input(spec: &TensorSpec, tensor: Option<&DeclaredTensor>, skip: usize) -> Input {
     Input {
         name: spec.name.clone(),
         data_type: spec.datatype.config_name(),
         format: "FORMAT_NONE",
         dims: dims(spec, skip),
-        reshape: reshape(find(spec, declared)),
+        reshape: reshape(tensor),
         is_shape_tensor: false,
         allow_ragged_batch: false,
         optional: false,
     }
 }
 
-fn output(spec: &TensorSpec, declared: &[DeclaredTensor], skip: usize) -> Output {
-    let tensor = find(spec, declared);
+fn output(spec: &TensorSpec, tensor: Option<&DeclaredTensor>, skip: usize) -> Output {
     Output {
         name: spec.name.clone(),
         data_type: spec.datatype.config_name(),

@@ -61,6 +61,9 @@ pub(super) struct WarmUpInput {
     pub(super) random: bool,
 }
 
+/// What is passed over and told one by one.
+const NOTES_MAX: usize = 50;
+
 const CONFIG: &[&str] = &[
     "name",
     "platform",
@@ -184,8 +187,11 @@ impl Config {
 
     fn pass_over(&mut self, what: impl Into<String>) {
         let what = what.into();
-        if !self.not_taken.contains(&what) {
-            self.not_taken.push(what);
+        match self.not_taken.len() {
+            0..NOTES_MAX if self.not_taken.contains(&what) => {}
+            0..NOTES_MAX => self.not_taken.push(what),
+            NOTES_MAX => self.not_taken.push("and more".to_owned()),
+            _ => {}
         }
     }
 }

@@ -1,18 +1,21 @@
 //! The inputs and outputs that a `config.pbtxt` declares, checked.
 
+use std::collections::HashSet;
+
 use crate::registry::triton::config::Tensor;
 use crate::types::{DeclaredTensor, element_count};
 
 /// Checks one side; the error says which tensor and what.
 pub(super) fn take(kind: &str, tensors: Vec<Tensor>) -> Result<Vec<DeclaredTensor>, String> {
     let mut taken: Vec<DeclaredTensor> = Vec::with_capacity(tensors.len());
+    let mut names = HashSet::new();
     for (i, tensor) in tensors.into_iter().enumerate() {
         if tensor.name.is_empty() {
             return Err(format!("{kind}[{i}]: expected a name"));
         }
         let name = tensor.name.clone();
         let tensor = one(tensor).map_err(|why| format!("{kind} {name:?}: {why}"))?;
-        if taken.iter().any(|other| other.name == name) {
+        if !names.insert(name.clone()) {
             return Err(format!("{kind} {name:?} is declared twice"));
         }
         taken.push(tensor);

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::types::{Datatype, VersionId};
 
@@ -181,6 +183,96 @@ fn labels_are_the_lines_of_their_file() {
     assert_eq!(file.settings.declared.outputs[1].classes, ["stays", "leaves labels.txt"]);
     let why = file.label(|_| Err("it is not there".into())).unwrap_err();
     assert!(why.contains("label_filename of output \"probabilities\": it is not there"), "{why}");
+}
+
+#[test]
+fn what_is_passed_over_is_bounded() {
+    let input =
+        |i: usize| format!("input {{ name: 'x{i}' data_type: TYPE_FP32 dims: 1 optional: true }}");
+    let text: String = (0..200).map(input).collect();
+    let file = parse(&text).unwrap();
+    assert_eq!(file.settings.declared.inputs.len(), 200);
+    assert_eq!((file.not_taken.len(), &*file.not_taken[50]), (51, "and more"));
+}
+
+/// Words and signs of the language, in any order.
+fn documents() -> impl Strategy<Value = String> {
+    const WORDS: &[&str] = &[
+        "name",
+        "platform",
+        "backend",
+        "max_batch_size",
+        "input",
+        "output",
+        "dims",
+        "data_type",
+        "reshape",
+        "shape",
+        "version_policy",
+        "latest",
+        "all",
+        "specific",
+        "versions",
+        "num_versions",
+        "dynamic_batching",
+        "max_queue_delay_microseconds",
+        "model_warmup",
+        "inputs",
+        "key",
+        "value",
+        "parameters",
+        "string_value",
+        "label_filename",
+        "instance_group",
+        "optional",
+        "count",
+        "batch_size",
+        "TYPE_FP32",
+        "TYPE_STRING",
+        "true",
+        "-1",
+        "0",
+        "8",
+        "99999999999",
+        "1.5",
+        "'x'",
+        "'churn'",
+        "'onnxruntime'",
+        ":",
+        ":",
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        "<",
+        ">",
+        ";",
+        "#\n",
+    ];
+    let words = proptest::collection::vec(proptest::sample::select(WORDS), 0..40);
+    words.prop_map(|words| words.join(" "))
+}
+
+proptest! {
+    #[test]
+    fn whatever_it_says_is_taken_or_refused(text in documents()) {
+        if let Err(why) = parse(&text) {
+            prop_assert!(why.starts_with("config.pbtxt"), "{}", why);
+        }
+    }
+
+    #[test]
+    fn a_damaged_file_is_taken_or_refused(
+        at in any::<proptest::sample::Index>(), with in "\\PC{0,3}",
+    ) {
+        let chars: Vec<char> = WHOLE.chars().collect();
+        let at = at.index(chars.len());
+        let text: String = chars[..at].iter().collect::<String>() + &with + &String::from_iter(&chars[at + 1..]);
+        if let Err(why) = parse(&text) {
+            prop_assert!(why.starts_with("config.pbtxt"), "{}", why);
+        }
+    }
 }
 
 #[test]
