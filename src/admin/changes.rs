@@ -20,13 +20,16 @@ type Changed = Result<Json<ModelView>, ApiError>;
 #[serde(deny_unknown_fields)]
 pub(super) struct CanaryBody {
     /// The version's number.
+    #[schema(minimum = 1)]
     version: u64,
     /// Its share of the requests (`"5%"`), in steps of 0.01 %.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, pattern = r"^(100(\.00?)?|[0-9]{1,2}(\.[0-9]{1,2})?) ?%?$")]
     weight: Share,
     /// Why.
+    #[schema(max_length = 1000, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     reason: Option<String>,
     /// By whose hand.
+    #[schema(max_length = 128, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     actor: Option<String>,
 }
 
@@ -35,11 +38,13 @@ pub(super) struct CanaryBody {
 #[serde(deny_unknown_fields)]
 pub(super) struct ShadowBody {
     /// The share of the champion's requests that are copied; `"100%"` if absent.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, pattern = r"^(100(\.00?)?|[0-9]{1,2}(\.[0-9]{1,2})?) ?%?$")]
     sample: Option<Share>,
     /// Why.
+    #[schema(max_length = 1000, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     reason: Option<String>,
     /// By whose hand.
+    #[schema(max_length = 128, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     actor: Option<String>,
 }
 
@@ -48,10 +53,13 @@ pub(super) struct ShadowBody {
 #[serde(deny_unknown_fields)]
 pub(super) struct PromoteBody {
     /// The version's number.
+    #[schema(minimum = 1)]
     version: u64,
     /// Why.
+    #[schema(max_length = 1000, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     reason: Option<String>,
     /// By whose hand.
+    #[schema(max_length = 128, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     actor: Option<String>,
 }
 
@@ -61,8 +69,12 @@ pub(super) struct PromoteBody {
 #[into_params(parameter_in = Query)]
 pub(super) struct ByWhom {
     /// Why.
+    #[param(max_length = 1000, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
+    #[schema(max_length = 1000, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     reason: Option<String>,
     /// By whose hand.
+    #[param(max_length = 128, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
+    #[schema(max_length = 128, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     actor: Option<String>,
 }
 

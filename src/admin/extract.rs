@@ -23,7 +23,7 @@ const REASON_CHARS_MAX: usize = 1000;
 /// Who it was when nobody said.
 const UNNAMED: &str = "unnamed";
 
-/// A JSON body; an empty one counts as `{}`. The content type is not looked
+/// A JSON body; an empty one and `null` count as `{}`. The content type is not looked
 /// at: a foreign page is known by its origin, and people forget it in `curl`.
 pub(super) struct Body<T>(pub(super) T);
 
@@ -37,7 +37,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
             Error::new(ErrorCode::RequestTimeout, format!("the body took longer than {seconds} s"))
         })?;
         let body = body.map_err(|error| broken_body(&*error))?.to_bytes();
-        let text = if body.is_empty() { b"{}" } else { &body[..] };
+        let absent = matches!(&*body, b"" | b"null");
+        let text = if absent { b"{}" } else { &body[..] };
         let value = serde_json::from_slice(text);
         Ok(Self(value.map_err(|error| Error::invalid(format!("body: {error}")))?))
     }
@@ -111,11 +112,10 @@ pub(super) fn provenance(actor: Option<String>, reason: Option<String>) -> Resul
 
 /// A text of one line; blank counts as none.
 fn line(name: &str, text: Option<String>, chars_max: usize) -> Result<Option<String>> {
-    let text = text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
     let fits =
         |text: &String| text.chars().count() <= chars_max && !text.chars().any(char::is_control);
     if text.as_ref().is_none_or(fits) {
-        return Ok(text);
+        return Ok(text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()));
     }
     let message =
         format!("{name}: expected at most {chars_max} characters without control characters");
@@ -131,7 +131,11 @@ mod tests {
         let by = provenance(Some(" eve ".into()), Some("  ".into())).unwrap();
         assert_eq!(by, Provenance { actor: "eve".into(), reason: None });
         assert_eq!(provenance(None, None).unwrap().actor, UNNAMED);
-        let bad = [(Some("a\nb".into()), None), (None, Some("x".repeat(1001)))];
+        let bad = [
+            (Some("a\nb".into()), None),
+            (Some("a\n".into()), None),
+            (None, Some("x".repeat(1001))),
+        ];
         for (actor, reason) in bad {
             assert!(provenance(actor, reason).is_err());
         }

@@ -11,6 +11,7 @@
 
 mod access;
 mod changes;
+mod document;
 mod extract;
 mod models;
 mod pages;

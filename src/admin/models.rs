@@ -87,7 +87,8 @@ pub(super) async fn disagreements(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct HistoryParams {
-    /// The most entries, 1 to 1000; 50 if absent.
+    /// The most entries; 50 if absent.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
 }
 
