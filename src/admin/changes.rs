@@ -8,7 +8,7 @@ use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::admin::AdminState;
-use crate::admin::extract::{Body, InModel, InVersion, Params, provenance, version};
+use crate::admin::extract::{Body, InModel, InVersion, Params, provenance, version, whole};
 use crate::admin::reply::{ApiError, ErrorBody};
 use crate::registry::{Change, ModelView, Provenance};
 use crate::types::{ModelName, Share};
@@ -20,7 +20,8 @@ type Changed = Result<Json<ModelView>, ApiError>;
 #[serde(deny_unknown_fields)]
 pub(super) struct CanaryBody {
     /// The version's number.
-    #[schema(minimum = 1)]
+    #[serde(deserialize_with = "whole")]
+    #[schema(minimum = 1, maximum = 9007199254740991.0)]
     version: u64,
     /// Its share of the requests (`"5%"`), in steps of 0.01 %.
     #[schema(value_type = String, pattern = r"^(100(\.00?)?|[0-9]{1,2}(\.[0-9]{1,2})?) ?%?$")]
@@ -53,7 +54,8 @@ pub(super) struct ShadowBody {
 #[serde(deny_unknown_fields)]
 pub(super) struct PromoteBody {
     /// The version's number.
-    #[schema(minimum = 1)]
+    #[serde(deserialize_with = "whole")]
+    #[schema(minimum = 1, maximum = 9007199254740991.0)]
     version: u64,
     /// Why.
     #[schema(max_length = 1000, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]

@@ -83,7 +83,10 @@ fn constrain(parameter: &mut RefOr<Parameter>) {
     let RefOr::T(parameter) = parameter else { return };
     let schema = match &*parameter.name {
         "model" => ObjectBuilder::new().schema_type(Type::String).pattern(Some(MODEL)),
-        "version" => ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1_usize)),
+        "version" => ObjectBuilder::new()
+            .schema_type(Type::Integer)
+            .minimum(Some(1_usize))
+            .maximum(Some(9_007_199_254_740_991_usize)),
         _ => return,
     };
     parameter.schema = Some(RefOr::T(Schema::Object(schema.build())));

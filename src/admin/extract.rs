@@ -6,6 +6,7 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use http::request::Parts;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize as _, Deserializer};
 
 use crate::admin::reply::ApiError;
 use crate::error::{Error, ErrorCode, Result};
@@ -20,6 +21,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 const ACTOR_CHARS_MAX: usize = 128;
 /// The longest reason.
 const REASON_CHARS_MAX: usize = 1000;
+/// Above this, not every whole number is a `f64`: 2^53.
+const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
 /// Who it was when nobody said.
 const UNNAMED: &str = "unnamed";
 
@@ -37,11 +40,22 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
             Error::new(ErrorCode::RequestTimeout, format!("the body took longer than {seconds} s"))
         })?;
         let body = body.map_err(|error| broken_body(&*error))?.to_bytes();
-        let absent = matches!(&*body, b"" | b"null");
-        let text = if absent { b"{}" } else { &body[..] };
-        let value = serde_json::from_slice(text);
-        Ok(Self(value.map_err(|error| Error::invalid(format!("body: {error}")))?))
+        Ok(Self(parse(&body)?))
     }
+}
+
+/// Reads an object. serde would take an array as the fields in their order.
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
+    let text = match body.trim_ascii() {
+        b"" | b"null" => b"{}",
+        text => text,
+    };
+    let wrong = |error: serde_json::Error| Error::invalid(format!("body: {error}"));
+    if text.starts_with(b"[") {
+        serde_json::from_slice::<serde::de::IgnoredAny>(text).map_err(wrong)?;
+        return Err(Error::invalid("body: expected an object, got an array"));
+    }
+    serde_json::from_slice(text).map_err(wrong)
 }
 
 fn broken_body(error: &(dyn std::error::Error + 'static)) -> Error {
@@ -97,6 +111,17 @@ async fn path<T: DeserializeOwned + Send, S: Send + Sync>(
     path.map_err(|error| Error::invalid(error.body_text()))
 }
 
+/// A whole number in a body. JSON has one kind of number, so 2.0 is one as well.
+pub(super) fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let number = serde_json::Number::deserialize(deserializer)?;
+    let float = number.as_f64().filter(|x| x.fract() == 0.0 && (0.0..WHOLE_MAX).contains(x));
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole, in range")]
+    let whole = number.as_u64().or(float.map(|x| x as u64));
+    whole.ok_or_else(|| {
+        serde::de::Error::custom(format!("{number}: expected a whole number from 1"))
+    })
+}
+
 /// A version's number in a body.
 pub(super) fn version(number: u64) -> Result<VersionId> {
     let error = || Error::invalid(format!("version {number}: expected a whole number from 1"));
@@ -125,6 +150,39 @@ fn line(name: &str, text: Option<String>, chars_max: usize) -> Result<Option<Str
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde::Deserialize;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn a_body_is_an_object_or_nothing() {
+        for (body, expected) in
+            [("", json!({})), (" null\n", json!({})), ("{\"a\": 1}", json!({"a": 1}))]
+        {
+            assert_eq!(parse::<Value>(body.as_bytes()).unwrap(), expected, "{body:?}");
+        }
+        for (body, message) in [
+            ("[null, null]", "body: expected an object, got an array"),
+            ("[null", "body: EOF while parsing a list at line 1 column 5"),
+            ("{", "body: EOF while parsing an object at line 1 column 1"),
+        ] {
+            assert_eq!(parse::<Value>(body.as_bytes()).unwrap_err().message(), message);
+        }
+    }
+
+    #[test]
+    fn two_is_a_whole_number_in_either_spelling() {
+        #[derive(Deserialize)]
+        struct Number(#[serde(deserialize_with = "whole")] u64);
+        let read = |text| serde_json::from_str::<Number>(text).map(|number| number.0);
+        for (text, expected) in
+            [("2", 2), ("2.0", 2), ("2e1", 20), ("18446744073709551615", u64::MAX)]
+        {
+            assert_eq!(read(text).unwrap(), expected, "{text}");
+        }
+        for text in ["2.5", "-1", "-1.0", "1e300", "18446744073709551616", "\"2\"", "null"] {
+            assert!(read(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn who_and_why_are_one_line_each() {
