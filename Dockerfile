@@ -1,7 +1,7 @@
 # A small image that runs as an ordinary user.
 #
 #   docker build -t foreshadow .
-#   docker run --rm -p 8000:8000 -v "$PWD/models:/models:ro" foreshadow
+#   docker run --rm -p 8000:8000 -p 8001:8001 -v "$PWD/models:/models:ro" foreshadow
 #
 # The admin API stays on the container's loopback; to reach it from outside
 # give it an address and a token:
@@ -21,9 +21,10 @@ COPY --from=build /rootfs/ /
 COPY models /models
 USER 10001:10001
 ENV FORESHADOW_SERVER_LISTEN=0.0.0.0:8000 \
+    FORESHADOW_GRPC_LISTEN=0.0.0.0:8001 \
     FORESHADOW_REPOSITORY_MODELS=/models \
     FORESHADOW_REPOSITORY_STATE=/var/lib/foreshadow
 VOLUME /var/lib/foreshadow
-EXPOSE 8000 8002
+EXPOSE 8000 8001 8002
 ENTRYPOINT ["foreshadow"]
 CMD ["serve"]

@@ -72,6 +72,7 @@ def main():
         environment = os.environ | {
             "FORESHADOW_SERVER_LISTEN": "127.0.0.1:0",
             "FORESHADOW_ADMIN_LISTEN": "127.0.0.1:0",
+            "FORESHADOW_GRPC_LISTEN": "127.0.0.1:0",
             "FORESHADOW_REPOSITORY_STATE": str(state),
         }
         gateway, addresses = start(arguments.binary, models, environment)

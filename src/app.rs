@@ -20,14 +20,16 @@ use tokio::task::JoinHandle;
 
 use crate::admin::{self, Access, AdminState};
 use crate::app::signals::Signals;
-use crate::config::{ByteSize, Config, Preflight, Token};
+use crate::config::{ByteSize, Config, Preflight, ReplyCompression, Token};
 use crate::engine::{EngineSet, EngineSettings};
 use crate::error::{Error, Result};
-use crate::protocol::{Offload, OffloadSettings, RequestLimits, Service};
+use crate::protocol::{
+    Compress, Grpc, GrpcSettings, Offload, OffloadSettings, RequestLimits, Service,
+};
 use crate::registry::preflight::{self, ChildPreflight};
 use crate::registry::{Control, Registry, RegistrySettings};
 use crate::routing::{Catalog, Lane, LaneSettings, Router};
-use crate::server::{self, ServerLimits};
+use crate::server::{self, GrpcLimits, ServerLimits};
 use crate::serving::{Executor, ExecutorSettings};
 use crate::store::{Memory, Store};
 use crate::telemetry::Metrics;
@@ -71,21 +73,27 @@ pub struct App {
     registry: Registry,
     readiness: Readiness,
     shutdown: watch::Sender<bool>,
-    serving: JoinHandle<()>,
+    serving: Vec<JoinHandle<()>>,
     administering: JoinHandle<()>,
     inference: SocketAddr,
+    grpc: Option<SocketAddr>,
     admin: SocketAddr,
     grace: Duration,
 }
 
 impl App {
-    /// Binds both listeners, then starts to serve and to load. Returns before
+    /// Binds the listeners, then starts to serve and to load. Returns before
     /// the models are loaded: [`Readiness`] tells when they are.
     pub fn start(config: &Config, parts: Parts) -> Result<Self> {
         let threads = config.server.threads.get();
         let data = runtime("data", threads)?;
         let control = runtime("control", 1)?;
         let inference = data.block_on(server::bind(config.server.listen, "--listen"))?;
+        let grpc = match config.grpc.listen.address() {
+            Some(address) => Some(data.block_on(server::bind(address, "--grpc-listen"))?),
+            None => None,
+        };
+        let grpc_address = grpc.as_ref().map(address).transpose()?;
         let admin = control.block_on(server::bind(config.admin.listen, "--admin-listen"))?;
         let (inference_address, admin_address) = (address(&inference)?, address(&admin)?);
 
@@ -105,19 +113,28 @@ impl App {
             )?
         };
         let router = Arc::new(Router::new(catalog, executor(config, &metrics)?, lane(config)?));
-        let service = Service::new(
+        let service = Arc::new(Service::new(
             router,
             Arc::clone(&metrics),
             readiness.clone(),
             request_limits(config),
             offload(threads)?,
-        );
+        ));
 
         let (shutdown, watcher) = watch::channel(false);
         let limits = server_limits(config);
+        let calls = grpc.map(|listener| {
+            let own = Grpc::new(Arc::clone(&service), grpc_settings(config));
+            let (limits, calls, stop) =
+                (limits.clone(), grpc_limits(config), stopped(watcher.clone()));
+            data.spawn(async move {
+                let summary = server::run_grpc(listener, Arc::new(own), limits, calls, stop).await;
+                tracing::info!(?summary, "the gRPC listener is closed");
+            })
+        });
         let stop = stopped(watcher.clone());
         let serving = data.spawn(async move {
-            let summary = server::run(inference, Arc::new(service), limits, stop).await;
+            let summary = server::run(inference, service, limits, stop).await;
             tracing::info!(?summary, "the inference listener is closed");
         });
         let state = AdminState {
@@ -137,9 +154,10 @@ impl App {
             registry,
             readiness,
             shutdown,
-            serving,
+            serving: std::iter::once(serving).chain(calls).collect(),
             administering,
             inference: inference_address,
+            grpc: grpc_address,
             admin: admin_address,
             grace: config.server.grace,
         })
@@ -149,6 +167,12 @@ impl App {
     #[must_use]
     pub const fn inference_address(&self) -> SocketAddr {
         self.inference
+    }
+
+    /// Where requests are answered over gRPC, if they are.
+    #[must_use]
+    pub const fn grpc_address(&self) -> Option<SocketAddr> {
+        self.grpc
     }
 
     /// Where the admin API and the metrics are.
@@ -177,7 +201,13 @@ impl App {
         self.shutdown.send_replace(true);
         let limit = self.grace + Duration::from_secs(1);
         self.data.block_on(async {
-            if tokio::time::timeout(limit, self.serving).await.is_err() {
+            let all = async {
+                for serving in self.serving {
+                    // One that panicked is over as well.
+                    let _ = serving.await;
+                }
+            };
+            if tokio::time::timeout(limit, all).await.is_err() {
                 tracing::warn!("some requests did not finish within the grace period");
             }
         });
@@ -308,6 +338,30 @@ fn request_limits(config: &Config) -> RequestLimits {
         body_bytes_max: bytes(config.server.body_max),
         body_timeout: config.server.body_timeout,
         timeout: config.server.request_timeout,
+    }
+}
+
+fn grpc_limits(config: &Config) -> GrpcLimits {
+    let grpc = &config.grpc;
+    let unless_zero = |duration: Duration| (!duration.is_zero()).then_some(duration);
+    GrpcLimits {
+        streams_max: u32::try_from(grpc.streams_max).unwrap_or(u32::MAX),
+        keepalive_interval: unless_zero(grpc.keepalive_interval),
+        keepalive_timeout: grpc.keepalive_timeout,
+        age_max: unless_zero(grpc.connection_age_max),
+        age_grace: grpc.connection_age_grace,
+    }
+}
+
+fn grpc_settings(config: &Config) -> GrpcSettings {
+    GrpcSettings {
+        message_bytes_max: bytes(config.grpc.message_max),
+        stream_requests_max: config.grpc.stream_requests_max,
+        compress: match config.grpc.compression {
+            ReplyCompression::Never => Compress::Never,
+            ReplyCompression::LikeRequest => Compress::LikeRequest,
+            ReplyCompression::Accepted => Compress::Accepted,
+        },
     }
 }
 

@@ -1,6 +1,6 @@
 //! One closed set of error codes. Everything that fails on the data or the
-//! admin path is an [`Error`]; `protocol` maps the code to an HTTP status in
-//! one place, so that two protocols cannot disagree.
+//! admin path is an [`Error`]; its code has one HTTP status and one gRPC code, here,
+//! so that two protocols cannot disagree.
 
 use std::fmt;
 use std::time::Duration;
@@ -92,6 +92,26 @@ impl ErrorCode {
             Self::DeadlineExceeded => S::GATEWAY_TIMEOUT,
             Self::Cancelled => S::from_u16(499).unwrap_or(S::REQUEST_TIMEOUT),
             Self::Internal => S::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// The code of gRPC. The only table of its kind.
+    #[must_use]
+    pub const fn grpc_code(self) -> tonic::Code {
+        use tonic::Code as C;
+        match self {
+            Self::InvalidArgument => C::InvalidArgument,
+            Self::Unauthenticated => C::Unauthenticated,
+            Self::PermissionDenied => C::PermissionDenied,
+            Self::NotFound => C::NotFound,
+            Self::MethodNotAllowed | Self::Unsupported => C::Unimplemented,
+            // To a client both are its own time that ran out.
+            Self::RequestTimeout | Self::DeadlineExceeded => C::DeadlineExceeded,
+            Self::Conflict => C::FailedPrecondition,
+            Self::TooLarge => C::ResourceExhausted,
+            Self::Unavailable => C::Unavailable,
+            Self::Cancelled => C::Cancelled,
+            Self::Internal => C::Internal,
         }
     }
 }

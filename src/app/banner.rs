@@ -16,8 +16,9 @@ const SAMPLE_BYTES_MAX: u64 = 4 << 20;
 
 /// Where it listens; printed as soon as it does.
 pub(super) fn addresses(app: &App, config: &Config) {
+    let grpc = app.grpc_address().map_or_else(|| "off".to_owned(), |address| address.to_string());
     println!(
-        "foreshadow {}\n  inference  http://{}\n  admin      http://{}  (metrics: /metrics, description: /v1/openapi.json)\n  models     {}",
+        "foreshadow {}\n  inference  http://{}\n  grpc       {grpc}\n  admin      http://{}  (metrics: /metrics, description: /v1/openapi.json)\n  models     {}",
         env!("CARGO_PKG_VERSION"),
         app.inference_address(),
         app.admin_address(),

@@ -28,6 +28,9 @@ pub(super) struct ServeArgs {
     /// Address of the inference listener [default: 127.0.0.1:8000]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
+    /// Address of the gRPC listener, or off [default: 127.0.0.1:8001]
+    #[arg(long, value_name = "ADDRESS")]
+    grpc_listen: Option<String>,
     /// Address of the admin API and /metrics [default: 127.0.0.1:8002]
     #[arg(long, value_name = "ADDRESS")]
     admin_listen: Option<String>,
@@ -44,6 +47,7 @@ impl ServeArgs {
         let flags = [
             ("repository.models", "--models", &self.models),
             ("server.listen", "--listen", &self.listen),
+            ("grpc.listen", "--grpc-listen", &self.grpc_listen),
             ("admin.listen", "--admin-listen", &self.admin_listen),
             ("repository.state", "--state", &self.state),
         ];
@@ -93,12 +97,13 @@ mod tests {
             models: some(),
             config: None,
             listen: some(),
+            grpc_listen: some(),
             admin_listen: some(),
             state: some(),
             check_config: false,
         };
         let flags = args.sources().flags;
-        assert_eq!(flags.len(), 4);
+        assert_eq!(flags.len(), 5);
         for flag in flags {
             let known = crate::config::KEYS.iter().any(|key| key.path() == flag.key);
             assert!(known, "{}", flag.key);

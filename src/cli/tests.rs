@@ -35,7 +35,7 @@ fn commands_are_taken_and_mistakes_are_refused() {
     for good in [
         "",
         "--models m --check-config",
-        "serve --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 --state s --config f",
+        "serve --listen 127.0.0.1:0 --grpc-listen off --admin-listen 127.0.0.1:0 --state s --config f",
         "models --json",
         "show churn 2",
         "canary churn 2 --weight 5%",

@@ -71,12 +71,22 @@ impl Reader<'_> {
     }
 
     fn check_listeners(&mut self, config: &Config) {
-        let (a, b) = (config.server.listen, config.admin.listen);
-        if clash(a, b) {
-            let (at, other) = (self.source("admin.listen"), self.source("server.listen"));
-            self.problems.push(format!(
-                "{at}: admin.listen: expected another port than server.listen ({a}, {other}), got {b}"
-            ));
+        let listeners = [
+            ("server.listen", Some(config.server.listen)),
+            ("grpc.listen", config.grpc.listen.address()),
+            ("admin.listen", Some(config.admin.listen)),
+        ];
+        for (i, (name, own)) in listeners.iter().enumerate() {
+            for (other, address) in &listeners[..i] {
+                if let (Some(a), Some(b)) = (*address, *own)
+                    && clash(a, b)
+                {
+                    let (at, from) = (self.source(name), self.source(other));
+                    self.problems.push(format!(
+                        "{at}: {name}: expected another port than {other} ({a}, {from}), got {b}"
+                    ));
+                }
+            }
         }
     }
 
@@ -208,7 +218,7 @@ mod tests {
         for expected in [
             "7 problems",
             "f.toml:3: unknown key \"lisen\" in [server]; keys: listen, grace",
-            "f.toml:5: unknown section [shadows]; sections: server, admin",
+            "f.toml:5: unknown section [shadows]; sections: server, grpc, admin",
             "f.toml:2: server.grace: expected a duration",
             "got the integer 30",
             "f.toml:8: execution.queue_rows_max: expected more than zero, got the integer 0",
@@ -235,9 +245,11 @@ mod tests {
             ("127.0.0.1:9000", "127.0.0.1:9001", false),
             ("127.0.0.2:9000", "127.0.0.1:9000", false),
         ] {
-            let file = format!("[server]\nlisten = {a:?}\n[admin]\nlisten = {b:?}\n");
-            let result = load_from(&file, &[], &[]);
-            assert_eq!(result.is_err(), clashes, "{a} {b}");
+            for other in ["admin", "grpc"] {
+                let file = format!("[server]\nlisten = {a:?}\n[{other}]\nlisten = {b:?}\n");
+                let result = load_from(&file, &[], &[]);
+                assert_eq!(result.is_err(), clashes, "{a} {other} {b}");
+            }
         }
     }
 

@@ -58,6 +58,34 @@ impl Kind for SocketAddr {
     }
 }
 
+/// A listener's address, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaybeListen(Option<SocketAddr>);
+
+impl MaybeListen {
+    const OFF: &str = "off";
+
+    /// The address; `None` for no listener.
+    #[must_use]
+    pub const fn address(self) -> Option<SocketAddr> {
+        self.0
+    }
+}
+
+impl Kind for MaybeListen {
+    fn parse(value: &Value) -> Result<Self, String> {
+        if value.text() == Some(Self::OFF) {
+            return Ok(Self(None));
+        }
+        let address = SocketAddr::parse(value).map(|address| Self(Some(address)));
+        address.map_err(|expected| format!("{expected}, or \"off\""))
+    }
+
+    fn to_toml(&self) -> Option<String> {
+        self.0.map_or_else(|| quoted(Self::OFF), |address| address.to_toml())
+    }
+}
+
 impl Kind for Duration {
     fn parse(value: &Value) -> Result<Self, String> {
         let parsed = value.text().and_then(|text| humantime::parse_duration(text).ok());
@@ -264,6 +292,18 @@ words! {
 }
 
 words! {
+    /// When replies are compressed.
+    ReplyCompression {
+        /// Never.
+        Never = "never",
+        /// When the request says how its own messages are compressed.
+        LikeRequest = "like-request",
+        /// Whenever the client can read it.
+        Accepted = "accepted",
+    }
+}
+
+words! {
     /// How a log line looks.
     LogFormat {
         /// For people.
@@ -301,6 +341,17 @@ mod tests {
         assert!(Duration::parse(&Value::Integer(30)).is_err());
         assert_eq!(Option::<PathBuf>::parse(&plain("")), Ok(None));
         assert!(PathBuf::parse(&text("")).is_err());
+    }
+
+    #[test]
+    fn a_listener_may_be_off() {
+        let parse = |text| MaybeListen::parse(&plain(text));
+        assert_eq!(parse("off").unwrap().address(), None);
+        assert_eq!(parse("off").unwrap().to_toml().unwrap(), "\"off\"");
+        let some = parse("127.0.0.1:8001").unwrap();
+        assert_eq!(some.address().unwrap().port(), 8001);
+        assert_eq!(some.to_toml().unwrap(), "\"127.0.0.1:8001\"");
+        assert!(parse("on").unwrap_err().ends_with(", or \"off\""));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::checked::Reader;
 use super::kinds::{Kind as _, Positive};
-use super::{ByteSize, Hosts, LogFormat, LogLevel, Threads, Token};
+use super::{ByteSize, Hosts, LogFormat, LogLevel, MaybeListen, ReplyCompression, Threads, Token};
 
 /// One setting's declaration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,10 +123,34 @@ settings! {
         headers_max: usize = "100" positive;
         /// The largest head of a request.
         header_max: ByteSize = "32KiB" positive;
-        /// The most open connections; more are closed at once.
+        /// The most open connections of a listener; more are closed at once.
         connections_max: usize = "10000" positive;
         /// Threads that read, decode and answer; 0 means one per core.
         threads: Threads = "0";
+    }
+    /// Where clients are answered over gRPC; the rest is as for the inference listener.
+    grpc: Grpc {
+        /// Address and port of the gRPC listener, or off.
+        listen: MaybeListen = "127.0.0.1:8001";
+        /// The largest message, decompressed, in both directions.
+        message_max: ByteSize = "64MiB" positive;
+        /// The most open calls of a connection.
+        streams_max: usize = "1000" positive;
+        /// The most requests of one stream (ModelStreamInfer) that are at work.
+        stream_requests_max: usize = "32" positive;
+        /// After how much silence a client is asked whether it is there; 0s means
+        /// never.
+        keepalive_interval: Duration = "60s";
+        /// How long it may take to answer that.
+        keepalive_timeout: Duration = "20s" positive;
+        /// The age from which on a connection takes no new call, so that balancers
+        /// of connections get their chance; 0s means never.
+        connection_age_max: Duration = "0s";
+        /// How long the calls of such a connection may take to finish.
+        connection_age_grace: Duration = "30s";
+        /// When replies are compressed: never, like-request (as the request is) or
+        /// accepted (whenever the client can read it).
+        compression: ReplyCompression = "like-request";
     }
     /// Where operators and monitoring are answered.
     admin: Admin {

@@ -53,7 +53,8 @@ impl Pieces {
         self.len
     }
 
-    fn push(&mut self, piece: Bytes) {
+    /// Adds what came next.
+    pub(super) fn push(&mut self, piece: Bytes) {
         let first = self.len == 0;
         self.len += piece.len();
         if first {

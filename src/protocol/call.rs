@@ -14,7 +14,6 @@ use crate::protocol::ids::Id;
 use crate::protocol::json::{Token, Tokens, unescape};
 use crate::protocol::message::short;
 use crate::protocol::offload::LARGE_BYTES;
-use crate::protocol::reply::{self, Reply};
 use crate::protocol::route::NoRoute;
 use crate::protocol::{Service, caught, guarded};
 use crate::routing::{Answer, Assignment, Plan, Router};
@@ -103,8 +102,23 @@ pub(super) struct Answered<'a> {
 
 /// What was learnt about the form of a request, for its answer.
 pub(super) trait Form: Send + 'static {
+    /// What an answer is written as.
+    type Reply: Signed + Send + 'static;
+
     /// Writes the answer.
-    fn encode(&self, answered: &Answered<'_>) -> Result<Reply>;
+    fn encode(&self, answered: &Answered<'_>) -> Result<Self::Reply>;
+
+    /// Whether writing so many bytes of outputs takes so long that it is done
+    /// elsewhere.
+    fn is_large(&self, output_bytes: usize) -> bool {
+        output_bytes > LARGE_BYTES
+    }
+}
+
+/// A reply that may tell, beside its body, who answered.
+pub(super) trait Signed {
+    /// Tells it.
+    fn sign(&mut self, assignment: &Assignment, prediction_id: Id);
 }
 
 /// A request on its version, which is counted once: with its outcome, or as
@@ -198,7 +212,7 @@ impl Service {
         &self,
         accepted: Accepted<F>,
         id: Id,
-    ) -> Result<Reply, Failed> {
+    ) -> Result<F::Reply, Failed> {
         let Accepted { assignment, inputs, form, deadline, in_flight } = accepted;
         let outcome: Result<_> = {
             let work = pin!(async {
@@ -210,8 +224,7 @@ impl Service {
         in_flight.done(outcome.as_ref().err().map(Error::code));
         match outcome {
             Ok((mut reply, answer)) => {
-                reply::sign(&mut reply, &assignment);
-                reply::identify(&mut reply, id);
+                reply.sign(&assignment, id);
                 self.copy_later(assignment, answer, id);
                 Ok(reply)
             }
@@ -226,14 +239,15 @@ impl Service {
         answer: Answer,
         form: F,
         id: Id,
-    ) -> Result<(Reply, Answer)> {
+    ) -> Result<(F::Reply, Answer)> {
+        let bytes: usize = answer.outputs.iter().map(Tensor::byte_len).sum();
+        let large = form.is_large(bytes);
         let encode = move |assignment: &Assignment, answer: Answer| {
             let (outputs, prediction_id) = (&answer.outputs[..], id.as_str());
             let reply = form.encode(&Answered { assignment, outputs, prediction_id })?;
             Ok((reply, answer))
         };
-        let bytes: usize = answer.outputs.iter().map(Tensor::byte_len).sum();
-        if bytes <= LARGE_BYTES {
+        if !large {
             return encode(assignment, answer);
         }
         let assignment = assignment.clone();

@@ -1,5 +1,5 @@
-//! Bytes to requests and answers to bytes: `/predict` and the Open Inference
-//! Protocol's REST form.
+//! Bytes to requests and answers to bytes: `/predict`, and the Open Inference
+//! Protocol over REST and gRPC.
 //!
 //! The life of a request: path → plan (loaded once) → envelope → routing key
 //! → assignment → inputs straight into tensors → run → counts → reply → copies
@@ -15,6 +15,7 @@
 
 mod body;
 mod call;
+mod grpc;
 mod ids;
 mod json;
 mod message;
@@ -40,11 +41,13 @@ use http::{HeaderValue, Request};
 use hyper::body::Body;
 
 pub use body::RequestLimits;
+pub use grpc::{Compress, Grpc, GrpcBody, GrpcSettings};
 pub use offload::{Offload, OffloadSettings};
 
 /// Single hops, for `benches/`.
 #[doc(hidden)]
 pub mod hops {
+    pub use super::grpc::decode_message;
     pub use super::predict::{decode_rows, encode_rows};
     pub use super::v2::decode_infer;
 }
@@ -84,6 +87,8 @@ enum Form {
 }
 
 impl call::Form for Form {
+    type Reply = Reply;
+
     fn encode(&self, answered: &Answered<'_>) -> Result<Reply> {
         match self {
             Self::Predict(form) => form.encode(answered),
@@ -200,13 +205,19 @@ impl Service {
         self.offload.run(accept).await?
     }
 
+    /// Counts a failure where nobody has yet.
+    fn count(&self, failed: &Failed) {
+        if matches!(failed.counted, Counted::Rejected) {
+            self.metrics.rejected(failed.error.code());
+        }
+    }
+
     /// Counts and answers a failure.
     fn refuse(&self, failed: Failed, request_id: &HeaderValue) -> Reply {
         let mut reply = reply::failure(&failed.error, request_id);
-        match &failed.counted {
-            Counted::Rejected => self.metrics.rejected(failed.error.code()),
-            Counted::OnVersion(assignment) => reply::sign(&mut reply, assignment),
-            Counted::Nowhere => {}
+        self.count(&failed);
+        if let Counted::OnVersion(assignment) = &failed.counted {
+            reply::sign(reply.headers_mut(), assignment);
         }
         if let Some(methods) = failed.allow {
             reply::allow(&mut reply, methods);

@@ -89,6 +89,8 @@ pub(super) fn accept(
 }
 
 impl Form for PredictForm {
+    type Reply = Reply;
+
     fn encode(&self, answered: &Answered<'_>) -> Result<Reply> {
         let body = match self.rows {
             Some(rows) => encode::rows(answered, rows)?,

@@ -3,14 +3,14 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use hyper::body::{Body, Frame, SizeHint};
 
 use crate::error::{Error, ErrorCode};
+use crate::protocol::call::Signed;
 use crate::protocol::ids::Id;
 use crate::protocol::json::Writer;
 use crate::routing::Assignment;
@@ -87,15 +87,17 @@ pub(super) fn mixed(body: Vec<u8>, json_length: usize) -> Reply {
 }
 
 /// Says who answered.
-pub(super) fn sign(reply: &mut Reply, assignment: &Assignment) {
-    let headers = reply.headers_mut();
+pub(super) fn sign(headers: &mut HeaderMap, assignment: &Assignment) {
     headers.insert(MODEL_VERSION, HeaderValue::from(assignment.version().id().get()));
     headers.insert(MODEL_ROLE, HeaderValue::from_static(assignment.role()));
 }
 
-/// Names the answer.
-pub(super) fn identify(reply: &mut Reply, id: Id) {
-    reply.headers_mut().insert(PREDICTION_ID, id.to_header());
+impl<B> Signed for Response<B> {
+    fn sign(&mut self, assignment: &Assignment, prediction_id: Id) {
+        let headers = self.headers_mut();
+        sign(headers, assignment);
+        headers.insert(PREDICTION_ID, prediction_id.to_header());
+    }
 }
 
 /// The reply to what failed. Its body is `{"error":"…"}`; what only the log
@@ -108,17 +110,20 @@ pub(super) fn failure(error: &Error, request_id: &HeaderValue) -> Reply {
     text.raw("}");
     let mut reply = json(text.out);
     *reply.status_mut() = error.code().http_status();
-    if reply.status() == StatusCode::SERVICE_UNAVAILABLE {
-        let seconds = retry_seconds(error.retry_after());
+    if let Some(seconds) = retry_seconds(error) {
         reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     reply
 }
 
-/// Whole seconds after which trying again may help, at least one.
-fn retry_seconds(wait: Option<Duration>) -> u64 {
-    let wait = wait.unwrap_or_default();
-    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
+/// Whole seconds after which trying again may help, at least one; `None` where
+/// it does not.
+pub(super) fn retry_seconds(error: &Error) -> Option<u64> {
+    if error.code() != ErrorCode::Unavailable {
+        return None;
+    }
+    let wait = error.retry_after().unwrap_or_default();
+    Some((wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1))
 }
 
 /// Names the methods that a path takes.
@@ -128,7 +133,7 @@ pub(super) fn allow(reply: &mut Reply, methods: &'static str) {
 
 /// Our faults are errors in the log; the client's are only of interest when
 /// somebody looks for them.
-fn log(error: &Error, request_id: &HeaderValue) {
+pub(super) fn log(error: &Error, request_id: &HeaderValue) {
     let code = error.code().as_str();
     let detail = error.detail().unwrap_or_default();
     if error.code() == ErrorCode::Internal {
@@ -140,6 +145,8 @@ fn log(error: &Error, request_id: &HeaderValue) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use http_body_util::BodyExt as _;
 
     use super::*;
@@ -163,10 +170,13 @@ mod tests {
 
     #[test]
     fn whoever_is_to_come_again_is_told_when() {
-        let millis = |n| Some(Duration::from_millis(n));
-        for (wait, seconds) in [(None, 1), (millis(0), 1), (millis(900), 1), (millis(2001), 3)] {
-            assert_eq!(retry_seconds(wait), seconds, "{wait:?}");
+        let later = || Error::new(ErrorCode::Unavailable, "later");
+        assert_eq!(retry_seconds(&later()), Some(1));
+        for (millis, seconds) in [(0, 1), (900, 1), (2001, 3)] {
+            let error = later().with_retry_after(Duration::from_millis(millis));
+            assert_eq!(retry_seconds(&error), Some(seconds), "{millis}");
         }
+        assert_eq!(retry_seconds(&Error::invalid("never")), None);
         let error =
             Error::new(ErrorCode::Unavailable, "later").with_retry_after(Duration::from_secs(7));
         let reply = failure(&error, &HeaderValue::from_static("1"));

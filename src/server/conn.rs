@@ -13,8 +13,9 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::protocol::Service;
-use crate::server::ServerLimits;
 use crate::server::idle::{Activity, Watched};
+use crate::server::{Connections, ServerLimits};
+use crate::telemetry::Metrics;
 
 /// What hyper holds without an allocation per request.
 const HEADERS_ON_STACK: usize = 100;
@@ -22,8 +23,36 @@ const HEADERS_ON_STACK: usize = 100;
 /// The most bytes that a connection reads, or gathers to be written, at a time.
 const BUFFER_BYTES_MAX: usize = 128 << 10;
 
+/// Connections of the inference listener.
+pub(super) struct Http {
+    builder: Arc<Builder>,
+    service: Arc<Service>,
+    limits: ServerLimits,
+}
+
+impl Http {
+    pub(super) fn new(service: Arc<Service>, limits: ServerLimits) -> Self {
+        Self { builder: Arc::new(builder(&limits)), service, limits }
+    }
+}
+
+impl Connections for Http {
+    fn metrics(&self) -> &Metrics {
+        self.service.metrics()
+    }
+
+    fn serve(
+        &self,
+        stream: TcpStream,
+        stopped: watch::Receiver<bool>,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let (builder, service) = (Arc::clone(&self.builder), Arc::clone(&self.service));
+        serve(builder, stream, service, self.limits.clone(), stopped)
+    }
+}
+
 /// How connections are served.
-pub(super) fn builder(limits: &ServerLimits) -> Builder {
+fn builder(limits: &ServerLimits) -> Builder {
     let mut builder = Builder::new();
     // Its own limit for headers is a timer for each request; see `idle`.
     builder.header_read_timeout(None);
@@ -39,10 +68,10 @@ pub(super) fn builder(limits: &ServerLimits) -> Builder {
 }
 
 /// Counts a connection while it is open.
-struct Counted(IntGauge);
+pub(super) struct Counted(IntGauge);
 
 impl Counted {
-    fn new(gauge: &IntGauge) -> Self {
+    pub(super) fn new(gauge: &IntGauge) -> Self {
         gauge.inc();
         Self(gauge.clone())
     }
@@ -54,7 +83,8 @@ impl Drop for Counted {
     }
 }
 
-fn set_options(stream: &TcpStream, write_timeout: Duration) -> std::io::Result<()> {
+/// Sets what a connection of either listener has.
+pub(super) fn set_options(stream: &TcpStream, write_timeout: Duration) -> std::io::Result<()> {
     // Replies are written whole, so there is nothing to wait for.
     stream.set_nodelay(true)?;
     // hyper would wait for ever for a client that does not read.
@@ -67,7 +97,7 @@ fn set_options(stream: &TcpStream, write_timeout: Duration) -> std::io::Result<(
 
 /// Serves a connection to its end. Once `stopped` says so, the request in
 /// flight is its last.
-pub(super) async fn serve(
+async fn serve(
     builder: Arc<Builder>,
     stream: TcpStream,
     service: Arc<Service>,

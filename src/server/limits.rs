@@ -37,3 +37,34 @@ impl Default for ServerLimits {
         }
     }
 }
+
+/// Limits of gRPC's connections, besides those of every listener.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GrpcLimits {
+    /// Calls of a connection that may be open at once.
+    pub streams_max: u32,
+    /// After so much silence the client is asked whether it is there; `None` means
+    /// never.
+    pub keepalive_interval: Option<Duration>,
+    /// Time for its answer.
+    pub keepalive_timeout: Duration,
+    /// The age from which on a connection takes no new call, a tenth more or less, so
+    /// that balancers of connections get their chance; `None` means never.
+    pub age_max: Option<Duration>,
+    /// Time for the calls of such a connection to finish.
+    pub age_grace: Duration,
+}
+
+impl Default for GrpcLimits {
+    /// 1000 calls; an answer within 20 s to a question each minute; any age, and 30 s
+    /// of grace.
+    fn default() -> Self {
+        Self {
+            streams_max: 1000,
+            keepalive_interval: Some(Duration::from_secs(60)),
+            keepalive_timeout: Duration::from_secs(20),
+            age_max: None,
+            age_grace: Duration::from_secs(30),
+        }
+    }
+}

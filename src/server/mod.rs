@@ -1,4 +1,5 @@
-//! Sockets: listening, connections and their limits, the graceful end.
+//! Sockets: listening, connections and their limits, the graceful end; of the
+//! inference listener and of gRPC's.
 //!
 //! Invariants: the number of connections is bounded, and what is over the
 //! bound is closed at once and counted; no connection waits for its peer
@@ -6,6 +7,7 @@
 //! ever.
 
 mod conn;
+mod grpc;
 mod idle;
 mod limits;
 mod listener;
@@ -17,10 +19,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-pub use limits::ServerLimits;
+pub use limits::{GrpcLimits, ServerLimits};
 pub use listener::bind;
 
-use crate::protocol::Service;
+use crate::protocol::{Grpc, Service};
+use crate::telemetry::Metrics;
 
 /// A pause after the kernel refused a connection, for instance because file
 /// descriptors ran out: trying again at once would only burn the CPU.
@@ -37,6 +40,19 @@ pub struct Summary {
     pub aborted: usize,
 }
 
+/// How the connections of a listener are served.
+trait Connections: Send + 'static {
+    /// Where they are counted.
+    fn metrics(&self) -> &Metrics;
+
+    /// Serves one to its end. Once `stopped` says so, what it has begun is its last.
+    fn serve(
+        &self,
+        stream: TcpStream,
+        stopped: watch::Receiver<bool>,
+    ) -> impl Future<Output = ()> + Send + 'static;
+}
+
 /// Serves until `shutdown` is done; then takes no new connection, lets those
 /// at work finish their request within the grace period, and cuts off the
 /// rest.
@@ -46,15 +62,35 @@ pub async fn run(
     limits: ServerLimits,
     shutdown: impl Future<Output = ()>,
 ) -> Summary {
-    let (stop, stopped) = watch::channel(false);
-    let mut open = Open {
-        connections: JoinSet::new(),
-        builder: Arc::new(conn::builder(&limits)),
-        service,
-        limits,
-        stopped,
-        summary: Summary::default(),
+    accept(listener, conn::Http::new(service, limits.clone()), &limits, shutdown).await
+}
+
+/// The same over gRPC. Its streams end when `shutdown` is done.
+pub async fn run_grpc(
+    listener: TcpListener,
+    service: Arc<Grpc>,
+    limits: ServerLimits,
+    own: GrpcLimits,
+    shutdown: impl Future<Output = ()>,
+) -> Summary {
+    let draining = Arc::clone(&service);
+    let shutdown = async move {
+        shutdown.await;
+        draining.drain();
     };
+    accept(listener, grpc::Http2::new(service, limits.clone(), own), &limits, shutdown).await
+}
+
+async fn accept(
+    listener: TcpListener,
+    connections: impl Connections,
+    limits: &ServerLimits,
+    shutdown: impl Future<Output = ()>,
+) -> Summary {
+    let (stop, stopped) = watch::channel(false);
+    let open = JoinSet::new();
+    let (connections_max, summary) = (limits.connections_max, Summary::default());
+    let mut open = Open { connections, open, connections_max, stopped, summary };
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let accepted = tokio::select! {
@@ -76,40 +112,37 @@ pub async fn run(
     drop(listener);
     // Nobody listening means that no connection is open.
     let _ = stop.send(true);
-    open.finish().await
+    open.finish(limits.grace).await
 }
 
 /// The open connections.
-struct Open {
-    connections: JoinSet<()>,
-    builder: Arc<hyper::server::conn::http1::Builder>,
-    service: Arc<Service>,
-    limits: ServerLimits,
+struct Open<C> {
+    connections: C,
+    open: JoinSet<()>,
+    connections_max: usize,
     stopped: watch::Receiver<bool>,
     summary: Summary,
 }
 
-impl Open {
+impl<C: Connections> Open<C> {
     /// Serves a connection, or closes it if there are too many.
     fn take(&mut self, stream: TcpStream) {
-        while self.connections.try_join_next().is_some() {}
-        if self.connections.len() >= self.limits.connections_max {
+        while self.open.try_join_next().is_some() {}
+        if self.open.len() >= self.connections_max {
             self.summary.refused += 1;
-            self.service.metrics().connections_refused().inc();
+            self.connections.metrics().connections_refused().inc();
             return;
         }
         self.summary.accepted += 1;
-        let (builder, service) = (Arc::clone(&self.builder), Arc::clone(&self.service));
-        let (stopped, limits) = (self.stopped.clone(), self.limits.clone());
-        self.connections.spawn(conn::serve(builder, stream, service, limits, stopped));
+        self.open.spawn(self.connections.serve(stream, self.stopped.clone()));
     }
 
     /// Waits for the connections within the grace period.
-    async fn finish(mut self) -> Summary {
-        let all = async { while self.connections.join_next().await.is_some() {} };
-        if tokio::time::timeout(self.limits.grace, all).await.is_err() {
-            self.summary.aborted = self.connections.len();
-            self.connections.shutdown().await;
+    async fn finish(mut self, grace: Duration) -> Summary {
+        let all = async { while self.open.join_next().await.is_some() {} };
+        if tokio::time::timeout(grace, all).await.is_err() {
+            self.summary.aborted = self.open.len();
+            self.open.shutdown().await;
         }
         self.summary
     }

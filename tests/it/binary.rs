@@ -92,6 +92,7 @@ fn a_port_that_is_taken_is_named() {
     let address = taken.local_addr().unwrap().to_string();
     let state = tempfile::tempdir().unwrap();
     let output = command(&["serve", "--models", samples().to_str().unwrap(), "--listen", &address])
+        .env("FORESHADOW_GRPC_LISTEN", "127.0.0.1:0")
         .env("FORESHADOW_ADMIN_LISTEN", "127.0.0.1:0")
         .env("FORESHADOW_REPOSITORY_STATE", state.path())
         .output()

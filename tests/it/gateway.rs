@@ -93,6 +93,7 @@ fn config(folder: &Path, settings: &[(&'static str, &str)]) -> Config {
     Config::load(&Sources {
         flags: vec![
             flag("server.listen", "127.0.0.1:0"),
+            flag("grpc.listen", "127.0.0.1:0"),
             flag("admin.listen", "127.0.0.1:0"),
             flag("repository.models", folder.join("models").to_str().unwrap()),
             flag("repository.state", folder.join("state").to_str().unwrap()),

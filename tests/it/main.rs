@@ -12,6 +12,7 @@ mod engine;
 mod engines;
 mod external;
 mod gateway;
+mod grpc;
 mod hostile;
 mod http;
 mod openapi;

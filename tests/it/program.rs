@@ -39,6 +39,7 @@ pub(crate) fn serve(models: &Path, state: &Path, settings: &[(&str, &str)]) -> P
     let mut command = command(&["serve", "--models", models.to_str().unwrap()]);
     command
         .env("FORESHADOW_SERVER_LISTEN", "127.0.0.1:0")
+        .env("FORESHADOW_GRPC_LISTEN", "127.0.0.1:0")
         .env("FORESHADOW_ADMIN_LISTEN", "127.0.0.1:0")
         .env("FORESHADOW_REPOSITORY_STATE", state)
         .envs(settings.iter().copied())

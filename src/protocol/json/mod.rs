@@ -24,7 +24,7 @@ mod write;
 
 pub(super) use element::Element;
 pub(super) use nested::{Fault, Size, What, fill};
-pub(super) use object::Object;
+pub(super) use object::{KEYS_MAX, Object};
 pub(super) use position::{At, parse, parse_part, utf8};
 pub(super) use reader::{Malformed, Reader};
 pub(super) use tokens::{Token, Tokens, unescape};

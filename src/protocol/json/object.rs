@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use crate::protocol::json::{Reader, unescape};
 
 /// Keys that one object may have; keeps the search for duplicates cheap.
-const KEYS_MAX: usize = 64;
+pub(in crate::protocol) const KEYS_MAX: usize = 64;
 
 /// Characters of a key that a message repeats.
 const SHOWN_MAX: usize = 64;
@@ -42,6 +42,12 @@ impl<'a> Object<'a> {
         }
         reader.end().ok()?;
         Some(object)
+    }
+
+    /// Entries that came in another form: keys, none of them twice, and values as
+    /// JSON text.
+    pub(in crate::protocol) fn of(entries: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
+        Self(entries.map(|(key, value)| (Cow::Borrowed(key), value)).collect())
     }
 
     /// All entries.

@@ -83,8 +83,16 @@ fn strings(mut bytes: &[u8], count: usize) -> Result<Vec<Vec<u8>>, String> {
     Err(format!("{} bytes are left behind the last of {count} elements", bytes.len()))
 }
 
+/// Bytes that the elements take.
+pub(in crate::protocol) fn encoded_len(data: &Data) -> usize {
+    match data {
+        Data::Bytes(v) => v.iter().map(|string| PREFIX + string.len()).sum(),
+        other => other.byte_len(),
+    }
+}
+
 /// Appends the elements; returns how many bytes they took.
-pub(super) fn encode(data: &Data, out: &mut Vec<u8>) -> usize {
+pub(in crate::protocol) fn encode(data: &Data, out: &mut Vec<u8>) -> usize {
     let before = out.len();
     match data {
         Data::Bool(v) => out.extend(v.iter().map(|x| u8::from(*x))),
@@ -297,6 +305,7 @@ mod tests {
         fn what_is_written_reads_back(data in any_data()) {
             let mut bytes = Vec::new();
             prop_assert_eq!(encode(&data, &mut bytes), bytes.len());
+            prop_assert_eq!(encoded_len(&data), bytes.len());
             let got = decode("x", data.datatype(), &[data.len()], &bytes).unwrap();
             let mut again = Vec::new();
             encode(&got, &mut again);

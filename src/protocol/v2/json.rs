@@ -15,49 +15,49 @@ use crate::types::{Data, Datatype, Role, TensorSpec, element_count};
 
 /// An inference request.
 #[derive(Debug, PartialEq, Deserialize)]
-pub(super) struct InferRequest<'a> {
+pub(in crate::protocol) struct InferRequest<'a> {
     /// Sent back as it came.
     #[serde(borrow, default)]
-    pub(super) id: Option<Cow<'a, str>>,
+    pub(in crate::protocol) id: Option<Cow<'a, str>>,
     /// Parameters of the whole request.
     #[serde(borrow, default)]
-    pub(super) parameters: Option<Object<'a>>,
+    pub(in crate::protocol) parameters: Option<Object<'a>>,
     /// The tensors.
     #[serde(borrow)]
-    pub(super) inputs: Vec<InputTensor<'a>>,
+    pub(in crate::protocol) inputs: Vec<InputTensor<'a>>,
     /// What is wanted; nothing means everything.
     #[serde(borrow, default)]
-    pub(super) outputs: Option<Vec<WantedOutput<'a>>>,
+    pub(in crate::protocol) outputs: Option<Vec<WantedOutput<'a>>>,
 }
 
 /// One tensor of a request.
 #[derive(Debug, Default, PartialEq, Deserialize)]
-pub(super) struct InputTensor<'a> {
+pub(in crate::protocol) struct InputTensor<'a> {
     /// The input.
     #[serde(borrow)]
-    pub(super) name: Cow<'a, str>,
+    pub(in crate::protocol) name: Cow<'a, str>,
     /// Sizes, as they came.
-    pub(super) shape: Vec<i64>,
+    pub(in crate::protocol) shape: Vec<i64>,
     /// The datatype's name.
     #[serde(borrow)]
-    pub(super) datatype: Cow<'a, str>,
+    pub(in crate::protocol) datatype: Cow<'a, str>,
     /// Parameters of this tensor.
     #[serde(borrow, default)]
-    pub(super) parameters: Option<Object<'a>>,
+    pub(in crate::protocol) parameters: Option<Object<'a>>,
     /// The elements, unless they are binary.
     #[serde(borrow, default, deserialize_with = "text_of_value")]
-    pub(super) data: Option<&'a str>,
+    pub(in crate::protocol) data: Option<&'a str>,
 }
 
 /// An output that a request asks for.
 #[derive(Debug, PartialEq, Deserialize)]
-pub(super) struct WantedOutput<'a> {
+pub(in crate::protocol) struct WantedOutput<'a> {
     /// The output.
     #[serde(borrow)]
-    pub(super) name: Cow<'a, str>,
+    pub(in crate::protocol) name: Cow<'a, str>,
     /// Parameters of this output.
     #[serde(borrow, default)]
-    pub(super) parameters: Option<Object<'a>>,
+    pub(in crate::protocol) parameters: Option<Object<'a>>,
 }
 
 fn text_of_value<'de: 'a, 'a, D: Deserializer<'de>>(
@@ -157,16 +157,27 @@ const SIZES_SHOWN_MAX: usize = 16;
 
 /// Where the elements of an input are.
 #[derive(Clone, Copy)]
-pub(super) enum Payload<'a> {
+pub(in crate::protocol) enum Payload<'a> {
     /// In the JSON part.
     Json(&'a str),
-    /// Behind it.
+    /// Behind it, or beside the other fields of a message.
     Raw(&'a [u8]),
+    /// In fields of a message that have a type.
+    Typed(&'a dyn Elements),
+}
+
+/// Elements in fields of a message that have a type.
+pub(in crate::protocol) trait Elements {
+    /// All of them as this datatype; the error says what is wrong with them.
+    fn read(&self, datatype: Datatype) -> Result<Data, String>;
+
+    /// Element `n` as a routing key: the text of the number, or the string.
+    fn nth_key(&self, n: usize) -> Option<Vec<u8>>;
 }
 
 /// An output of the answer: its place in the signature, and whether it is
 /// binary.
-pub(super) type Chosen = (usize, bool);
+pub(in crate::protocol) type Chosen = (usize, bool);
 
 /// What the parameters of a request ask for.
 #[derive(Default)]
@@ -226,12 +237,19 @@ impl<'a> InputTensor<'a> {
     /// The length that `binary_data_size` gives.
     fn binary_size(&self) -> Result<Option<usize>> {
         let Some(parameters) = &self.parameters else { return Ok(None) };
-        if parameters.get("shared_memory_region").is_some() {
-            return Err(unsupported("shared_memory_region"));
-        }
+        self.check_memory()?;
         let Some(value) = parameters.get("binary_data_size") else { return Ok(None) };
         let size = whole("binary_data_size", value).map_err(|error| self.wrong(error.message()))?;
         Ok(Some(usize::try_from(size).unwrap_or(usize::MAX)))
+    }
+
+    /// Refuses elements in shared memory.
+    pub(in crate::protocol) fn check_memory(&self) -> Result<()> {
+        let parameters = self.parameters.as_ref();
+        match parameters.and_then(|object| object.get("shared_memory_region")) {
+            Some(_) => Err(unsupported("shared_memory_region")),
+            None => Ok(()),
+        }
     }
 
     /// Where its elements are; takes its share from the front of `tail`.
@@ -283,6 +301,7 @@ impl<'a> InputTensor<'a> {
                 return Err(self.wrong("FP16 has no JSON form in this protocol; send it as binary"));
             }
             Payload::Json(raw) => self.elements(body, raw, datatype, &shape)?,
+            Payload::Typed(elements) => elements.read(datatype).map_err(|why| self.wrong(&why))?,
         };
         if data.len() == count {
             return Ok((shape, data));
@@ -338,7 +357,8 @@ impl<'a> InputTensor<'a> {
             .ok_or_else(|| self.wrong(&format!("shape {:?}: expected sizes from 1", self.shape)))
     }
 
-    fn wrong(&self, why: &str) -> Error {
+    /// The error for this input.
+    pub(in crate::protocol) fn wrong(&self, why: &str) -> Error {
         Error::invalid(format!("input {:?}: {why}", short(&self.name)))
     }
 }

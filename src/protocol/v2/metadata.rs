@@ -7,8 +7,11 @@ use crate::protocol::reply::{self, Reply};
 use crate::routing::{Arm, Plan};
 use crate::types::{Readiness, TensorSpec, VersionId};
 
+/// What the server is called.
+pub(in crate::protocol) const NAME: &str = "foreshadow";
+
 /// The extensions that are implemented; clients rely on what is listed.
-const EXTENSIONS: &[&str] = &["binary_tensor_data", "model_configuration"];
+pub(in crate::protocol) const EXTENSIONS: &[&str] = &["binary_tensor_data", "model_configuration"];
 
 #[derive(Serialize)]
 struct Server {
@@ -29,22 +32,32 @@ struct Ready<'a> {
     ready: bool,
 }
 
+/// What a model is.
 #[derive(Serialize)]
-struct Model<'a> {
-    name: &'a str,
-    versions: Vec<String>,
-    platform: String,
-    inputs: Vec<Tensor<'a>>,
-    outputs: Vec<Tensor<'a>>,
+pub(in crate::protocol) struct Model<'a> {
+    /// Its name.
+    pub(in crate::protocol) name: &'a str,
+    /// The versions that are ready; of a version, itself.
+    pub(in crate::protocol) versions: Vec<String>,
+    /// `onnx_` and the engine.
+    pub(in crate::protocol) platform: String,
+    /// What must be sent.
+    pub(in crate::protocol) inputs: Vec<Tensor<'a>>,
+    /// What comes back.
+    pub(in crate::protocol) outputs: Vec<Tensor<'a>>,
     #[serde(skip_serializing_if = "Description::is_empty")]
     parameters: Description<'a>,
 }
 
+/// One input or output.
 #[derive(Serialize)]
-struct Tensor<'a> {
-    name: &'a str,
-    datatype: &'static str,
-    shape: Vec<i64>,
+pub(in crate::protocol) struct Tensor<'a> {
+    /// Its name.
+    pub(in crate::protocol) name: &'a str,
+    /// Its datatype's name.
+    pub(in crate::protocol) datatype: &'static str,
+    /// Its dimensions; −1 for one that may vary.
+    pub(in crate::protocol) shape: Vec<i64>,
     #[serde(skip_serializing_if = "About::is_empty")]
     parameters: About<'a>,
 }
@@ -82,7 +95,7 @@ impl Description<'_> {
 /// `GET /v2`.
 pub(in crate::protocol) fn server() -> Reply {
     let version = env!("CARGO_PKG_VERSION");
-    json(&Server { name: "foreshadow", version, extensions: EXTENSIONS })
+    json(&Server { name: NAME, version, extensions: EXTENSIONS })
 }
 
 /// `GET /v2/health/live`: whoever can answer is alive.
@@ -99,16 +112,23 @@ pub(in crate::protocol) fn ready(readiness: &Readiness) -> Result<Reply> {
     Err(Error::new(ErrorCode::Unavailable, message))
 }
 
-/// `GET /v2/models/{m}[/versions/{v}]`: the signature of the version, without
-/// one of the champion.
+/// `GET /v2/models/{m}[/versions/{v}]`.
 pub(in crate::protocol) fn model(plan: &Plan, version: Option<&str>) -> Result<Reply> {
+    describe(plan, version).map(|model| json(&model))
+}
+
+/// A model by the signature of the version, without one of the champion.
+pub(in crate::protocol) fn describe<'a>(
+    plan: &'a Plan,
+    version: Option<&str>,
+) -> Result<Model<'a>> {
     let arm = arm(plan, version)?;
     let versions = match version {
         Some(_) => vec![arm.version.id().to_string()],
         None => plan.ready.keys().map(ToString::to_string).collect(),
     };
     let signature = arm.version.signature();
-    Ok(json(&Model {
+    Ok(Model {
         name: plan.model.as_str(),
         versions,
         platform: platform(arm),
@@ -118,7 +138,7 @@ pub(in crate::protocol) fn model(plan: &Plan, version: Option<&str>) -> Result<R
             description: &signature.docs.description,
             producer: &signature.docs.producer,
         },
-    }))
+    })
 }
 
 /// The version that is asked about: without a number the champion.
@@ -137,12 +157,17 @@ pub(super) fn platform(arm: &Arm) -> String {
 
 /// `GET …/ready`.
 pub(in crate::protocol) fn model_ready(plan: &Plan, version: Option<&str>) -> Result<Reply> {
-    match version {
-        Some(text) => pinned(plan, text).map(|_| ())?,
-        None if plan.champion.is_none() => return Err(no_champion(plan)),
-        None => {}
-    }
+    check_ready(plan, version)?;
     Ok(json(&Ready { name: Some(plan.model.as_str()), ready: true }))
+}
+
+/// Whether the version, without one the champion, may answer; else why not.
+pub(in crate::protocol) fn check_ready(plan: &Plan, version: Option<&str>) -> Result<()> {
+    match version {
+        Some(text) => pinned(plan, text).map(|_| ()),
+        None if plan.champion.is_none() => Err(no_champion(plan)),
+        None => Ok(()),
+    }
 }
 
 /// A version that is ready, by its name in the path.

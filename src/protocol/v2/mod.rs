@@ -1,14 +1,15 @@
 //! The Open Inference Protocol (V2) in its REST form: inference with JSON and
 //! binary tensors, metadata and health.
 
-mod binary;
+pub(super) mod binary;
 pub(super) mod config;
 mod json;
 pub(super) mod metadata;
 mod rest;
 
+pub(super) use json::{Chosen, Elements, InferRequest, InputTensor, Payload, WantedOutput};
 pub use rest::decode_infer;
-pub(super) use rest::{InferForm, accept};
+pub(super) use rest::{Beside, Headed, InferForm, Request, accept};
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,8 @@
 //! `POST …/infer`.
 
 use std::borrow::Cow;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue};
 
@@ -14,23 +15,40 @@ use crate::protocol::reply::{self, JSON_LENGTH, Reply};
 use crate::protocol::v2::binary;
 use crate::protocol::v2::json::{Chosen, InferRequest, Parameters, Payload, answer, choose};
 use crate::routing::{Assignment, Plan, Router};
-use crate::types::{Datatype, Signature, Tensor};
+use crate::types::{Datatype, Signature, Tensor, VersionId};
 
-/// A request, taken apart.
-enum Request<'a> {
-    /// JSON, and raw tensors behind it.
+/// A request, taken apart, whatever form it came in.
+pub(in crate::protocol) enum Request<'a> {
+    /// An envelope, and the tensors in or behind it.
     Header(Box<Headed<'a>>),
     /// The body is the only input.
     Raw(&'a [u8]),
 }
 
-struct Headed<'a> {
-    /// The JSON part.
+/// A request's envelope, and where the elements of its inputs are.
+pub(in crate::protocol) struct Headed<'a> {
+    /// The JSON part; empty where there is none.
     text: &'a str,
     request: InferRequest<'a>,
     /// Whether all of the JSON part is known to be JSON.
     checked: bool,
     payloads: Vec<Payload<'a>>,
+}
+
+/// What came beside a request's body.
+pub(in crate::protocol) struct Beside<'a> {
+    /// The plan of its model, loaded once for this request.
+    pub(in crate::protocol) plan: &'a Arc<Plan>,
+    /// The version that the client insists on.
+    pub(in crate::protocol) version: Option<VersionId>,
+    /// Its headers.
+    pub(in crate::protocol) headers: &'a HeaderMap,
+    /// When it arrived.
+    pub(in crate::protocol) at: Instant,
+    /// The time for its answer, where it names none itself.
+    pub(in crate::protocol) timeout: Duration,
+    /// The most time for its answer, whatever else it says.
+    pub(in crate::protocol) within: Option<Duration>,
 }
 
 /// What an answer's form follows from.
@@ -53,27 +71,9 @@ pub(in crate::protocol) fn accept(
     let plan = router.plan(model)?;
     let version = version.map(str::parse).transpose()?;
     let request = Request::read(headers, &arrived.body)?;
-    let grammar = || request.grammar();
-    let asked = || -> Result<_> {
-        let parameters = request.parameters()?;
-        let key = match call::header_key(headers) {
-            Some(key) => Some(Cow::Borrowed(key)),
-            None => request.key(&plan)?,
-        };
-        let role = call::header_role(headers)?.or(parameters.role);
-        let allowed = call::header_timeout(headers)?.or(parameters.timeout);
-        Ok((parameters, key, role, allowed))
-    };
-    let (parameters, key, role, allowed) =
-        asked().map_err(|error| grammar().unwrap_or(error)).map_err(Failed::from)?;
-    let deadline = call::deadline(arrived.at, allowed, timeout);
-    let ask = Ask { plan: &plan, version, role, key, deadline, at: arrived.at, grammar: &grammar };
-    call::accept(router, ask, |assignment| {
-        let signature = assignment.version().signature();
-        let chosen = request.choose(signature, parameters.binary_output)?;
-        let form = InferForm { id: request.id().map(str::to_owned), chosen };
-        Ok((request.decode(signature)?, form))
-    })
+    let (at, within) = (arrived.at, None);
+    let beside = Beside { plan: &plan, version, headers, at, timeout, within };
+    request.accept(router, &beside, |id, chosen| InferForm { id: id.map(str::to_owned), chosen })
 }
 
 /// One hop by itself, for `benches/`: a body without raw tensors to tensors.
@@ -82,6 +82,8 @@ pub fn decode_infer(body: &[u8], assignment: &Assignment) -> Result<Vec<Tensor>>
 }
 
 impl Form for InferForm {
+    type Reply = Reply;
+
     fn encode(&self, answered: &Answered<'_>) -> Result<Reply> {
         let (mut body, tail) = answer(answered, self.id.as_deref(), &self.chosen)?;
         if !self.chosen.iter().any(|(_, binary)| *binary) {
@@ -113,6 +115,39 @@ impl<'a> Request<'a> {
             Err(error) => return Err(headed.grammar().unwrap_or(error)),
         }
         Ok(Self::Header(Box::new(headed)))
+    }
+
+    /// Finds the version that shall answer, and decodes the inputs for it. `form` is
+    /// made of the request's id and the outputs that it wants.
+    pub(in crate::protocol) fn accept<F>(
+        &self,
+        router: &Router,
+        beside: &Beside<'_>,
+        form: impl FnOnce(Option<&str>, Vec<Chosen>) -> F,
+    ) -> Result<Accepted<F>, Failed> {
+        let Beside { plan, version, headers, at, timeout, within } = *beside;
+        let grammar = || self.grammar();
+        let asked = || -> Result<_> {
+            let parameters = self.parameters()?;
+            let key = match call::header_key(headers) {
+                Some(key) => Some(Cow::Borrowed(key)),
+                None => self.key(plan)?,
+            };
+            let role = call::header_role(headers)?.or(parameters.role);
+            let allowed = call::header_timeout(headers)?.or(parameters.timeout);
+            Ok((parameters, key, role, allowed))
+        };
+        let (parameters, key, role, allowed) =
+            asked().map_err(|error| grammar().unwrap_or(error)).map_err(Failed::from)?;
+        let deadline = call::deadline(at, allowed, within.unwrap_or(timeout));
+        let last = within.and_then(|within| at.checked_add(within));
+        let deadline = deadline.into_iter().chain(last).min();
+        let ask = Ask { plan, version, role, key, deadline, at, grammar: &grammar };
+        call::accept(router, ask, |assignment| {
+            let signature = assignment.version().signature();
+            let chosen = self.choose(signature, parameters.binary_output)?;
+            Ok((self.decode(signature)?, form(self.id(), chosen)))
+        })
     }
 
     /// What is wrong with the grammar of what has been skimmed only.
@@ -160,6 +195,7 @@ impl<'a> Request<'a> {
                 let key = datatype.and_then(|datatype| binary::nth_key(datatype, bytes, n));
                 Ok(key.map(Cow::Owned))
             }
+            Payload::Typed(elements) => Ok(elements.nth_key(n).map(Cow::Owned)),
         }
     }
 
@@ -171,7 +207,8 @@ impl<'a> Request<'a> {
         choose(&signature.outputs, wanted, binary)
     }
 
-    fn decode(&self, signature: &Signature) -> Result<Vec<Tensor>> {
+    /// The inputs of a version with this signature.
+    pub(in crate::protocol) fn decode(&self, signature: &Signature) -> Result<Vec<Tensor>> {
         match self {
             Self::Header(headed) => headed.decode(signature),
             Self::Raw(body) => {
@@ -188,6 +225,11 @@ impl<'a> Request<'a> {
 }
 
 impl<'a> Headed<'a> {
+    /// A request that did not come as JSON; `payloads` has one for each input.
+    pub(in crate::protocol) fn of(request: InferRequest<'a>, payloads: Vec<Payload<'a>>) -> Self {
+        Self { text: "", request, checked: true, payloads }
+    }
+
     fn payloads(&self, mut tail: Option<&'a [u8]>) -> Result<Vec<Payload<'a>>> {
         let inputs = self.request.inputs.iter();
         let payloads = inputs.map(|input| input.payload(&mut tail)).collect::<Result<_>>()?;

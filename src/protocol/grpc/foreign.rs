@@ -1,0 +1,67 @@
+//! Services that tonic has, or whose traits it has.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use http::{Request, Response};
+use tonic::body::Body;
+use tonic::codegen::Service as TonicService;
+use tonic_health::pb::health_server::HealthServer;
+
+use crate::protocol::Service;
+use crate::protocol::grpc::health::Health;
+use crate::protocol::grpc::pb;
+
+/// A reply under way.
+pub(super) type Answer = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
+
+/// A service that answers for itself.
+pub(super) type Foreign = Box<dyn Fn(Request<Body>) -> Answer + Send + Sync>;
+
+/// The services, by the beginning of their paths.
+pub(super) struct Services([(&'static str, Foreign); 3]);
+
+impl Services {
+    pub(super) fn new(service: &Arc<Service>) -> Self {
+        let health = HealthServer::new(Health::new(Arc::clone(service)));
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        const VALID: &str = "the descriptors were made by the build";
+        Self([
+            ("/grpc.health.v1.Health/", foreign(health)),
+            ("/grpc.reflection.v1.", foreign(reflection().build_v1().expect(VALID))),
+            ("/grpc.reflection.v1alpha.", foreign(reflection().build_v1alpha().expect(VALID))),
+        ])
+    }
+
+    /// The service of a path.
+    pub(super) fn find(&self, path: &str) -> Option<&Foreign> {
+        let found = self.0.iter().find(|(prefix, _)| path.starts_with(prefix));
+        found.map(|(_, service)| service)
+    }
+}
+
+fn foreign<S>(service: S) -> Foreign
+where
+    S: TonicService<Request<Body>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send + 'static,
+{
+    // Such a service is ready at any time.
+    Box::new(move |request| {
+        let answer = service.clone().call(request);
+        Box::pin(async move {
+            match answer.await {
+                Ok(reply) => reply,
+                Err(never) => match never {},
+            }
+        })
+    })
+}

@@ -1,0 +1,95 @@
+//! Paths to calls; pure.
+
+use crate::error::{Error, ErrorCode, Result};
+use crate::protocol::message::short;
+
+/// The service.
+pub(super) const SERVICE: &str = "inference.GRPCInferenceService";
+
+/// What a path asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Call {
+    /// `ServerLive`.
+    Live,
+    /// `ServerReady`.
+    Ready,
+    /// `ModelReady`.
+    ModelReady,
+    /// `ServerMetadata`.
+    Server,
+    /// `ModelMetadata`.
+    Model,
+    /// `ModelInfer`.
+    Infer,
+    /// `ModelStreamInfer`.
+    StreamInfer,
+}
+
+/// Finds the call.
+pub(super) fn route(path: &str) -> Result<Call> {
+    let method = path.strip_prefix('/').and_then(|path| path.strip_prefix(SERVICE));
+    let method = method.and_then(|rest| rest.strip_prefix('/'));
+    Ok(match method.unwrap_or_default() {
+        "ServerLive" => Call::Live,
+        "ServerReady" => Call::Ready,
+        "ModelReady" => Call::ModelReady,
+        "ServerMetadata" => Call::Server,
+        "ModelMetadata" => Call::Model,
+        "ModelInfer" => Call::Infer,
+        "ModelStreamInfer" => Call::StreamInfer,
+        method => return Err(refused(method, path)),
+    })
+}
+
+/// Why there is no such call.
+fn refused(method: &str, path: &str) -> Error {
+    let message = match method {
+        "SystemSharedMemoryStatus"
+        | "SystemSharedMemoryRegister"
+        | "SystemSharedMemoryUnregister"
+        | "CudaSharedMemoryStatus"
+        | "CudaSharedMemoryRegister"
+        | "CudaSharedMemoryUnregister" => format!(
+            "{method} is refused: a client that changes memory while it is read could crash this \
+             server; send tensors in raw_input_contents"
+        ),
+        "TraceSetting" => {
+            format!("{method} is refused: requests are not traced at a client's wish")
+        }
+        "LogSettings" => {
+            format!("{method} is refused: what is logged is a setting of the process ([log])")
+        }
+        "ModelConfig"
+        | "ModelStatistics"
+        | "RepositoryIndex"
+        | "RepositoryModelLoad"
+        | "RepositoryModelUnload" => format!("{method} is not implemented"),
+        _ => format!(
+            "no such method: {:?}; there are those of {SERVICE}, which reflection tells",
+            short(path)
+        ),
+    };
+    Error::new(ErrorCode::Unsupported, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_refused_says_why() {
+        assert_eq!(route("/inference.GRPCInferenceService/ModelInfer").unwrap(), Call::Infer);
+        for (path, why) in [
+            ("/inference.GRPCInferenceService/CudaSharedMemoryStatus", "could crash this server"),
+            ("/inference.GRPCInferenceService/LogSettings", "a setting of the process"),
+            ("/inference.GRPCInferenceService/Nothing", "no such method"),
+            ("/inference.GRPCInferenceService", "no such method"),
+            ("/other/ModelInfer", "no such method"),
+            ("", "no such method"),
+        ] {
+            let error = route(path).unwrap_err();
+            assert_eq!(error.code(), ErrorCode::Unsupported);
+            assert!(error.message().contains(why), "{error}");
+        }
+    }
+}
