@@ -40,7 +40,9 @@ const EXAMPLES: &str = "Examples:
   loadtest versions --model churn --count 500
   loadtest model --layers 256,4096,4096,10 --output models/slow/1
   loadtest model --transformer 6,128,16 --output models/text/1
-  loadtest bare --listen 127.0.0.1:9000 --reply-bytes 200";
+  loadtest bare --listen 127.0.0.1:9000 --reply-bytes 200
+  loadtest run --grpc --url http://127.0.0.1:8001/v2/models/churn/infer --body request.json
+  loadtest bare --listen 127.0.0.1:9001 --grpc";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -246,6 +248,9 @@ pub(crate) struct BareArgs {
     /// Size of the reply's body.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(2..=1 << 24))]
     pub(crate) reply_bytes: u32,
+    /// Speak gRPC, and answer each inference with its own tensors.
+    #[arg(long, conflicts_with = "reply_bytes")]
+    pub(crate) grpc: bool,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -276,6 +281,10 @@ pub(crate) struct LoadArgs {
     /// connection.
     #[arg(long)]
     http2: bool,
+    /// Send --body, a JSON request of the Open Inference Protocol, over gRPC. The
+    /// URL is that of REST, /v2/models/MODEL/infer, with gRPC's port.
+    #[arg(long, requires = "body")]
+    grpc: bool,
     /// The server's process, whose CPU time and memory are reported [default:
     /// who listens at the address, on this machine].
     #[arg(long)]
@@ -318,7 +327,9 @@ impl LoadArgs {
         let bodies = self.bodies(server.path.path())?;
         let server_pid = self.pid.or_else(|| listener(server.address));
         let mut target = Target::new(server, &self.header, bodies)?;
-        if self.http2 {
+        if self.grpc {
+            target = target.over_grpc()?;
+        } else if self.http2 {
             target = target.over_http2()?;
         }
         Ok(Load {

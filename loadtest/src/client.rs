@@ -18,6 +18,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
+use crate::grpc;
 use crate::target::Target;
 
 /// Why there is no complete reply.
@@ -34,7 +35,7 @@ pub enum Failure {
 /// A complete reply, of which only this is kept.
 #[derive(Clone, Debug)]
 pub struct Reply {
-    /// HTTP status.
+    /// HTTP status; of gRPC the one that means the same.
     pub status: StatusCode,
     /// `x-model-version`.
     pub version: Option<HeaderValue>,
@@ -188,12 +189,14 @@ impl Client {
 async fn read(response: Response<Incoming>) -> Result<Reply, Failure> {
     let (mut head, mut body) = response.into_parts();
     let mut body_bytes = 0;
+    let mut told = grpc::status(&head.headers);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Failure::Closed)?;
         body_bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+        told = frame.trailers_ref().map_or(told, grpc::status);
     }
     Ok(Reply {
-        status: head.status,
+        status: told.unwrap_or(head.status),
         version: head.headers.remove("x-model-version"),
         role: head.headers.remove("x-model-role"),
         retry_after: head.headers.remove(RETRY_AFTER),

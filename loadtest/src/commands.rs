@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 use loadtest::bare as server;
 use loadtest::error::Error;
 use loadtest::graph;
+use loadtest::grpc;
 use loadtest::html::{Document, page};
 use loadtest::load;
 use loadtest::report::Report;
@@ -121,8 +122,12 @@ pub(crate) fn bare(args: &BareArgs) -> Result<(), Error> {
     runtime.block_on(async {
         let listener = TcpListener::bind(args.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        say(&format!("http://{address}/ answers {} bytes; Ctrl-C ends it\n", args.reply_bytes))?;
         let shutdown = async { drop(tokio::signal::ctrl_c().await) };
+        if args.grpc {
+            say(&format!("{address} echoes over gRPC; Ctrl-C ends it\n"))?;
+            return grpc::serve(listener, shutdown).await;
+        }
+        say(&format!("http://{address}/ answers {} bytes; Ctrl-C ends it\n", args.reply_bytes))?;
         server::serve(listener, server::reply_of(args.reply_bytes as usize), shutdown).await;
         Ok(())
     })

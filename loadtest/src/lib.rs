@@ -6,6 +6,7 @@
 //! scenario: stage (runs in turns) + admin (changes)     compare: medians of their ratios
 //! html: the report as a page                            bare: a yardstick to compare with
 //! graph, heavy: models made here                        usage: the server's CPU and memory
+//! grpc: messages, and a yardstick for them
 //! versions: they come, serve and go                     repository: the folder they come to
 //! ```
 //!
@@ -24,6 +25,7 @@ pub mod client;
 pub mod compare;
 pub mod error;
 pub mod graph;
+pub mod grpc;
 pub mod heavy;
 pub mod hostile;
 pub mod html;

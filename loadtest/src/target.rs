@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, TE};
 use hyper::{Method, Request, Uri};
 use serde_json::Value;
 
 use crate::error::Error;
+use crate::grpc;
 
 /// Largest file of bodies or rows, in bytes.
 const FILE_BYTES_MAX: u64 = 64 << 20;
@@ -116,6 +117,24 @@ impl Target {
         self.headers.remove(HOST);
         self.http2 = true;
         Ok(self)
+    }
+
+    /// The same over gRPC: JSON requests of the Open Inference Protocol as messages.
+    ///
+    /// # Errors
+    /// If the path names no model (`/v2/models/MODEL/infer`), or a body is no such
+    /// request.
+    pub fn over_grpc(mut self) -> Result<Self, Error> {
+        let path = self.server.path.path();
+        let model = grpc::model_in(path).ok_or_else(|| {
+            Error::new(format!("{path}: expected /v2/models/MODEL/infer, which names the model"))
+        })?;
+        let messages = self.bodies.iter().map(|body| grpc::message(model, body));
+        self.bodies = messages.collect::<Result<_, _>>()?;
+        self.server.path = Uri::from_static(grpc::METHOD);
+        self.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        self.headers.insert(TE, HeaderValue::from_static("trailers"));
+        self.over_http2()
     }
 
     /// The request at this position of the schedule.
