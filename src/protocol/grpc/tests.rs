@@ -150,18 +150,15 @@ async fn replies_look_like_this() {
     }
     let reply: pb::ModelInferResponse = got.message();
     golden("grpc_infer.txt", &format!("{reply:#?}").replace(&id, "ID"));
-    for (method, name) in
-        [("ServerMetadata", "grpc_server.txt"), ("ModelMetadata", "grpc_model.txt")]
-    {
-        let request = pb::ModelMetadataRequest { name: "sums".to_owned(), ..Default::default() };
-        let body = if method == "ModelMetadata" { frame(&request) } else { frame(&()) };
-        let got = send(&grpc, method, &[], body).await;
-        let shown = match method {
-            "ModelMetadata" => format!("{:#?}", got.message::<pb::ModelMetadataResponse>()),
-            _ => format!("{:#?}", got.message::<pb::ServerMetadataResponse>()),
-        };
-        golden(name, &shown);
-    }
+    let request = pb::ModelMetadataRequest { name: "sums".to_owned(), ..Default::default() };
+    let got = send(&grpc, "ModelMetadata", &[], frame(&request)).await;
+    golden("grpc_model.txt", &format!("{:#?}", got.message::<pb::ModelMetadataResponse>()));
+    let got = send(&grpc, "ServerMetadata", &[], frame(&())).await;
+    let server: pb::ServerMetadataResponse = got.message();
+    let rest = bench.send("GET", "/v2", &[], "").await.text();
+    let rest: serde_json::Value = serde_json::from_str(&rest).unwrap();
+    assert_eq!(rest["extensions"], serde_json::json!(server.extensions));
+    assert_eq!((&rest["name"], &rest["version"]), (&server.name.into(), &server.version.into()));
 }
 
 #[tokio::test]
