@@ -13,6 +13,11 @@ pub(crate) mod pb {
 }
 
 use bytes::Bytes;
+use http_body_util::Full;
+use hyper::client::conn::http2::handshake;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use prost::Message as _;
+use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
 
@@ -88,6 +93,33 @@ fn refused<T: std::fmt::Debug>(reply: Result<Response<T>, Status>, code: Code) -
     let status = reply.unwrap_err();
     assert_eq!(status.code(), code, "{status:?}");
     status.message().to_owned()
+}
+
+/// Sends a message with a client that knows nothing but HTTP/2; the code and the
+/// message of the error.
+async fn unwatched(
+    gateway: &Gateway,
+    headers: &[(&str, &str)],
+    message: &pb::ModelInferRequest,
+) -> (String, String) {
+    let address = gateway.app.grpc_address().unwrap();
+    let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
+    let (mut sender, connection) = handshake(TokioExecutor::new(), stream).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let mut frame = vec![0];
+    frame.extend(u32::try_from(message.encoded_len()).unwrap().to_be_bytes());
+    message.encode(&mut frame).unwrap();
+    let uri = format!("http://{address}/inference.GRPCInferenceService/ModelInfer");
+    let mut request = http::Request::post(uri).header("content-type", "application/grpc");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Full::new(Bytes::from(frame))).unwrap();
+    let reply = sender.send_request(request).await.unwrap();
+    let told = |name: &str| reply.headers()[name].to_str().unwrap().to_owned();
+    let told = (told("grpc-status"), told("grpc-message"));
+    connection.abort();
+    told
 }
 
 /// A run that holds the engine thread until the gate opens.
