@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::ids::Id;
 use crate::protocol::json::{Token, Tokens, unescape};
 use crate::protocol::message::short;
-use crate::protocol::offload::LARGE_BYTES;
+use crate::protocol::offload::{Crowded, LARGE_BYTES};
 use crate::protocol::route::NoRoute;
 use crate::protocol::{Service, caught, guarded};
 use crate::routing::{Answer, Assignment, Plan, Router};
@@ -251,7 +251,7 @@ impl Service {
             return encode(assignment, answer);
         }
         let assignment = assignment.clone();
-        self.offload.run(move || encode(&assignment, answer)).await?
+        self.offload.run(bytes, Crowded::Here, move || encode(&assignment, answer)).await?
     }
 
     /// Hands copies to the shadows once the reply is written. hyper writes it

@@ -52,11 +52,11 @@ pub mod hops {
     pub use super::v2::decode_infer;
 }
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::body::Pieces;
 use crate::protocol::call::{Accepted, Answered, Counted, Failed};
 use crate::protocol::ids::{Id, Ids};
-use crate::protocol::offload::LARGE_BYTES;
+use crate::protocol::offload::{Crowded, LARGE_BYTES};
 use crate::protocol::reply::{REQUEST_ID, Reply};
 use crate::protocol::route::{Route, Verb, route};
 use crate::routing::Router;
@@ -197,12 +197,31 @@ impl Service {
         at: Instant,
     ) -> Result<Accepted<Form>, Failed> {
         let (router, timeout) = (Arc::clone(&self.router), self.limits.timeout);
+        let bytes = body.len();
         let accept = move || {
             let arrived = Arrived { parts: &parts, body: body.join(), at };
             let route = route(&parts.method, parts.uri.path())?;
             accept(&router, timeout, &arrived, route)
         };
-        self.offload.run(accept).await?
+        self.read_elsewhere(bytes, at, accept).await?
+    }
+
+    /// Reads `bytes` bytes that came at `at` without holding up this thread, within
+    /// the time that a request may take.
+    async fn read_elsewhere<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        at: Instant,
+        read: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T> {
+        let reading = pin!(self.offload.run(bytes, Crowded::Refuse, read));
+        let Some(last) = call::deadline(at, None, self.limits.timeout) else {
+            return reading.await;
+        };
+        call::within(reading, || last.into()).await.unwrap_or_else(|| {
+            let message = "the request's timeout passed before its body was read";
+            Err(Error::new(ErrorCode::DeadlineExceeded, message))
+        })
     }
 
     /// Counts a failure where nobody has yet.

@@ -23,7 +23,7 @@ use crate::registry::scan::{ARTIFACT, Files, GOLDEN_FILE, Stamp, VERSION_FILE, a
 use crate::registry::settings::{Gate, TOML_BYTES_MAX, located};
 use crate::registry::settle::Place;
 use crate::serving::LoadedVersion;
-use crate::types::thread::{Class, Pulse, STACK_BYTES, enter};
+use crate::types::thread::{Class, LeastShare, Pulse, STACK_BYTES, enter};
 use crate::types::{Declared, Digest};
 
 /// The largest `golden.json`, in bytes.
@@ -138,7 +138,7 @@ impl Loader {
             let thread = thread::Builder::new().name(format!("loader-{i}"));
             thread.stack_size(STACK_BYTES).spawn(move || {
                 enter(Class::Background);
-                let pulse = Pulse::new();
+                let pulse = Pulse::new(LeastShare::Tenth);
                 while let Some(job) = next(&receiver) {
                     if tools.handle(job, &news, &pulse).is_err() {
                         break;
@@ -390,7 +390,7 @@ mod tests {
             let (folder, artifact) = (root.path().to_owned(), ARTIFACT.to_owned());
             let job = Job { place, ticket: 0, folder, artifact, task: Task::Load { intake, gate } };
             let (news, _received) = mpsc::channel(16);
-            assert!(tools.handle(job, &news, &Pulse::new()).is_ok());
+            assert!(tools.handle(job, &news, &Pulse::new(LeastShare::Tenth)).is_ok());
             assert_eq!(preflight.0.load(SeqCst), forgotten, "{cost_max:?}");
         }
     }

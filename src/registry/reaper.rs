@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::registry::settle::Place;
 use crate::serving::LoadedVersion;
-use crate::types::thread::{Class, Pulse, STACK_BYTES, enter};
+use crate::types::thread::{Class, LeastShare, Pulse, STACK_BYTES, enter};
 
 /// How often it looks whether somebody still holds a version.
 const POLL: Duration = Duration::from_millis(10);
@@ -74,7 +74,7 @@ impl Reaper {
 
 fn run(receiver: &Receiver<Work>, freed: &mpsc::Sender<Freed>) {
     let mut held: Vec<Leaving> = Vec::new();
-    let pulse = Pulse::new();
+    let pulse = Pulse::new(LeastShare::Tenth);
     loop {
         let next = if held.is_empty() {
             receiver.recv().map_err(|_| RecvTimeoutError::Disconnected)

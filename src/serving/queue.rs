@@ -109,7 +109,7 @@ impl Queue {
             thread.stack_size(os_thread::STACK_BYTES).spawn(move || {
                 // A run is as urgent as a request, but longer than most: those
                 // that come meanwhile do not wait for its slice to end.
-                let pulse = os_thread::Pulse::new();
+                let pulse = os_thread::Pulse::new(os_thread::LeastShare::Quarter);
                 while let Some(Work { late, batch }) = shared.next(i) {
                     // The engine's panics are caught where it runs; this is for
                     // ours: the thread goes on, and who waits is told.

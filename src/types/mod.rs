@@ -4,7 +4,9 @@
 
 mod declared;
 mod ids;
+mod inbox;
 mod plans;
+mod pool;
 mod readiness;
 mod settings;
 mod share;
@@ -16,7 +18,9 @@ pub use declared::{
     Declared, DeclaredTensor, TritonSettings, VersionPolicy, WarmUpInput, WarmUpSample,
 };
 pub use ids::{Digest, MODEL_NAME_BYTES_MAX, ModelName, Role, VersionId};
+pub use inbox::{Full, Inbox};
 pub use plans::PlanFigures;
+pub use pool::Pool;
 pub use readiness::Readiness;
 pub use settings::{Batching, ModelSettings, Task};
 pub use share::Share;

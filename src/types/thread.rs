@@ -2,12 +2,16 @@
 //! made to give way; and how large its stack is.
 
 mod pulse;
+mod sleepers;
 
+use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use pulse::Pulse;
+pub use pulse::{LeastShare, Pulse};
+pub use sleepers::Sleepers;
 
 /// The stack of a thread that loads, runs or frees models. Engines call
 /// themselves as deep as a graph is, and an overflow ends the process: so a
@@ -60,11 +64,33 @@ pub fn enter(class: Class) {
     tracing::debug!(?class, "scheduling classes exist on Linux only");
 }
 
+/// A small number of the calling thread's own, in the order of asking.
+#[must_use]
+pub fn number() -> usize {
+    static THREADS: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static NUMBER: Cell<Option<usize>> = const { Cell::new(None) };
+    }
+    NUMBER.with(|number| {
+        number.get().unwrap_or_else(|| {
+            let own = THREADS.fetch_add(1, Relaxed);
+            number.set(Some(own));
+            own
+        })
+    })
+}
+
 /// CPU time that the calling thread has used so far. Unlike wall time it does
 /// not count preemption, so an idle-class thread can be measured with it.
 #[must_use]
 pub fn cpu_time() -> Duration {
     clock(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+/// The time of a clock that only goes forward; since when is not told.
+#[must_use]
+pub fn wall_time() -> Duration {
+    clock(libc::CLOCK_MONOTONIC)
 }
 
 /// CPU time that all threads of this process have used so far.

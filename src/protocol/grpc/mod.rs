@@ -194,8 +194,9 @@ impl Grpc {
             self.accept(&parts.headers, body.join(), terms, at)?
         } else {
             let grpc = Arc::clone(self);
+            let bytes = body.len();
             let accept = move || grpc.accept(&parts.headers, body.join(), terms, at);
-            self.service.offload.run(accept).await??
+            self.service.read_elsewhere(bytes, at, accept).await??
         };
         self.service.answer(accepted, id).await
     }

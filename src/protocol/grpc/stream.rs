@@ -255,13 +255,14 @@ impl Shared {
             self.accept(message, at, id)?
         } else {
             let shared = Arc::clone(self);
+            let bytes = message.pieces.len();
             let accept = move || {
                 let mut id = String::new();
                 let accepted = shared.accept(message, at, &mut id);
                 (accepted, id)
             };
             let accepted;
-            (accepted, *id) = service.offload.run(accept).await?;
+            (accepted, *id) = service.read_elsewhere(bytes, at, accept).await?;
             accepted?
         };
         service.answer(accepted, service.ids.next()).await

@@ -7,7 +7,7 @@ use std::thread;
 
 use crate::engine::EngineSet;
 use crate::registry::preflight::{Message, Spec, trial};
-use crate::types::thread::{Pulse, TRIAL_STACK_BYTES};
+use crate::types::thread::{Class, LeastShare, Pulse, TRIAL_STACK_BYTES};
 
 /// The largest spec, in bytes: more than declarations of the size that is read.
 const SPEC_BYTES_MAX: u64 = 16 << 20;
@@ -43,7 +43,11 @@ pub fn child_main() -> i32 {
             }
         });
     };
-    if let Err(error) = on_trial_stack(trial) {
+    let least = match spec.class {
+        Class::Idle => LeastShare::Nothing,
+        Class::Background => LeastShare::Tenth,
+    };
+    if let Err(error) = on_trial_stack(least, trial) {
         let _ = writeln!(io::stderr(), "no thread to try it on: {error}");
         return 2;
     }
@@ -52,10 +56,10 @@ pub fn child_main() -> i32 {
 
 /// Runs `trial` with less stack than the gateway's threads have, so that a
 /// model that overflows one does so here.
-fn on_trial_stack(trial: impl FnOnce() + Send) -> io::Result<()> {
+fn on_trial_stack(least: LeastShare, trial: impl FnOnce() + Send) -> io::Result<()> {
     let thread = thread::Builder::new().name("trial".into()).stack_size(TRIAL_STACK_BYTES);
     thread::scope(|scope| {
-        let trial = thread.spawn_scoped(scope, || Pulse::new().during(trial))?;
+        let trial = thread.spawn_scoped(scope, || Pulse::new(least).during(trial))?;
         trial.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         Ok(())
     })

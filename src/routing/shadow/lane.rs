@@ -2,17 +2,16 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
-use std::thread::{self, Thread};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
-use crossbeam_queue::ArrayQueue;
 
 use crate::routing::Assignment;
 use crate::routing::shadow::run::{Copy, Original, count, run};
 use crate::telemetry::{DropReason, ShadowFailure, ShadowStats};
-use crate::types::{Tensor, thread as os_thread};
+use crate::types::{Full, Inbox, Tensor, thread as os_thread};
 
 /// Settings of a [`Lane`].
 #[derive(Clone, Debug, PartialEq)]
@@ -39,25 +38,16 @@ pub struct Lane {
 }
 
 struct Shared {
-    queue: ArrayQueue<Copy>,
-    bytes: AtomicUsize,
-    bytes_max: usize,
+    queue: Inbox<Copy>,
     timeout: Duration,
     closed: AtomicBool,
     started: Instant,
-    sleepers: Vec<Arc<Sleeper>>,
-}
-
-/// A place where one thread at a time sleeps until there is work.
-#[derive(Default)]
-struct Sleeper {
-    asleep: AtomicBool,
-    thread: ArcSwapOption<Thread>,
+    sleepers: os_thread::Sleepers,
 }
 
 /// A thread as the watch sees it.
 struct Worker {
-    sleeper: usize,
+    place: usize,
     /// Milliseconds since the lane's start, plus one, at which its present
     /// run began; 0 while it runs nothing.
     busy_since: AtomicU64,
@@ -79,13 +69,11 @@ impl Lane {
     pub fn spawn(settings: &LaneSettings) -> std::io::Result<Self> {
         let threads = settings.threads.max(1);
         let shared = Arc::new(Shared {
-            queue: ArrayQueue::new(settings.queue_count_max.max(1)),
-            bytes: AtomicUsize::new(0),
-            bytes_max: settings.queue_bytes_max,
+            queue: Inbox::new(settings.queue_count_max.max(1), settings.queue_bytes_max),
             timeout: settings.timeout,
             closed: AtomicBool::new(false),
             started: Instant::now(),
-            sleepers: (0..threads).map(|_| Arc::default()).collect(),
+            sleepers: os_thread::Sleepers::new(threads),
         });
         let workers = (0..threads).map(|i| shared.spawn(i)).collect::<Result<Vec<_>, _>>()?;
         let watched = Arc::clone(&shared);
@@ -106,8 +94,8 @@ impl Lane {
         let prediction_id = prediction_id.to_owned();
         let original = Arc::new(Original { inputs, outputs, prediction_id });
         for shadow in assignment.shadows() {
-            let copy = Copy { shadow: shadow.clone(), original: Arc::clone(&original), bytes };
-            if let Err(reason) = self.shared.push(copy) {
+            let copy = Copy { shadow: shadow.clone(), original: Arc::clone(&original) };
+            if let Err(reason) = self.shared.push(copy, bytes) {
                 shadow.stats.dropped(reason);
             }
         }
@@ -125,57 +113,29 @@ impl Drop for Lane {
     /// dropped.
     fn drop(&mut self) {
         self.shared.closed.store(true, SeqCst);
-        while let Some(copy) = self.shared.pop() {
+        while let Some(copy) = self.shared.queue.pop() {
             copy.shadow.stats.dropped(DropReason::Shutdown);
         }
-        for _ in &self.shared.sleepers {
-            self.shared.wake();
-        }
+        self.shared.sleepers.wake_all();
     }
 }
 
 impl Shared {
-    fn push(&self, copy: Copy) -> Result<(), DropReason> {
+    fn push(&self, copy: Copy, bytes: usize) -> Result<(), DropReason> {
         if self.closed.load(SeqCst) {
             return Err(DropReason::Shutdown);
         }
-        // Reserve the bytes first, so that many requests at once cannot
-        // overshoot together.
-        let bytes = copy.bytes;
-        if self.bytes.fetch_add(bytes, SeqCst) + bytes > self.bytes_max {
-            self.bytes.fetch_sub(bytes, SeqCst);
-            return Err(DropReason::QueueBytes);
-        }
-        if self.queue.push(copy).is_err() {
-            self.bytes.fetch_sub(bytes, SeqCst);
-            return Err(DropReason::QueueCount);
-        }
-        self.wake();
+        self.queue.push(copy, bytes).map_err(|(_, full)| match full {
+            Full::Count => DropReason::QueueCount,
+            Full::Bytes => DropReason::QueueBytes,
+        })?;
+        self.sleepers.wake_one();
         Ok(())
     }
 
-    fn pop(&self) -> Option<Copy> {
-        let copy = self.queue.pop()?;
-        self.bytes.fetch_sub(copy.bytes, SeqCst);
-        Some(copy)
-    }
-
-    /// Wakes one sleeping thread, if any. The flag makes the common case,
-    /// nobody asleep, free of system calls.
-    fn wake(&self) {
-        for sleeper in &self.sleepers {
-            if sleeper.asleep.swap(false, SeqCst) {
-                if let Some(thread) = sleeper.thread.load().as_ref() {
-                    thread.unpark();
-                }
-                return;
-            }
-        }
-    }
-
-    fn spawn(self: &Arc<Self>, sleeper: usize) -> std::io::Result<Arc<Worker>> {
+    fn spawn(self: &Arc<Self>, place: usize) -> std::io::Result<Arc<Worker>> {
         let worker = Arc::new(Worker {
-            sleeper,
+            place,
             busy_since: AtomicU64::new(0),
             current: ArcSwapOption::empty(),
         });
@@ -185,7 +145,7 @@ impl Shared {
             shared.work(&own);
         };
         thread::Builder::new()
-            .name(format!("shadow-{sleeper}"))
+            .name(format!("shadow-{place}"))
             .stack_size(os_thread::STACK_BYTES)
             .spawn(run)?;
         Ok(worker)
@@ -193,30 +153,24 @@ impl Shared {
 
     /// A lane thread's life.
     fn work(&self, worker: &Worker) {
-        let sleeper = &self.sleepers[worker.sleeper];
-        sleeper.thread.store(Some(Arc::new(thread::current())));
-        let pulse = os_thread::Pulse::new();
+        self.sleepers.take_place(worker.place);
+        let pulse = os_thread::Pulse::new(os_thread::LeastShare::Nothing);
         pulse.start();
         loop {
-            if let Some(copy) = self.pop() {
+            if let Some(copy) = self.queue.pop() {
                 if self.run(worker, &copy) {
                     continue;
                 }
-                // Another thread has this one's place now, and its sleeper.
+                // Another thread has this one's place now.
                 return;
             }
             if self.closed.load(SeqCst) {
                 return;
             }
-            // Say that we sleep, then look once more: a push that came
-            // between the look above and the flag would otherwise be missed.
-            sleeper.asleep.store(true, SeqCst);
-            if self.queue.is_empty() && !self.closed.load(SeqCst) {
-                pulse.stop();
-                thread::park();
-                pulse.start();
-            }
-            sleeper.asleep.store(false, SeqCst);
+            pulse.stop();
+            let work = || !self.queue.is_empty() || self.closed.load(SeqCst);
+            self.sleepers.sleep_unless(worker.place, work);
+            pulse.start();
         }
     }
 
@@ -404,7 +358,6 @@ mod tests {
         let (plan, shadow) = setup(1, adds(0.0));
         offer(&lane, &plan);
         assert_eq!(settled(&shadow, 1).dropped.get("queue_bytes"), Some(&1));
-        assert_eq!(lane.shared.bytes.load(SeqCst), 0);
     }
 
     #[test]
@@ -441,14 +394,14 @@ mod tests {
     fn copy(shadow: &Shadow, inputs: Vec<Tensor>) -> Copy {
         let outputs = vec![Tensor::new("y", vec![1, 1], row(1.0).into_parts().2).unwrap()];
         let original = Original { inputs, outputs, prediction_id: "id".into() };
-        Copy { shadow: shadow.clone(), original: Arc::new(original), bytes: 8 }
+        Copy { shadow: shadow.clone(), original: Arc::new(original) }
     }
 
     #[test]
     fn a_run_that_was_given_up_is_not_counted_again() {
         let lane = Lane::spawn(&settings()).unwrap();
         let worker = Arc::new(Worker {
-            sleeper: 0,
+            place: 0,
             busy_since: AtomicU64::new(0),
             current: ArcSwapOption::empty(),
         });

@@ -21,7 +21,6 @@ pub(super) struct Original {
 pub(super) struct Copy {
     pub(super) shadow: Shadow,
     pub(super) original: Arc<Original>,
-    pub(super) bytes: usize,
 }
 
 /// What a comparison found, and the outputs that it looked at.

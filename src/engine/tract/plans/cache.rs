@@ -9,16 +9,15 @@
 //! the last evicted one had left, renewed at each use; the least goes.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use crossbeam_queue::ArrayQueue;
 
 use super::runnable::{Runnable, State};
 use crate::engine::{EngineError, EngineErrorKind};
-use crate::types::PlanFigures;
+use crate::types::{PlanFigures, Pool};
 
 /// Plans that a model may hold.
 pub(in crate::engine::tract) const PLANS_MAX: usize = 64;
@@ -45,9 +44,7 @@ pub(super) struct Made {
     used: AtomicU64,
     /// What a run takes: a moving average, in nanoseconds; 0 before the first.
     run_nanos: AtomicU64,
-    states: ArrayQueue<State>,
-    /// The fewest unused states since the last trim.
-    spare: AtomicUsize,
+    states: Pool<Option<State>>,
 }
 
 impl Made {
@@ -60,8 +57,7 @@ impl Made {
             credit: AtomicU64::default(),
             used: AtomicU64::default(),
             run_nanos: AtomicU64::default(),
-            states: ArrayQueue::new(STATES_MAX),
-            spare: AtomicUsize::new(0),
+            states: Pool::new(STATES_MAX),
         }
     }
 
@@ -69,32 +65,22 @@ impl Made {
         f64::from_bits(self.credit.load(Relaxed))
     }
 
-    /// A state for one run.
-    pub(super) fn take_state(&self) -> Option<State> {
-        let state = self.states.pop();
-        self.spare.fetch_min(self.states.len(), Relaxed);
-        state
+    /// A state for one run, if one is unused.
+    pub(super) fn take_state(&self) -> Box<Option<State>> {
+        self.states.take().unwrap_or_default()
     }
 
     /// Puts a state back after a run that took this long.
-    pub(super) fn put_state(&self, state: Option<State>, took: Duration) {
+    pub(super) fn put_state(&self, state: Box<Option<State>>, took: Duration) {
         let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).max(1);
         let known = self.run_nanos.load(Relaxed);
         let average = if known == 0 { took } else { known - known / 8 + took / 8 };
         self.run_nanos.store(average, Relaxed);
-        if let Some(state) = state {
-            // A full pool only means that one state more is dropped.
-            drop(self.states.push(state));
+        if state.is_some() {
+            self.states.put(state);
         }
     }
 
-    /// Drops the states that nobody needed since the last time.
-    fn trim_states(&self) {
-        for _ in 0..self.spare.load(Relaxed) {
-            drop(self.states.pop());
-        }
-        self.spare.store(self.states.len(), Relaxed);
-    }
 }
 
 /// One making of a plan, and who waits for it.
@@ -270,7 +256,7 @@ impl Cache {
             }
         };
         drop(evicted);
-        self.known.load().values().for_each(|made| made.trim_states());
+        self.known.load().values().for_each(|made| made.states.trim());
     }
 
     pub(super) fn figures(&self) -> PlanFigures {
