@@ -9,9 +9,7 @@
 //! The lead is a value: whoever drops it unused (because its client left) hands
 //! it to the next, so nobody waits for a leader that is gone.
 
-use std::cell::Cell;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -22,10 +20,10 @@ use crate::serving::batch::{Next, decide};
 use crate::serving::crowd::Crowd;
 use crate::serving::job::{self, Job, Said};
 use crate::serving::{Completed, LoadedVersion};
-use crate::telemetry::Left;
+use crate::types::thread;
 
 /// Threads beyond this number share their places.
-const SHARDS: usize = 16;
+const SHARDS: usize = 32;
 
 /// Where the cheap requests of one version meet, by thread: to wait for another
 /// thread would cost more than it gains.
@@ -50,17 +48,7 @@ struct State {
 impl Combiner {
     /// The calling thread's place.
     pub(super) fn shard(&self) -> (usize, &Shard) {
-        static THREADS: AtomicUsize = AtomicUsize::new(0);
-        thread_local! {
-            static NUMBER: Cell<Option<usize>> = const { Cell::new(None) };
-        }
-        let number = NUMBER.with(|number| {
-            number.get().unwrap_or_else(|| {
-                let own = THREADS.fetch_add(1, Relaxed) % SHARDS;
-                number.set(Some(own));
-                own
-            })
-        });
+        let number = thread::number() % SHARDS;
         (number, &self.shards[number])
     }
 
@@ -136,7 +124,7 @@ impl Lead {
         let [cancelled, late, batch] =
             extract(&mut state.waiting, [&decision.cancelled, &decision.late, &batch]);
         drop(state);
-        cancelled.into_iter().for_each(|job| job.stats.left(Left::Cancelled));
+        cancelled.into_iter().for_each(Job::left);
         (late, batch)
     }
 
@@ -166,7 +154,7 @@ impl Lead {
     /// Takes the first out, whose client has left.
     fn skip_first(&self) {
         let gone = self.place().lock().waiting.pop_front();
-        gone.into_iter().for_each(|job| job.stats.left(Left::Cancelled));
+        gone.into_iter().for_each(Job::left);
     }
 }
 

@@ -111,7 +111,8 @@ impl Executor {
         let limits = self.limits(version, &inputs, batching);
         let stats = version.stats(&self.metrics);
         let rows = inputs.first().map_or(1, Tensor::rows);
-        let job = |inputs, limits| {
+        let job = |inputs: Vec<Tensor>, limits| {
+            let by_shape = version.time_by_shape(&inputs);
             let (version, stats) = (Arc::clone(version), Arc::clone(stats));
             let queued = Instant::now();
             move |reply: oneshot::Sender<Said>| Job {
@@ -120,6 +121,7 @@ impl Executor {
                 stats,
                 inputs,
                 rows,
+                by_shape,
                 limits,
                 measure_cpu,
                 deadline,
@@ -150,7 +152,7 @@ impl Executor {
         }
         // Its plan may have been freed since: never made on this thread.
         let known = LoadedVersion::run_known;
-        match measured(version, inputs, Duration::ZERO, measure_cpu, known)? {
+        match measured(version, inputs, Duration::ZERO, Some(time), measure_cpu, known)? {
             Ran::Done(completed) => {
                 stats.ran(rows, 1);
                 Ok(completed)

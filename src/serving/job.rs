@@ -30,6 +30,8 @@ pub(super) struct Job {
     pub(super) stats: Arc<QueueStats>,
     pub(super) inputs: Vec<Tensor>,
     pub(super) rows: usize,
+    /// Its time alone, where the version's cost by rows does not tell it.
+    pub(super) by_shape: Option<Duration>,
     /// Its batch; `None` if it runs alone.
     pub(super) limits: Option<Limits>,
     pub(super) measure_cpu: bool,
@@ -76,7 +78,26 @@ impl Waiting for Job {
     }
 
     fn run_time(&self, computed_rows: usize) -> Duration {
-        self.version.recent_time(computed_rows)
+        self.version.recent(self.expected(computed_rows))
+    }
+}
+
+impl Job {
+    /// What a run like this one that computes so many rows should take by
+    /// earlier measurements, whatever happened lately.
+    fn expected(&self, computed_rows: usize) -> Duration {
+        let Some(alone) = self.by_shape else { return self.version.cost().of(computed_rows) };
+        let own = self.computed_rows(self.rows).unwrap_or(self.rows).max(1);
+        #[expect(clippy::cast_precision_loss, reason = "counts")]
+        let times = computed_rows as f64 / own as f64;
+        alone.mul_f64(times)
+    }
+
+    /// The same, where it was measured at all: a run on new shapes says nothing
+    /// about how others go.
+    fn known(&self, computed_rows: usize) -> Option<Duration> {
+        let measured = self.by_shape.is_some() || self.version.cost_by_rows();
+        measured.then(|| self.expected(computed_rows))
     }
 }
 
@@ -90,10 +111,10 @@ pub(super) fn run(jobs: Vec<Job>) {
         Err(jobs) => {
             let Some(first) = jobs.first() else { return };
             let version = Arc::clone(&first.version);
-            if let Err(jobs) = together(&version, jobs) {
+            if let Err(Apart { jobs, by_itself }) = together(&version, jobs) {
                 // Each is run, whatever came of those before it.
                 let came: Vec<_> = jobs.into_iter().map(Job::alone).collect();
-                if came.iter().all(|fine| *fine == Some(true)) {
+                if by_itself && came.iter().all(|fine| *fine == Some(true)) {
                     // It is not one of the requests that the batch failed of.
                     version.stop_batching();
                 }
@@ -102,14 +123,22 @@ pub(super) fn run(jobs: Vec<Job>) {
     }
 }
 
+/// Jobs that could not be run as one.
+struct Apart {
+    jobs: Vec<Job>,
+    /// The batch would fail again: it was not for want of memory, which others
+    /// may have held.
+    by_itself: bool,
+}
+
 /// Runs them as one; gives them back if that fails.
-fn together(version: &LoadedVersion, jobs: Vec<Job>) -> std::result::Result<(), Vec<Job>> {
+fn together(version: &LoadedVersion, jobs: Vec<Job>) -> std::result::Result<(), Apart> {
     let requests: Vec<&[Tensor]> = jobs.iter().map(|job| &job.inputs[..]).collect();
     let rows: Vec<usize> = jobs.iter().map(|job| job.rows).collect();
     let (total, stats) = (rows.iter().sum::<usize>(), Arc::clone(&jobs[0].stats));
     let Some(inputs) = batch::join(&requests, version.take_buffers()) else {
         // The policy joins what fits; alone they run all the same.
-        return Err(jobs);
+        return Err(Apart { jobs, by_itself: false });
     };
     let cpu = jobs.iter().any(|job| job.measure_cpu).then(os_thread::cpu_time);
     let started = Instant::now();
@@ -117,25 +146,24 @@ fn together(version: &LoadedVersion, jobs: Vec<Job>) -> std::result::Result<(), 
     let inference = started.elapsed();
     let cpu = cpu.map(|before| os_thread::cpu_time().saturating_sub(before));
     let computed = version.computed_rows(&inputs, total).unwrap_or(total);
+    let expected = jobs[0].known(computed);
     version.put_buffers(inputs);
-    let answers = match outputs {
-        Ok(outputs) => batch::split(&outputs, &rows).ok_or(Split::Rows),
+    let outputs = match outputs {
+        Ok(outputs) => outputs,
         Err(error) => {
             tracing::debug!(model = %version.model(), version = %version.id(), %error, "a batch failed");
-            Err(Split::Failed)
+            stats.split(Split::Failed);
+            return Err(Apart { jobs, by_itself: !out_of_memory(&error) });
         }
     };
-    let answers = match answers {
-        Ok(answers) => answers,
-        Err(reason) => {
-            stats.split(reason);
-            if reason == Split::Rows {
-                version.stop_batching();
-            }
-            return Err(jobs);
-        }
+    let Some(answers) = batch::split(&outputs, &rows) else {
+        stats.split(Split::Rows);
+        version.stop_batching();
+        return Err(Apart { jobs, by_itself: true });
     };
-    version.took(computed, inference);
+    if let Some(expected) = expected {
+        version.took(expected, inference);
+    }
     stats.ran(total, jobs.len());
     let count = jobs.len();
     for (job, outputs) in jobs.into_iter().zip(answers) {
@@ -163,7 +191,7 @@ impl Job {
     /// nobody waits for it any more.
     fn alone(self) -> Option<bool> {
         if self.is_cancelled() {
-            self.stats.left(Left::Cancelled);
+            self.left();
             return None;
         }
         if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
@@ -171,8 +199,10 @@ impl Job {
             return None;
         }
         let waited = self.queued.elapsed();
+        let expected = self.known(self.computed_rows(self.rows).unwrap_or(self.rows));
         let whole = |version: &LoadedVersion, inputs: &[Tensor]| version.run(inputs).map(Some);
-        let answer = measured(&self.version, self.inputs, waited, self.measure_cpu, whole);
+        let answer =
+            measured(&self.version, self.inputs, waited, expected, self.measure_cpu, whole);
         let answer = answer.and_then(|ran| match ran {
             Ran::Done(completed) => Ok(completed),
             Ran::NotKnown(_) => Err(Error::internal("the engine gave no answer")),
@@ -184,6 +214,13 @@ impl Job {
         // The caller may have left meanwhile.
         drop(self.reply.send(Said::Done(answer)));
         Some(fine)
+    }
+
+    /// Counts it as one whose caller has left: by itself, or because its deadline
+    /// passed.
+    pub(super) fn left(self) {
+        let late = self.deadline.is_some_and(|deadline| deadline <= Instant::now());
+        self.stats.left(if late { Left::Late } else { Left::Cancelled });
     }
 
     /// Tells it that its deadline has passed, or will have.
@@ -206,11 +243,13 @@ pub(super) enum Ran {
     NotKnown(Vec<Tensor>),
 }
 
-/// Runs one request, and measures.
+/// Runs one request, and measures; `expected` is what it should take, if it is
+/// known.
 pub(super) fn measured(
     version: &LoadedVersion,
     inputs: Vec<Tensor>,
     queue: Duration,
+    expected: Option<Duration>,
     measure_cpu: bool,
     how: impl FnOnce(&LoadedVersion, &[Tensor]) -> std::result::Result<Option<Vec<Tensor>>, RunError>,
 ) -> Result<Ran> {
@@ -220,8 +259,14 @@ pub(super) fn measured(
     let Some(outputs) = outputs else { return Ok(Ran::NotKnown(inputs)) };
     let inference = started.elapsed();
     let cpu = cpu.map(|before| os_thread::cpu_time().saturating_sub(before));
-    version.took(inputs.first().map_or(1, Tensor::rows), inference);
+    if let Some(expected) = expected {
+        version.took(expected, inference);
+    }
     Ok(Ran::Done(Completed { inputs, outputs, queue, inference, cpu }))
+}
+
+fn out_of_memory(error: &RunError) -> bool {
+    matches!(error, RunError::Engine(e) if e.kind == crate::engine::EngineErrorKind::OutOfMemory)
 }
 
 /// What the caller may know of an engine's failure.
@@ -231,7 +276,7 @@ fn failure(version: &LoadedVersion, error: &RunError) -> Error {
         RunError::Engine(e) if matches!(e.kind, Kind::BadInput | Kind::BadValue) => {
             ErrorCode::InvalidArgument
         }
-        RunError::Engine(e) if e.kind == Kind::OutOfMemory => ErrorCode::Unavailable,
+        error if out_of_memory(error) => ErrorCode::Unavailable,
         RunError::Engine(_) | RunError::Panic(_) => ErrorCode::Internal,
     };
     let which = format!("model {} version {}", version.model(), version.id());

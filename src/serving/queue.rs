@@ -20,7 +20,7 @@ use crate::serving::batch::{Next, Waiting as _, decide};
 use crate::serving::combine::extract;
 use crate::serving::job::{self, Job, Said};
 use crate::serving::{Completed, LoadedVersion};
-use crate::telemetry::{Left, Refusal};
+use crate::telemetry::Refusal;
 use crate::types::thread as os_thread;
 
 /// The queue; dropping it ends the engine threads once it is empty.
@@ -57,21 +57,60 @@ struct Load {
     version: Arc<LoadedVersion>,
     requests: usize,
     rows: usize,
+    /// Those of them whose time follows from their shapes, and their times.
+    by_shape: usize,
+    by_shape_rows: usize,
+    by_shape_time: Duration,
     /// Of a batch; `None` if they run one by one.
     rows_max: Option<usize>,
 }
 
 impl Load {
+    const fn new(version: Arc<LoadedVersion>) -> Self {
+        Self {
+            version,
+            requests: 0,
+            rows: 0,
+            by_shape: 0,
+            by_shape_rows: 0,
+            by_shape_time: Duration::ZERO,
+            rows_max: None,
+        }
+    }
+
+    fn add(&mut self, job: &Job) {
+        self.requests += 1;
+        self.rows += job.rows;
+        self.rows_max = job.limits.map(|limits| limits.rows_max);
+        if let Some(time) = job.by_shape {
+            self.by_shape += 1;
+            self.by_shape_rows += job.rows;
+            self.by_shape_time = self.by_shape_time.saturating_add(time);
+        }
+    }
+
+    fn remove(&mut self, job: &Job) {
+        self.requests -= 1;
+        self.rows -= job.rows;
+        if let Some(time) = job.by_shape {
+            self.by_shape -= 1;
+            self.by_shape_rows -= job.rows;
+            self.by_shape_time = self.by_shape_time.saturating_sub(time);
+        }
+    }
+
     /// What its runs should take together.
     fn time(&self) -> Duration {
+        let (requests, rows) = (self.requests - self.by_shape, self.rows - self.by_shape_rows);
         let runs = match self.rows_max {
-            Some(rows_max) => self.rows.div_ceil(rows_max.max(1)).clamp(1, self.requests),
-            None => self.requests,
+            Some(rows_max) => rows.div_ceil(rows_max.max(1)).max(1).min(requests),
+            None => requests,
         };
         let cost = self.version.cost();
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let fixed = cost.fixed.saturating_mul(number(runs));
-        self.version.recent(fixed.saturating_add(cost.per_row.saturating_mul(number(self.rows))))
+        let line = fixed.saturating_add(cost.per_row.saturating_mul(number(rows)));
+        self.version.recent(line.saturating_add(self.by_shape_time))
     }
 }
 
@@ -136,9 +175,8 @@ impl Queue {
     ) -> Result<Completed> {
         let (reply, answer) = oneshot::channel();
         let job = job(reply);
-        let deadline = job.deadline;
         let id = self.shared.push(job)?;
-        let mut ticket = Ticket { shared: &self.shared, id, deadline, answered: false };
+        let mut ticket = Ticket { shared: &self.shared, id, answered: false };
         let said = answer.await;
         ticket.answered = true;
         match said {
@@ -201,14 +239,13 @@ impl From<Refused> for Error {
 struct Ticket<'a> {
     shared: &'a Shared,
     id: u64,
-    deadline: Option<Instant>,
     answered: bool,
 }
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
         if !self.answered {
-            self.shared.leave(self.id, self.deadline);
+            self.shared.leave(self.id);
         }
     }
 }
@@ -265,7 +302,7 @@ impl Shared {
             state.busy[i] = run_time(&batch).and_then(|time| now.checked_add(time));
             self.show(&state, now);
             // Seldom: who leaves takes itself out.
-            cancelled.into_iter().for_each(|job| job.stats.left(Left::Cancelled));
+            cancelled.into_iter().for_each(Job::left);
             if !(late.is_empty() && batch.is_empty()) {
                 return Some(Work { late, batch });
             }
@@ -296,16 +333,14 @@ impl Shared {
     }
 
     /// Takes a request out whose caller has left, if it waits still.
-    fn leave(&self, id: u64, deadline: Option<Instant>) {
+    fn leave(&self, id: u64) {
         let mut state = self.lock();
         let Ok(place) = state.jobs.binary_search_by_key(&id, |job| job.id) else { return };
         let [gone] = state.take([&[place]]);
         let now = Instant::now();
         self.show(&state, now);
         drop(state);
-        let late = deadline.is_some_and(|deadline| deadline <= now);
-        let why = if late { Left::Late } else { Left::Cancelled };
-        gone.into_iter().for_each(|job| job.stats.left(why));
+        gone.into_iter().for_each(Job::left);
     }
 
     /// Shows the queue to those who look without the lock.
@@ -341,19 +376,12 @@ impl State {
 
     fn enter(&mut self, job: Job) {
         job.stats.waits(job.rows);
-        let rows_max = job.limits.map(|limits| limits.rows_max);
-        let known = self.loads.iter_mut().find(|load| Arc::ptr_eq(&load.version, &job.version));
-        match known {
-            Some(load) => {
-                load.requests += 1;
-                load.rows += job.rows;
-                load.rows_max = rows_max;
-            }
-            None => {
-                let version = Arc::clone(&job.version);
-                self.loads.push(Load { version, requests: 1, rows: job.rows, rows_max });
-            }
-        }
+        let known = self.loads.iter().position(|load| Arc::ptr_eq(&load.version, &job.version));
+        let place = known.unwrap_or_else(|| {
+            self.loads.push(Load::new(Arc::clone(&job.version)));
+            self.loads.len() - 1
+        });
+        self.loads[place].add(&job);
         self.jobs.push_back(job);
     }
 
@@ -365,8 +393,7 @@ impl State {
             let at = self.loads.iter().position(|load| Arc::ptr_eq(&load.version, &job.version));
             let Some(at) = at else { continue };
             let load = &mut self.loads[at];
-            load.requests -= 1;
-            load.rows -= job.rows;
+            load.remove(job);
             if load.requests == 0 {
                 self.loads.swap_remove(at);
             }

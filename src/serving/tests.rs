@@ -1,5 +1,6 @@
 //! How requests run: inline, in batches, refused, late, cancelled.
 
+use std::collections::BTreeMap;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -27,6 +28,8 @@ struct State {
     runs: Vec<usize>,
     standing: usize,
     open: bool,
+    /// What runs on rows of this width take, where it is known.
+    times: BTreeMap<usize, Duration>,
 }
 
 impl Log {
@@ -54,7 +57,8 @@ impl Log {
 }
 
 /// Doubles rows of any width, and writes down how many each run has. 100 waits
-/// at the gate, 13 panics, 7 is a bad value; batches with 3 fail; 5 gives a row
+/// at the gate, 13 panics, 7 is a bad value; batches with 3 fail, those with
+/// 9 for want of memory; 5 gives a row
 /// too many.
 struct Logging(Signature, Arc<Log>);
 struct LoggingSession(Arc<Log>);
@@ -65,6 +69,9 @@ impl Model for Logging {
     }
     fn session(&self) -> std::result::Result<Box<dyn Session>, EngineError> {
         Ok(Box::new(LoggingSession(Arc::clone(&self.1))))
+    }
+    fn run_time(&self, inputs: &[Tensor]) -> Option<Duration> {
+        self.1.state.lock().unwrap().times.get(&inputs[0].shape()[1]).copied()
     }
 }
 
@@ -81,6 +88,9 @@ impl Session for LoggingSession {
         assert!(!has(13.0), "thirteen");
         if has(7.0) {
             return failed(EngineErrorKind::BadValue, "seven");
+        }
+        if has(9.0) && shape[0] > 1 {
+            return failed(EngineErrorKind::OutOfMemory, "nine is a crowd");
         }
         if has(3.0) && shape[0] > 1 {
             return failed(EngineErrorKind::Internal, "three is company");
@@ -302,6 +312,23 @@ async fn a_version_that_batches_do_not_suit_is_batched_no_more() {
     }
 }
 
+/// Memory that others held is no fault of batches.
+#[tokio::test]
+async fn a_version_short_of_memory_is_batched_again() {
+    let bench = bench(ExecutorSettings::default());
+    let held = bench.hold().await;
+    let one = bench.queued(request(rows(1.0, 1, 1))).await;
+    let nine = bench.queued(request(rows(9.0, 1, 1))).await;
+    bench.log.open();
+    for answer in [held, one, nine] {
+        output(answer).await;
+    }
+    assert!(bench.counted("foreshadow_batch_splits_total", "failed", 1));
+    // The only engine thread is done with them once it answers another one.
+    output(bench.send(request(rows(1.0, 1, 1)))).await;
+    assert!(bench.version.is_batched());
+}
+
 #[tokio::test]
 async fn a_deadline_that_passed_runs_nothing() {
     let bench = bench(ExecutorSettings::default());
@@ -336,6 +363,30 @@ async fn what_cannot_be_in_time_is_refused_at_once() {
     output(in_time).await;
     // The thread is free a moment after the last answer.
     bench.until(|executor| executor.check(&bench.version, soon).is_ok()).await;
+}
+
+/// Where a run's time follows from its shapes, long rows make others wait for
+/// longer than short ones.
+#[tokio::test]
+async fn shapes_tell_how_long_others_wait() {
+    let bench = bench(ExecutorSettings::default());
+    let times = [(1, 1), (9, 60_000)].map(|(width, ms)| (width, Duration::from_millis(ms)));
+    bench.log.state.lock().unwrap().times.extend(times);
+    let held = bench.hold().await;
+    let minute = |inputs| Request {
+        deadline: Some(Instant::now() + Duration::from_secs(60)),
+        ..request(inputs)
+    };
+    let short = bench.queued(minute(rows(1.0, 1, 1))).await;
+    let long = bench.queued(request(rows(1.0, 1, 9))).await;
+    assert_eq!(failure(bench.send(minute(rows(1.0, 1, 1)))).await, ErrorCode::Unavailable);
+    long.abort();
+    assert!(long.await.is_err());
+    let again = bench.queued(minute(rows(1.0, 1, 1))).await;
+    bench.log.open();
+    for answer in [held, short, again] {
+        output(answer).await;
+    }
 }
 
 #[tokio::test]

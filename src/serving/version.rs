@@ -2,18 +2,16 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
-
-use crossbeam_queue::ArrayQueue;
 
 use crate::engine::{EngineError, EngineErrorKind, Model, Session};
 use crate::serving::combine::Combiner;
 use crate::serving::cost::{Cost, Pace};
 use crate::telemetry::{Metrics, QueueStats};
 use crate::types::{
-    Data, Digest, Dim, ModelName, PlanFigures, Signature, Tensor, TensorSpec, VersionId,
+    Data, Digest, Dim, ModelName, PlanFigures, Pool, Signature, Tensor, TensorSpec, VersionId,
 };
 
 /// Why a run failed.
@@ -55,9 +53,7 @@ pub struct LoadedVersion {
     digest: Digest,
     engine: &'static str,
     graph: Arc<dyn Model>,
-    sessions: ArrayQueue<Box<dyn Session>>,
-    /// The fewest free sessions since the last trim.
-    spare: AtomicUsize,
+    sessions: Pool<Box<dyn Session>>,
     cost: OnceLock<Cost>,
     /// What the dimensions that may vary were at warm-up, beside the rows.
     other_dims: OnceLock<usize>,
@@ -71,7 +67,7 @@ pub struct LoadedVersion {
     unfit: AtomicBool,
     pace: Pace,
     combiner: Combiner,
-    buffers: ArrayQueue<Vec<Data>>,
+    buffers: Pool<Vec<Data>>,
     stats: OnceLock<Arc<QueueStats>>,
 }
 
@@ -85,8 +81,7 @@ impl LoadedVersion {
         engine: &'static str,
         graph: Arc<dyn Model>,
     ) -> Self {
-        let sessions = ArrayQueue::new(SESSIONS_MAX);
-        let (spare, cost) = (AtomicUsize::new(0), OnceLock::new());
+        let (sessions, cost) = (Pool::new(SESSIONS_MAX), OnceLock::new());
         let (other_dims, rows_independent) = (OnceLock::new(), false);
         let cost_by_rows = cost_by_rows(&*graph);
         let shares_rows = shares_rows(graph.signature());
@@ -97,7 +92,6 @@ impl LoadedVersion {
             engine,
             graph,
             sessions,
-            spare,
             cost,
             other_dims,
             rows_independent,
@@ -106,7 +100,7 @@ impl LoadedVersion {
             unfit: AtomicBool::new(false),
             pace: Pace::default(),
             combiner: Combiner::default(),
-            buffers: ArrayQueue::new(BUFFERS_MAX),
+            buffers: Pool::new(BUFFERS_MAX),
             stats: OnceLock::new(),
         }
     }
@@ -201,20 +195,20 @@ impl LoadedVersion {
         self.cost_by_rows
     }
 
-    /// What a run that computes `rows` rows should take, by what was measured at
-    /// warm-up and lately.
-    pub(super) fn recent_time(&self, rows: usize) -> Duration {
-        self.pace.of(self.cost().of(rows))
-    }
-
-    /// What runs that take `expected` by warm-up's measure take lately.
+    /// What runs that are expected to take `expected` take lately.
     pub(super) fn recent(&self, expected: Duration) -> Duration {
         self.pace.of(expected)
     }
 
-    /// Takes into account what a run took that computed `rows` rows.
-    pub(super) fn took(&self, rows: usize, time: Duration) {
-        self.pace.record(self.cost().of(rows), time);
+    /// Takes into account what a run took that was expected to take `expected`.
+    pub(super) fn took(&self, expected: Duration, time: Duration) {
+        self.pace.record(expected, time);
+    }
+
+    /// The time of earlier runs on the shapes of `inputs`, where it is the shapes
+    /// that a run's time follows from.
+    pub(super) fn time_by_shape(&self, inputs: &[Tensor]) -> Option<Duration> {
+        if self.cost_by_rows { None } else { self.graph.run_time(inputs) }
     }
 
     /// The rows that a run like `inputs`, but of `rows` rows, computes; `None`
@@ -235,14 +229,13 @@ impl LoadedVersion {
 
     /// Buffers of an earlier batch, if some are free.
     pub(super) fn take_buffers(&self) -> Vec<Data> {
-        self.buffers.pop().unwrap_or_default()
+        self.buffers.take().map_or_else(Vec::new, |buffers| *buffers)
     }
 
     /// Gives a batch's buffers back.
     pub(super) fn put_buffers(&self, inputs: Vec<Tensor>) {
         let data = inputs.into_iter().map(|input| input.into_parts().2).collect();
-        // A full pool only means that these are dropped.
-        drop(self.buffers.push(data));
+        self.buffers.put(Box::new(data));
     }
 
     /// Runs zeros at several batch sizes, so that the first request finds
@@ -323,19 +316,17 @@ impl LoadedVersion {
         &self,
         work: impl FnOnce(&mut dyn Session) -> Result<T, EngineError>,
     ) -> Result<T, RunError> {
-        let session = match self.sessions.pop() {
+        let session = match self.sessions.take() {
             Some(session) => session,
-            None => guarded(|| self.graph.session())?,
+            None => Box::new(guarded(|| self.graph.session())?),
         };
-        self.spare.fetch_min(self.sessions.len(), Relaxed);
         // The session moves in: after a panic or an error it is dropped here.
         let (session, answer) = guarded(move || {
             let mut session = session;
-            let answer = work(&mut *session)?;
+            let answer = work(&mut **session)?;
             Ok((session, answer))
         })?;
-        // A full pool only means that one session more is dropped.
-        drop(self.sessions.push(session));
+        self.sessions.put(session);
         Ok(answer)
     }
 
@@ -343,11 +334,8 @@ impl LoadedVersion {
     /// needed since the last trim, and what the engine made for shapes that did
     /// not come for `idle`. Not for a request's thread.
     pub fn trim(&self, idle: Duration) {
-        for _ in 0..self.spare.load(Relaxed) {
-            drop(self.sessions.pop());
-        }
-        self.spare.store(self.sessions.len(), Relaxed);
-        while self.buffers.pop().is_some() {}
+        self.sessions.trim();
+        self.buffers.clear();
         self.graph.trim(idle);
     }
 
@@ -532,7 +520,7 @@ pub(crate) mod tests {
     fn sessions_that_nobody_needs_are_trimmed() {
         let version = Doubler::version();
         let sessions = || std::iter::repeat_with(|| version.graph.session().unwrap());
-        sessions().take(5).for_each(|session| drop(version.sessions.push(session)));
+        sessions().take(5).for_each(|session| version.sessions.put(Box::new(session)));
         version.trim(Duration::ZERO);
         assert_eq!(version.sessions.len(), 5, "they are new");
         version.run(&input(1.0)).unwrap();
