@@ -165,7 +165,10 @@ mod tests {
     async fn work_is_done_elsewhere_and_a_panic_is_an_error() {
         let offload = Offload::spawn(&OffloadSettings::default()).unwrap();
         for _ in 0..100 {
-            let name = offload.run(1, Crowded::Refuse, || thread::current().name().map(str::to_owned)).await.unwrap();
+            let name = offload
+                .run(1, Crowded::Refuse, || thread::current().name().map(str::to_owned))
+                .await
+                .unwrap();
             assert_eq!(name.as_deref(), Some("decode-0"));
         }
         let error = offload.run(1, Crowded::Refuse, || -> () { panic!("oh") }).await.unwrap_err();

@@ -7,6 +7,8 @@ use crossbeam_utils::atomic::AtomicCell;
 
 use crate::types::thread;
 
+type Slot<T> = CachePadded<AtomicCell<Option<Box<T>>>>;
+
 /// A bounded pool, whose threads may be of any class.
 ///
 /// Nobody waits for anybody in it: taking and putting back are a bounded number
@@ -14,7 +16,7 @@ use crate::types::thread;
 /// must not hold up a request then. Each thread looks first where it left
 /// something last, so that it finds what is in its caches.
 pub struct Pool<T> {
-    slots: Box<[CachePadded<AtomicCell<Option<Box<T>>>>]>,
+    slots: Box<[Slot<T>]>,
     /// How many are here, or about to be.
     free: AtomicUsize,
     /// The fewest that were here since the last trim.

@@ -80,7 +80,6 @@ impl Made {
             self.states.put(state);
         }
     }
-
 }
 
 /// One making of a plan, and who waits for it.
