@@ -69,7 +69,13 @@ impl Body for GrpcBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.0, Kind::Done)
+        match &self.0 {
+            Kind::Done => true,
+            Kind::Message(_) | Kind::Well => false,
+            // An error of theirs is headers alone. An empty frame of data behind
+            // them would make it a reply without a status.
+            Kind::Streamed(body) => body.is_end_stream(),
+        }
     }
 }
 
@@ -135,6 +141,8 @@ mod tests {
         assert_eq!(trailers["grpc-status"], "0");
         assert!(body.is_end_stream() && body.frame().await.is_none());
         assert!(GrpcBody::none().is_end_stream());
+        let nothing = Empty::<Bytes>::new().map_err(|never| match never {});
+        assert!(GrpcBody::streamed(nothing).is_end_stream());
     }
 
     #[tokio::test]
