@@ -17,7 +17,7 @@ use foreshadow::engine::{EngineError, EngineSet, EngineSettings, Model, Session}
 use foreshadow::protocol::hops;
 use foreshadow::routing::{Arm, Canary, Catalog, Judge, Plan, Salt, Shadow, Slot, Worst, split};
 use foreshadow::serving::{Executor, ExecutorSettings, LoadedVersion, Request};
-use foreshadow::telemetry::{ArmRole, Metrics};
+use foreshadow::telemetry::{Answered, ArmRole, Metrics};
 use foreshadow::types::{
     Batching, Data, Datatype, Digest, Dim, ModelName, ModelSettings, Share, Signature, Tensor,
     TensorSpec, VersionId,
@@ -143,11 +143,12 @@ fn metrics(c: &mut Criterion) {
     let one = VersionId::new(1).unwrap();
     let arm = metrics.arm(&name(), one, ArmRole::Champion);
     let queue = metrics.queue(&name(), one);
+    let answered = Answered::within(Duration::from_micros(12));
     c.bench_function("metrics: one request", |b| {
         b.iter(|| {
             queue.ran(black_box(1), 1);
             arm.ran(Duration::ZERO, black_box(Duration::from_micros(4)));
-            arm.finished(None, black_box(Duration::from_micros(12)));
+            arm.answered(black_box(answered));
         });
     });
     c.bench_function("metrics: render", |b| b.iter(|| metrics.render()));

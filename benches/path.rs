@@ -25,7 +25,7 @@ use foreshadow::routing::{
     Arm, Assignment, Canary, Catalog, Lane, LaneSettings, Plan, Router, Salt, Slot,
 };
 use foreshadow::serving::{Executor, ExecutorSettings, LoadedVersion};
-use foreshadow::telemetry::{ArmRole, Metrics};
+use foreshadow::telemetry::{Answered, ArmRole, Metrics};
 use foreshadow::types::{
     Data, Datatype, Digest, Dim, ModelName, ModelSettings, Readiness, Share, Signature, Tensor,
     TensorSpec, VersionId,
@@ -361,9 +361,10 @@ fn stages(effort: Effort, metrics: &Metrics, plan: &Arc<Plan>) {
         drop(black_box(hops::encode_rows(&assignment, black_box(&outputs), 1).unwrap()));
     });
     let arm = metrics.arm(&plan.model, VersionId::new(1).unwrap(), ArmRole::Champion);
+    let answered = Answered::within(Duration::from_micros(12));
     measure(effort, "metrics: one request", 0, || {
         arm.ran(Duration::ZERO, black_box(Duration::from_micros(4)));
-        arm.finished(None, black_box(Duration::from_micros(12)));
+        arm.answered(black_box(answered));
     });
 }
 

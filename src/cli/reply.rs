@@ -242,7 +242,7 @@ mod tests {
     fn comparisons_read_as_they_are_written() {
         let (metrics, model) = (Metrics::new(), ModelName::new("churn").unwrap());
         let arm = metrics.arm(&model, one(), ArmRole::Champion);
-        arm.finished(None, std::time::Duration::ZERO);
+        arm.answered(crate::telemetry::Answered::within(std::time::Duration::ZERO));
         let shadow = metrics.shadow(&model, one());
         shadow.compared(4, 1, f64::INFINITY, 0.5);
         let written = registry::Comparison {

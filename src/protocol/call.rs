@@ -17,7 +17,7 @@ use crate::protocol::offload::{Crowded, LARGE_BYTES};
 use crate::protocol::route::NoRoute;
 use crate::protocol::{Service, caught, guarded};
 use crate::routing::{Answer, Assignment, Plan, Router};
-use crate::telemetry::ArmStats;
+use crate::telemetry::{Answered as Times, ArmStats};
 use crate::types::{Role, Tensor, VersionId};
 
 /// What the split goes by.
@@ -41,6 +41,8 @@ pub(super) struct Ask<'a> {
     pub(super) deadline: Option<Instant>,
     /// When the request arrived.
     pub(super) at: Instant,
+    /// When its body was begun to be read: all of it had come.
+    pub(super) read: Instant,
     /// What is wrong with the body's grammar, as far as it has not been read
     /// yet. It takes a while, and is asked when something else is wrong.
     pub(super) grammar: &'a dyn Fn() -> Option<Error>,
@@ -126,13 +128,22 @@ pub(super) trait Signed {
 struct InFlight {
     stats: Arc<ArmStats>,
     at: Instant,
+    read: Instant,
     done: bool,
 }
 
 impl InFlight {
-    fn done(mut self, failure: Option<ErrorCode>) {
+    /// It was answered: its inputs were there at `decoded`, and it waited and ran
+    /// for so long.
+    fn answered(mut self, decoded: Instant, ran: Duration) {
         self.done = true;
-        self.stats.finished(failure, self.at.elapsed());
+        let (arrived, read, written) = (self.at, self.read, Instant::now());
+        self.stats.answered(Times { arrived, read, decoded, ran, written });
+    }
+
+    fn failed(mut self, code: ErrorCode) {
+        self.done = true;
+        self.stats.failed(code, self.at.elapsed());
     }
 
     /// It was none of the version's.
@@ -144,7 +155,7 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         if !self.done {
-            self.stats.finished(Some(ErrorCode::Cancelled), self.at.elapsed());
+            self.stats.failed(ErrorCode::Cancelled, self.at.elapsed());
         }
     }
 }
@@ -173,16 +184,16 @@ pub(super) fn accept<F>(
     ask: Ask<'_>,
     decode: impl FnOnce(&Assignment) -> Result<(Vec<Tensor>, F)>,
 ) -> Result<Accepted<F>, Failed> {
-    let Ask { plan, version, role, key, deadline, at, grammar } = ask;
+    let Ask { plan, version, role, key, deadline, at, read, grammar } = ask;
     let assigned = plan.assign(version, role, key.as_deref());
     let assignment = assigned.map_err(|error| grammar().unwrap_or(error))?;
-    let in_flight = InFlight { stats: Arc::clone(&assignment.arm().stats), at, done: false };
+    let in_flight = InFlight { stats: Arc::clone(&assignment.arm().stats), at, read, done: false };
     // Before its body costs anything more: it may have waited for this thread.
     let passed = || Error::new(ErrorCode::DeadlineExceeded, "the request's timeout passed");
-    let late = deadline.is_some_and(|deadline| deadline <= Instant::now());
+    let late = deadline.is_some_and(|deadline| deadline <= read);
     let may_run = if late { Err(passed()) } else { router.check(&assignment, deadline) };
     if let Err(error) = may_run {
-        in_flight.done(Some(error.code()));
+        in_flight.failed(error.code());
         return Err(Failed::on_version(error, assignment));
     }
     let decoded = caught(|| {
@@ -199,7 +210,7 @@ pub(super) fn accept<F>(
                 Err(malformed.into())
             }
             None => {
-                in_flight.done(Some(error.code()));
+                in_flight.failed(error.code());
                 Err(Failed::on_version(error, assignment))
             }
         },
@@ -214,21 +225,25 @@ impl Service {
         id: Id,
     ) -> Result<F::Reply, Failed> {
         let Accepted { assignment, inputs, form, deadline, in_flight } = accepted;
+        let decoded = Instant::now();
         let outcome: Result<_> = {
             let work = pin!(async {
-                let answer = self.run(&assignment, inputs, deadline).await?;
+                let answer = self.run(&assignment, inputs, deadline, decoded).await?;
                 self.encode(&assignment, answer, form, id).await
             });
             guarded(work).await
         };
-        in_flight.done(outcome.as_ref().err().map(Error::code));
         match outcome {
             Ok((mut reply, answer)) => {
+                in_flight.answered(decoded, answer.queue + answer.inference);
                 reply.sign(&assignment, id);
                 self.copy_later(assignment, answer, id);
                 Ok(reply)
             }
-            Err(error) => Err(Failed::on_version(error, assignment)),
+            Err(error) => {
+                in_flight.failed(error.code());
+                Err(Failed::on_version(error, assignment))
+            }
         }
     }
 
@@ -265,18 +280,19 @@ impl Service {
         tokio::spawn(async move { router.copy_to_shadows(&assignment, answer, id.as_str()) });
     }
 
-    /// Runs, and gives up at the deadline: what still waits then is dropped
-    /// unrun.
+    /// Runs from `now` on, and gives up at the deadline: what still waits then is
+    /// dropped unrun.
     async fn run(
         &self,
         assignment: &Assignment,
         inputs: Vec<Tensor>,
         deadline: Option<Instant>,
+        now: Instant,
     ) -> Result<Answer> {
         let run = self.router.infer(assignment, inputs, deadline);
         let Some(deadline) = deadline else { return run.await };
         let passed = || Error::new(ErrorCode::DeadlineExceeded, "the request's timeout passed");
-        if Instant::now() >= deadline {
+        if now >= deadline {
             return Err(passed());
         }
         within(pin!(run), || deadline.into()).await.unwrap_or_else(|| Err(passed()))

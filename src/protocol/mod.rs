@@ -78,6 +78,14 @@ struct Arrived<'a> {
     parts: &'a Parts,
     body: Bytes,
     at: Instant,
+    /// When its body is begun to be read.
+    read: Instant,
+}
+
+impl<'a> Arrived<'a> {
+    fn new(parts: &'a Parts, body: Bytes, at: Instant) -> Self {
+        Self { parts, body, at, read: Instant::now() }
+    }
 }
 
 /// The forms of inference.
@@ -164,7 +172,7 @@ impl Service {
             route @ (Route::Predict { .. } | Route::Model { verb: Verb::Infer, .. }) => {
                 let body = body::read(body, &self.limits).await?;
                 let accepted = if body.len() <= LARGE_BYTES {
-                    let arrived = Arrived { parts: &parts, body: body.join(), at };
+                    let arrived = Arrived::new(&parts, body.join(), at);
                     accept(&self.router, self.limits.timeout, &arrived, route)?
                 } else {
                     self.accept_elsewhere(parts, body, at).await?
@@ -183,10 +191,19 @@ impl Service {
                 let plan = self.router.plan(model)?;
                 v2::metadata::model_ready(&plan, version).map_err(Failed::probe)
             }
+            Route::Model { model, version, verb: Verb::Statistics } => {
+                self.statistics(Some(model), version)
+            }
+            Route::Statistics => self.statistics(None, None),
             Route::ServerMetadata => Ok(v2::metadata::server()),
             Route::Live => Ok(v2::metadata::live()),
             Route::Ready => v2::metadata::ready(&self.readiness).map_err(Failed::probe),
         }
+    }
+
+    fn statistics(&self, model: Option<&str>, version: Option<&str>) -> Result<Reply, Failed> {
+        let statistics = v2::stats::statistics(&self.router, &self.metrics, model, version)?;
+        Ok(v2::stats::reply(statistics))
     }
 
     /// Reads a large request without holding up this thread.
@@ -199,7 +216,7 @@ impl Service {
         let (router, timeout) = (Arc::clone(&self.router), self.limits.timeout);
         let bytes = body.len();
         let accept = move || {
-            let arrived = Arrived { parts: &parts, body: body.join(), at };
+            let arrived = Arrived::new(&parts, body.join(), at);
             let route = route(&parts.method, parts.uri.path())?;
             accept(&router, timeout, &arrived, route)
         };

@@ -80,6 +80,7 @@ pub(super) fn accept(
         key: call::header_key(headers).map(Cow::Borrowed).or(field),
         deadline: call::deadline(arrived.at, asked_timeout.or(envelope.timeout), timeout),
         at: arrived.at,
+        read: arrived.read,
         grammar: &grammar,
     };
     call::accept(router, ask, |assignment| {

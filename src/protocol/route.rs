@@ -18,6 +18,8 @@ pub(super) enum Route<'p> {
     Live,
     /// `GET /v2/health/ready`.
     Ready,
+    /// `GET /v2/models/stats`.
+    Statistics,
     /// Below `/v2/models/{model}[/versions/{version}]`.
     Model {
         /// The model.
@@ -38,6 +40,8 @@ pub(super) enum Verb {
     Ready,
     /// `GET …/config`.
     Config,
+    /// `GET …/stats`.
+    Statistics,
     /// `POST …/infer`.
     Infer,
 }
@@ -47,6 +51,7 @@ const ROUTES: &str = "POST /predict, POST /predict/{model}, GET /v2, GET /v2/hea
                       GET /v2/health/ready, GET /v2/models/{model}[/versions/{version}], \
                       GET /v2/models/{model}[/versions/{version}]/ready, \
                       GET /v2/models/{model}[/versions/{version}]/config, \
+                      GET /v2/models/{model}[/versions/{version}]/stats, GET /v2/models/stats, \
                       POST /v2/models/{model}[/versions/{version}]/infer";
 
 /// The longest part of a path that a message repeats, in characters.
@@ -100,7 +105,8 @@ fn match_path(path: &str) -> Result<Route<'_>, Error> {
         ["v2"] => Ok(Route::ServerMetadata),
         ["v2", "health", "live"] => Ok(Route::Live),
         ["v2", "health", "ready"] => Ok(Route::Ready),
-        ["v2", "models", "stats"] | ["v2", "repository", ..] => Err(unsupported(path)),
+        ["v2", "models", "stats"] => Ok(Route::Statistics),
+        ["v2", "repository", ..] => Err(unsupported(path)),
         ["v2", "models", m] => model(m, None, Verb::Metadata),
         ["v2", "models", m, "versions", v] => model(m, Some(v), Verb::Metadata),
         ["v2", "models", m, verb] => model(m, None, self::verb(verb, path)?),
@@ -114,7 +120,8 @@ fn verb(name: &str, path: &str) -> Result<Verb, Error> {
         "ready" => Ok(Verb::Ready),
         "config" => Ok(Verb::Config),
         "infer" => Ok(Verb::Infer),
-        "stats" | "generate" | "generate_stream" | "trace" => Err(unsupported(path)),
+        "stats" => Ok(Verb::Statistics),
+        "generate" | "generate_stream" | "trace" => Err(unsupported(path)),
         _ => Err(not_found(path)),
     }
 }
@@ -152,6 +159,9 @@ mod tests {
             ("HEAD", "/v2/health/ready", Route::Ready),
             ("GET", "/v2/models/churn", model(None, Verb::Metadata)),
             ("GET", "/v2/models/churn/versions/2", model(Some("2"), Verb::Metadata)),
+            ("GET", "/v2/models/stats", Route::Statistics),
+            ("GET", "/v2/models/churn/stats", model(None, Verb::Statistics)),
+            ("GET", "/v2/models/churn/versions/2/stats", model(Some("2"), Verb::Statistics)),
             ("GET", "/v2/models/churn/ready", model(None, Verb::Ready)),
             ("GET", "/v2/models/churn/config", model(None, Verb::Config)),
             ("GET", "/v2/models/churn/versions/2/config", model(Some("2"), Verb::Config)),
@@ -196,7 +206,6 @@ mod tests {
                 None,
                 "/v2/models/churn/trace: this extension of the protocol is not implemented here",
             ),
-            ("GET", "/v2/models/stats", ErrorCode::Unsupported, None, "/v2/models/stats: "),
             ("POST", "/v2/repository/index", ErrorCode::Unsupported, None, "/v2/repository/index"),
         ];
         for (method, path, code, allow, message) in cases {

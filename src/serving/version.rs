@@ -224,7 +224,13 @@ impl LoadedVersion {
 
     /// Where its runs are counted.
     pub(super) fn stats(&self, metrics: &Metrics) -> &Arc<QueueStats> {
-        self.stats.get_or_init(|| metrics.queue(&self.model, self.id))
+        self.stats.get_or_init(|| {
+            let stats = metrics.queue(&self.model, self.id);
+            if !self.signature().inputs.first().is_some_and(TensorSpec::is_batched) {
+                stats.rows_are_no_batch();
+            }
+            stats
+        })
     }
 
     /// Buffers of an earlier batch, if some are free.

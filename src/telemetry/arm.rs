@@ -2,13 +2,13 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use prometheus::{Histogram, IntCounter, IntCounterVec};
 use serde::Serialize;
 
 use crate::error::ErrorCode;
-use crate::telemetry::FineHistogram;
+use crate::telemetry::{FineHistogram, ModelStatistics};
 
 /// Resolved handles for one model, version and role: what a request touches.
 pub struct ArmStats {
@@ -23,6 +23,41 @@ pub struct ArmStats {
     inference: FineHistogram,
     cpu_nanos: AtomicU64,
     cpu_count: AtomicU64,
+    /// Nanoseconds of requests that failed.
+    failed_nanos: AtomicU64,
+    /// Nanoseconds that the inputs of answered requests took to be read.
+    input_nanos: AtomicU64,
+    /// Nanoseconds from the engine's end to a written answer.
+    output_nanos: AtomicU64,
+    /// When the newest answer was written: nanoseconds since `born`; 0 is never.
+    last_nanos: AtomicU64,
+    born: Instant,
+    born_at: SystemTime,
+}
+
+/// What became of a request that was answered, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Answered {
+    /// Its arrival.
+    pub arrived: Instant,
+    /// When its inputs were begun to be read.
+    pub read: Instant,
+    /// When they could be run.
+    pub decoded: Instant,
+    /// How long it waited and ran, together.
+    pub ran: Duration,
+    /// When its answer was written.
+    pub written: Instant,
+}
+
+impl Answered {
+    /// One that took this long, all in all, of which nothing more is known.
+    #[must_use]
+    pub fn within(elapsed: Duration) -> Self {
+        let arrived = Instant::now();
+        let written = arrived + elapsed;
+        Self { arrived, read: arrived, decoded: arrived, ran: Duration::ZERO, written }
+    }
 }
 
 /// The families that an [`ArmStats`] takes its handles from.
@@ -49,16 +84,30 @@ impl ArmStats {
             inference: FineHistogram::default(),
             cpu_nanos: AtomicU64::new(0),
             cpu_count: AtomicU64::new(0),
+            failed_nanos: AtomicU64::new(0),
+            input_nanos: AtomicU64::new(0),
+            output_nanos: AtomicU64::new(0),
+            last_nanos: AtomicU64::new(0),
+            born: Instant::now(),
+            born_at: SystemTime::now(),
         }
     }
 
-    /// Counts a finished request: its outcome (`None` is success) and the
-    /// time from its arrival to its reply.
-    pub fn finished(&self, failure: Option<ErrorCode>, elapsed: Duration) {
-        match failure {
-            None => self.ok.inc(),
-            Some(code) => self.failed(code).inc(),
-        }
+    /// Counts a request that was answered.
+    pub fn answered(&self, times: Answered) {
+        let Answered { arrived, read, decoded, ran, written } = times;
+        self.ok.inc();
+        self.request_seconds.observe(written.saturating_duration_since(arrived).as_secs_f64());
+        let output = written.saturating_duration_since(decoded).saturating_sub(ran);
+        self.input_nanos.fetch_add(nanos(decoded.saturating_duration_since(read)), Relaxed);
+        self.output_nanos.fetch_add(nanos(output), Relaxed);
+        self.last_nanos.store(nanos(written.saturating_duration_since(self.born)).max(1), Relaxed);
+    }
+
+    /// Counts a request that failed: why, and the time from its arrival to that.
+    pub fn failed(&self, code: ErrorCode, elapsed: Duration) {
+        self.failures(code).inc();
+        self.failed_nanos.fetch_add(nanos(elapsed), Relaxed);
         self.request_seconds.observe(elapsed.as_secs_f64());
     }
 
@@ -72,7 +121,7 @@ impl ArmStats {
     /// Adds the CPU time of one run. Only runs that a shadow is compared
     /// with are measured: reading the clock costs a system call.
     pub fn used_cpu(&self, cpu: Duration) {
-        self.cpu_nanos.fetch_add(u64::try_from(cpu.as_nanos()).unwrap_or(0), Relaxed);
+        self.cpu_nanos.fetch_add(nanos(cpu), Relaxed);
         self.cpu_count.fetch_add(1, Relaxed);
     }
 
@@ -102,13 +151,50 @@ impl ArmStats {
         }
     }
 
+    /// Adds what it counted to the statistics of its version.
+    pub(super) fn add_to(&self, statistics: &mut ModelStatistics) {
+        let failed = self.failed.iter().filter_map(OnceLock::get).map(IntCounter::get).sum();
+        let failed_nanos = self.failed_nanos.load(Relaxed);
+        let all_nanos = sum_nanos(&self.request_seconds);
+        statistics.success.add(self.ok.get(), all_nanos.saturating_sub(failed_nanos));
+        statistics.fail.add(failed, failed_nanos);
+        let ran = self.queue_seconds.get_sample_count();
+        statistics.queue.add(ran, sum_nanos(&self.queue_seconds));
+        statistics.compute_infer.add(ran, sum_nanos(&self.inference_seconds));
+        statistics.compute_input.add(self.ok.get(), self.input_nanos.load(Relaxed));
+        statistics.compute_output.add(self.ok.get(), self.output_nanos.load(Relaxed));
+        statistics.last_inference_ms = statistics.last_inference_ms.max(self.last_ms());
+    }
+
+    /// When the newest answer was written, in milliseconds since 1970; 0 is never.
+    fn last_ms(&self) -> u64 {
+        match self.last_nanos.load(Relaxed) {
+            0 => 0,
+            since => {
+                let at = self.born_at + Duration::from_nanos(since);
+                let since_1970 = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+                u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
+            }
+        }
+    }
+
     /// Series of failures appear with the first of their kind.
-    fn failed(&self, code: ErrorCode) -> &IntCounter {
+    fn failures(&self, code: ErrorCode) -> &IntCounter {
         self.failed[code as usize].get_or_init(|| {
             let [model, version, role] = &self.labels;
             self.requests.with_label_values(&[model, version, role, &code.as_str().to_owned()])
         })
     }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// All that a histogram of seconds was told, in nanoseconds.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a sum of durations")]
+fn sum_nanos(seconds: &Histogram) -> u64 {
+    (seconds.get_sample_sum() * 1e9).round() as u64
 }
 
 /// Mean in seconds of `count` durations that sum to `nanos`.

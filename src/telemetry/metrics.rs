@@ -1,6 +1,7 @@
 //! Every metric, declared once.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -362,9 +363,22 @@ impl Metrics {
                 refused: Refusal::ALL.map(|r| reason(&self.refused, r.as_str())),
                 left: Left::ALL.map(|l| reason(&self.queue_left, l.as_str())),
                 rows: self.queue_rows.with_label_values(&labels),
+                no_batch: AtomicBool::new(false),
             })
         });
         Arc::clone(queue)
+    }
+
+    /// Looks at the handles of every version in every role.
+    pub(super) fn each_arm(&self, mut look: impl FnMut(&ModelName, VersionId, &ArmStats)) {
+        let arms = self.arms.lock().unwrap_or_else(PoisonError::into_inner);
+        arms.iter().for_each(|((model, version, _), arm)| look(model, *version, arm));
+    }
+
+    /// Looks at the handles of every version's runs and queue.
+    pub(super) fn each_queue(&self, mut look: impl FnMut(&ModelName, VersionId, &QueueStats)) {
+        let queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        queues.iter().for_each(|((model, version), queue)| look(model, *version, queue));
     }
 
     /// Shows the shares of a published plan.
@@ -521,6 +535,11 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::Answered;
+
+    fn answered() -> Answered {
+        Answered::within(Duration::ZERO)
+    }
 
     #[test]
     fn a_retired_versions_series_are_gone_and_the_others_stay() {
@@ -529,8 +548,8 @@ mod tests {
         for number in [1, 2] {
             let version = VersionId::new(number).unwrap();
             let arm = metrics.arm(&model, version, ArmRole::Champion);
-            arm.finished(None, Duration::from_millis(1));
-            arm.finished(Some(ErrorCode::Internal), Duration::from_millis(1));
+            arm.answered(answered());
+            arm.failed(ErrorCode::Internal, Duration::from_millis(1));
             arm.ran(Duration::ZERO, Duration::from_millis(1));
             metrics.queue(&model, version).ran(3, 1);
             metrics.shadow(&model, version).compared(2, 1, 0.5, 0.1);
@@ -558,7 +577,7 @@ mod tests {
         let metrics = Metrics::new();
         let model = ModelName::new("m").unwrap();
         let one = VersionId::new(1).unwrap();
-        metrics.arm(&model, one, ArmRole::Champion).finished(None, Duration::ZERO);
+        metrics.arm(&model, one, ArmRole::Champion).answered(answered());
         metrics.arm(&model, one, ArmRole::Champion).ran(Duration::ZERO, Duration::ZERO);
         metrics.queue(&model, one).ran(1, 1);
         metrics.shadow(&model, one).compared(1, 0, 0.0, 0.0);
@@ -579,8 +598,8 @@ mod tests {
         let metrics = Metrics::new();
         let model = ModelName::new("churn").unwrap();
         let one = VersionId::new(1).unwrap();
-        metrics.arm(&model, one, ArmRole::Canary).finished(None, Duration::ZERO);
-        metrics.arm(&model, one, ArmRole::Canary).finished(None, Duration::ZERO);
+        metrics.arm(&model, one, ArmRole::Canary).answered(answered());
+        metrics.arm(&model, one, ArmRole::Canary).answered(answered());
         assert_eq!(metrics.arm(&model, one, ArmRole::Canary).snapshot().ok, 2);
     }
 }

@@ -11,9 +11,11 @@ mod fine;
 mod metrics;
 mod queue;
 mod shadow;
+mod statistics;
 
-pub use arm::{ArmSnapshot, ArmStats};
+pub use arm::{Answered, ArmSnapshot, ArmStats};
 pub use fine::FineHistogram;
 pub use metrics::{ArmRole, Metrics};
 pub use queue::{Left, QueueStats, Refusal, Split};
 pub use shadow::{DropReason, ShadowFailure, ShadowSnapshot, ShadowStats};
+pub use statistics::{ModelStatistics, StatisticDuration};

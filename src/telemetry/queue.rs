@@ -1,6 +1,10 @@
 //! Counts of one version's runs, and of what waits for one.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use prometheus::{Histogram, IntCounter, IntGauge};
+
+use crate::telemetry::ModelStatistics;
 
 /// Declares reasons: an enum with all its members and their metric labels.
 macro_rules! reasons {
@@ -63,6 +67,8 @@ pub struct QueueStats {
     pub(super) refused: [IntCounter; Refusal::ALL.len()],
     pub(super) left: [IntCounter; Left::ALL.len()],
     pub(super) rows: IntGauge,
+    /// The first dimension of what it takes is no batch.
+    pub(super) no_batch: AtomicBool,
 }
 
 impl QueueStats {
@@ -71,6 +77,21 @@ impl QueueStats {
     pub fn ran(&self, rows: usize, requests: usize) {
         self.batch_rows.observe(rows as f64);
         self.batch_requests.observe(requests as f64);
+    }
+
+    /// Notes that the version takes no batch: a request is one inference, whatever
+    /// its first dimension is.
+    pub fn rows_are_no_batch(&self) {
+        self.no_batch.store(true, Relaxed);
+    }
+
+    /// Adds what it counted to the statistics of its version.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "sums of counts")]
+    pub(super) fn add_to(&self, statistics: &mut ModelStatistics) {
+        let counted =
+            if self.no_batch.load(Relaxed) { &self.batch_requests } else { &self.batch_rows };
+        statistics.inference_count += counted.get_sample_sum() as u64;
+        statistics.execution_count += counted.get_sample_count();
     }
 
     /// Counts a batch whose requests are run one by one.

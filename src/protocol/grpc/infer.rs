@@ -27,6 +27,8 @@ pub(super) struct Around<'a> {
     pub(super) headers: &'a HeaderMap,
     /// When it arrived.
     pub(super) at: Instant,
+    /// When it was begun to be read.
+    pub(super) read: Instant,
     /// The time for its answer, where it names none itself.
     pub(super) timeout: Duration,
     /// The most time for its answer.
@@ -65,9 +67,9 @@ pub(super) fn accept<F>(
         text => Some(text.parse()?),
     };
     let texts = Texts::of(message)?;
-    let Around { headers, at, timeout, within } = around;
-    let beside = Beside { plan: &plan, version, headers, at, timeout, within };
-    read(message, &texts)?.accept(router, &beside, form)
+    let Around { headers, at, read, timeout, within } = around;
+    let beside = Beside { plan: &plan, version, headers, at, read, timeout, within };
+    self::read(message, &texts)?.accept(router, &beside, form)
 }
 
 /// One hop by itself, for fuzzing: a message to tensors.

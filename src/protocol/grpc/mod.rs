@@ -209,10 +209,11 @@ impl Grpc {
         terms: Terms,
         at: Instant,
     ) -> Result<Accepted<UnaryForm>, Failed> {
+        let read = Instant::now();
         let (coding, bytes) = self.only_message(body, terms)?;
         let message = infer::decode(bytes, coding, self.settings.message_bytes_max)?;
         let (timeout, within) = (self.limits.timeout, terms.within);
-        let around = Around { headers, at, timeout, within };
+        let around = Around { headers, at, read, timeout, within };
         let writing = self.writing(terms);
         infer::accept(&self.service.router, &message, around, |id, chosen| UnaryForm {
             id: id.map(str::to_owned),

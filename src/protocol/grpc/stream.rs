@@ -275,13 +275,14 @@ impl Shared {
         at: Instant,
         id: &mut String,
     ) -> Result<Accepted<StreamForm>, Failed> {
+        let read = Instant::now();
         let coding = self.terms.coding(message.compressed)?;
         let bytes_max = self.grpc.settings.message_bytes_max;
         let message = infer::decode(message.pieces.join(), coding, bytes_max)?;
         id.clone_from(&message.id);
         let within = self.deadline.map(|deadline| deadline.saturating_duration_since(at));
         let (headers, timeout) = (&self.headers, self.grpc.limits.timeout);
-        let around = Around { headers, at, timeout, within };
+        let around = Around { headers, at, read, timeout, within };
         let writing = self.grpc.writing(self.terms);
         infer::accept(&self.grpc.service.router, &message, around, |id, chosen| {
             StreamForm(UnaryForm { id: id.map(str::to_owned), chosen, writing })

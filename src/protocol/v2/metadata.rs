@@ -11,7 +11,8 @@ use crate::types::{Readiness, TensorSpec, VersionId};
 pub(in crate::protocol) const NAME: &str = "foreshadow";
 
 /// The extensions that are implemented; clients rely on what is listed.
-pub(in crate::protocol) const EXTENSIONS: &[&str] = &["binary_tensor_data", "model_configuration"];
+pub(in crate::protocol) const EXTENSIONS: &[&str] =
+    &["binary_tensor_data", "model_configuration", "statistics"];
 
 #[derive(Serialize)]
 struct Server {
@@ -171,7 +172,7 @@ pub(in crate::protocol) fn check_ready(plan: &Plan, version: Option<&str>) -> Re
 }
 
 /// A version that is ready, by its name in the path.
-fn pinned(plan: &Plan, text: &str) -> Result<VersionId> {
+pub(super) fn pinned(plan: &Plan, text: &str) -> Result<VersionId> {
     let version: VersionId = text.parse()?;
     if plan.ready.contains_key(&version) {
         return Ok(version);

@@ -6,6 +6,7 @@ pub(super) mod config;
 mod json;
 pub(super) mod metadata;
 mod rest;
+pub(super) mod stats;
 
 pub(super) use json::{Chosen, Elements, InferRequest, InputTensor, Payload, WantedOutput};
 pub use rest::decode_infer;

@@ -45,6 +45,8 @@ pub(in crate::protocol) struct Beside<'a> {
     pub(in crate::protocol) headers: &'a HeaderMap,
     /// When it arrived.
     pub(in crate::protocol) at: Instant,
+    /// When its body was begun to be read.
+    pub(in crate::protocol) read: Instant,
     /// The time for its answer, where it names none itself.
     pub(in crate::protocol) timeout: Duration,
     /// The most time for its answer, whatever else it says.
@@ -71,8 +73,8 @@ pub(in crate::protocol) fn accept(
     let plan = router.plan(model)?;
     let version = version.map(str::parse).transpose()?;
     let request = Request::read(headers, &arrived.body)?;
-    let (at, within) = (arrived.at, None);
-    let beside = Beside { plan: &plan, version, headers, at, timeout, within };
+    let (at, read, within) = (arrived.at, arrived.read, None);
+    let beside = Beside { plan: &plan, version, headers, at, read, timeout, within };
     request.accept(router, &beside, |id, chosen| InferForm { id: id.map(str::to_owned), chosen })
 }
 
@@ -125,7 +127,7 @@ impl<'a> Request<'a> {
         beside: &Beside<'_>,
         form: impl FnOnce(Option<&str>, Vec<Chosen>) -> F,
     ) -> Result<Accepted<F>, Failed> {
-        let Beside { plan, version, headers, at, timeout, within } = *beside;
+        let Beside { plan, version, headers, at, read, timeout, within } = *beside;
         let grammar = || self.grammar();
         let asked = || -> Result<_> {
             let parameters = self.parameters()?;
@@ -142,7 +144,7 @@ impl<'a> Request<'a> {
         let deadline = call::deadline(at, allowed, within.unwrap_or(timeout));
         let last = within.and_then(|within| at.checked_add(within));
         let deadline = deadline.into_iter().chain(last).min();
-        let ask = Ask { plan, version, role, key, deadline, at, grammar: &grammar };
+        let ask = Ask { plan, version, role, key, deadline, at, read, grammar: &grammar };
         call::accept(router, ask, |assignment| {
             let signature = assignment.version().signature();
             let chosen = self.choose(signature, parameters.binary_output)?;

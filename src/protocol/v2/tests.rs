@@ -416,3 +416,5 @@ async fn lengths_that_lie_are_refused() {
     let got = mixed(&bench, &tensor("FP32", "[1,2]", "[1,2]"), b"").await;
     assert_eq!(got.status, 200);
 }
+
+mod statistics;
