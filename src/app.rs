@@ -6,6 +6,7 @@
 
 mod banner;
 mod log;
+mod repository;
 mod signals;
 
 use std::net::SocketAddr;
@@ -19,8 +20,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::admin::{self, Access, AdminState};
+use crate::app::repository::Clients;
 use crate::app::signals::Signals;
-use crate::config::{ByteSize, Config, Preflight, ReplyCompression, Token};
+use crate::config::{ByteSize, Config, Preflight, ReplyCompression, Switch, Token};
 use crate::engine::{EngineSet, EngineSettings};
 use crate::error::{Error, Result};
 use crate::protocol::{
@@ -113,13 +115,18 @@ impl App {
             )?
         };
         let router = Arc::new(Router::new(catalog, executor(config, &metrics)?, lane(config)?));
-        let service = Arc::new(Service::new(
+        let service = Service::new(
             router,
             Arc::clone(&metrics),
             readiness.clone(),
             request_limits(config),
             offload(threads)?,
-        ));
+        );
+        let service = Arc::new(service.with_repository(Arc::new(Clients {
+            control: handle.clone(),
+            access: access(config),
+            load_unload: config.repository.load_unload == Switch::On,
+        })));
 
         let (shutdown, watcher) = watch::channel(false);
         let limits = server_limits(config);

@@ -61,6 +61,21 @@ impl Access {
         )))
     }
 
+    /// Whether a client of another listener may change something there: who
+    /// shows the token; without one, whoever reaches it, but for pages of other
+    /// origins, which a browser on this machine could be made to open.
+    pub fn check_client(&self, headers: &HeaderMap) -> Result<()> {
+        if self.0.token.is_some() {
+            return self.check_token(headers);
+        }
+        match headers.contains_key(HOST) {
+            true => check_origin(headers, self.check_host(headers)?),
+            // HTTP/2 and gRPC, which no page speaks without TLS.
+            false if headers.contains_key(ORIGIN) => Err(denied("an Origin without a Host")),
+            false => Ok(()),
+        }
+    }
+
     fn check_token(&self, headers: &HeaderMap) -> Result<()> {
         let Some(expected) = &self.0.token else { return Ok(()) };
         let shown = only(headers, &AUTHORIZATION)?.and_then(bearer);
@@ -178,6 +193,28 @@ mod tests {
         for bad in ["http://evil.example", "null", "http://127.0.0.1:9", "", "127.0.0.1:8002"] {
             let got = code(&access, "/", &with(bad));
             assert_eq!(got, Some(ErrorCode::PermissionDenied), "{bad}");
+        }
+    }
+
+    #[test]
+    fn clients_elsewhere_show_the_token_or_are_no_foreign_page() {
+        let code = |access: &Access, pairs: &[(&str, &str)]| {
+            access.check_client(&headers(pairs)).err().map(|error| error.code())
+        };
+        let closed = Access::new(Some("0123456789abcdef"), &[]);
+        let shown = [("host", "models.example"), ("authorization", "Bearer 0123456789abcdef")];
+        assert_eq!(code(&closed, &shown), None);
+        for pairs in [&shown[..1], &[("host", "127.0.0.1")][..], &[]] {
+            assert_eq!(code(&closed, pairs), Some(ErrorCode::Unauthenticated), "{pairs:?}");
+        }
+        let open = Access::new(None, &[]);
+        let foreign = ("origin", "http://evil.example");
+        assert_eq!(code(&open, &[]), None);
+        assert_eq!(code(&open, &[("host", "127.0.0.1:8000")]), None);
+        for pairs in
+            [&[("host", "127.0.0.1:8000"), foreign][..], &[foreign], &[("host", "evil.example")]]
+        {
+            assert_eq!(code(&open, pairs), Some(ErrorCode::PermissionDenied), "{pairs:?}");
         }
     }
 

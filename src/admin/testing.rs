@@ -10,7 +10,7 @@ use crate::admin::{Access, AdminState, router};
 use crate::error::{Error, ErrorCode};
 use crate::registry::{Change, Control, ModelView, PlanView, Provenance};
 use crate::routing::{Catalog, Plan, Salt, Slot};
-use crate::store::{Memory, NewEntry, Store as _, Wanted};
+use crate::store::{Memory, NewEntry, Store as _, Unloaded, Wanted};
 use crate::telemetry::Metrics;
 use crate::types::{ModelName, ModelSettings, Readiness, VersionId};
 
@@ -59,8 +59,14 @@ pub(super) fn catalog() -> Arc<Catalog> {
 
 pub(super) async fn history() -> Arc<Memory> {
     let store = Memory::default();
-    let wanted =
-        Wanted { champion: None, previous: vec![], canary: None, shadows: vec![], salt: [0; 16] };
+    let wanted = Wanted {
+        champion: None,
+        previous: vec![],
+        canary: None,
+        shadows: vec![],
+        salt: [0; 16],
+        unloaded: Unloaded::default(),
+    };
     for action in ["promote 1", "promote 2"] {
         let entry = NewEntry {
             actor: "eve".into(),

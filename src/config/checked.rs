@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::kinds::{Kind, Positive};
 use super::raw::{self, Layers, Source, Value};
-use super::{Admin, Config, KEYS, Problems, Sources, Token, env};
+use super::{Admin, Config, KEYS, Problems, Sources, Switch, Token, env};
 
 /// Takes values out of the layers and gathers what is wrong with them.
 pub(super) struct Reader<'a> {
@@ -67,7 +67,22 @@ impl Reader<'_> {
                 config.admin.listen
             ));
         }
+        if open && config.repository.load_unload == Switch::On {
+            self.check_open(&config);
+        }
         config
+    }
+
+    /// Who reaches the inference listener could unload every model.
+    fn check_open(&mut self, config: &Config) {
+        if !config.server.listen.ip().is_loopback() {
+            let at = self.source("repository.load_unload");
+            self.problems.push(format!(
+                "{at}: repository.load_unload: {} can be reached from other machines, so a token \
+                 is required: set FORESHADOW_ADMIN_TOKEN or admin.token_file",
+                config.server.listen
+            ));
+        }
     }
 
     fn check_listeners(&mut self, config: &Config) {
@@ -260,6 +275,16 @@ mod tests {
         assert!(line.starts_with("f.toml:2: admin.listen: 0.0.0.0:8002 can be reached"), "{line}");
         let config = load_from(file, &[("FORESHADOW_ADMIN_TOKEN", "0123456789abcdef")], &[]);
         assert_eq!(config.unwrap().admin.token.unwrap().reveal(), "0123456789abcdef");
+    }
+
+    #[test]
+    fn who_may_unload_from_another_machine_needs_a_token() {
+        let file = "[repository]\nload_unload = \"on\"\n[server]\nlisten = \"0.0.0.0:8000\"\n";
+        let line = problem(file, &[]);
+        assert!(line.starts_with("f.toml:2: repository.load_unload: 0.0.0.0:8000 can"), "{line}");
+        let token = [("FORESHADOW_ADMIN_TOKEN", "0123456789abcdef")];
+        assert!(load_from(file, &token, &[]).is_ok());
+        assert!(load_from("[repository]\nload_unload = \"on\"\n", &[], &[]).is_ok());
     }
 
     #[test]

@@ -304,6 +304,16 @@ words! {
 }
 
 words! {
+    /// Whether something is done.
+    Switch {
+        /// It is.
+        On = "on",
+        /// It is not.
+        Off = "off",
+    }
+}
+
+words! {
     /// How a log line looks.
     LogFormat {
         /// For people.

@@ -25,7 +25,9 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use env::{CLIENT_VARIABLES, CONFIG_VARIABLE, LIBRARY_VARIABLE};
-pub use kinds::{Hosts, LogFormat, LogLevel, MaybeListen, ReplyCompression, Threads};
+pub use kinds::{
+    Hosts, LogFormat, LogLevel, MaybeListen, ReplyCompression, Switch, Threads,
+};
 pub use secret::{TOKEN_CHARS_MIN, Token};
 pub use settings::{
     Admin, Config, Engine, Execution, Grpc, KEYS, Key, Log, Preflight, Repository, Server, Shadow,

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::checked::Reader;
 use super::kinds::{Kind as _, Positive};
-use super::{ByteSize, Hosts, LogFormat, LogLevel, MaybeListen, ReplyCompression, Threads, Token};
+use super::{
+    ByteSize, Hosts, LogFormat, LogLevel, MaybeListen, ReplyCompression, Switch, Threads, Token,
+};
 
 /// One setting's declaration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,6 +181,9 @@ settings! {
         load_threads: usize = "1" positive;
         /// The largest artifact.
         artifact_max: ByteSize = "2GiB" positive;
+        /// Whether clients of the inference API may have models loaded and
+        /// unloaded (on or off); they show the admin token, where one is set.
+        load_unload: Switch = "off";
     }
     /// What runs the graphs.
     engine: Engine {

@@ -61,7 +61,7 @@ use crate::protocol::reply::{REQUEST_ID, Reply};
 use crate::protocol::route::{Route, Verb, route};
 use crate::routing::Router;
 use crate::telemetry::Metrics;
-use crate::types::Readiness;
+use crate::types::{Asked, Readiness, Repository, Wish};
 
 /// Answers requests. One for the process; every connection shares it.
 pub struct Service {
@@ -70,6 +70,7 @@ pub struct Service {
     readiness: Readiness,
     limits: RequestLimits,
     offload: Offload,
+    repository: Option<Arc<dyn Repository>>,
     ids: Ids,
 }
 
@@ -135,7 +136,15 @@ impl Service {
         limits: RequestLimits,
         offload: Offload,
     ) -> Self {
-        Self { router, metrics, readiness, limits, offload, ids: Ids::new() }
+        let (repository, ids) = (None, Ids::new());
+        Self { router, metrics, readiness, limits, offload, repository, ids }
+    }
+
+    /// The same, over a repository that clients may ask for its index, and for
+    /// what is to be loaded and unloaded.
+    #[must_use]
+    pub fn with_repository(self, repository: Arc<dyn Repository>) -> Self {
+        Self { repository: Some(repository), ..self }
     }
 
     /// The metrics that it counts on.
@@ -195,6 +204,9 @@ impl Service {
                 self.statistics(Some(model), version)
             }
             Route::Statistics => self.statistics(None, None),
+            // Boxed: what is rare shall not make every request's future larger.
+            Route::Index => Box::pin(self.index(body)).await,
+            Route::Wish { model, wish } => Box::pin(self.grant(&parts, body, model, wish)).await,
             Route::ServerMetadata => Ok(v2::metadata::server()),
             Route::Live => Ok(v2::metadata::live()),
             Route::Ready => v2::metadata::ready(&self.readiness).map_err(Failed::probe),
@@ -204,6 +216,57 @@ impl Service {
     fn statistics(&self, model: Option<&str>, version: Option<&str>) -> Result<Reply, Failed> {
         let statistics = v2::stats::statistics(&self.router, &self.metrics, model, version)?;
         Ok(v2::stats::reply(statistics))
+    }
+
+    async fn index<B>(&self, body: B) -> Result<Reply, Failed>
+    where
+        B: Body<Data = Bytes>,
+        B::Error: std::fmt::Display,
+    {
+        let ready_only = self.read_small(body, v2::repository::ready_only).await?;
+        let entries = self.repository()?.index();
+        Ok(v2::repository::index(entries, ready_only))
+    }
+
+    /// Does what a client wishes for a model; a no is an answer, and no request
+    /// was refused.
+    async fn grant<B>(
+        &self,
+        parts: &Parts,
+        body: B,
+        model: &str,
+        wish: Wish,
+    ) -> Result<Reply, Failed>
+    where
+        B: Body<Data = Bytes>,
+        B::Error: std::fmt::Display,
+    {
+        let version = self.read_small(body, v2::repository::version).await?;
+        let asked = Asked { wish, model, version, headers: &parts.headers };
+        self.repository()?.grant(asked).await.map_err(Failed::probe)?;
+        Ok(v2::repository::done())
+    }
+
+    fn repository(&self) -> Result<&dyn Repository> {
+        let none = || Error::new(ErrorCode::Unsupported, "there is no repository behind this API");
+        self.repository.as_deref().ok_or_else(none)
+    }
+
+    /// Reads a body that is small if it is right.
+    async fn read_small<B, T: Send + 'static>(
+        &self,
+        body: B,
+        read: fn(&[u8]) -> Result<T>,
+    ) -> Result<T>
+    where
+        B: Body<Data = Bytes>,
+        B::Error: std::fmt::Display,
+    {
+        let body = body::read(body, &self.limits).await?;
+        if body.len() <= LARGE_BYTES {
+            return read(&body.join());
+        }
+        self.offload.run(move || read(&body.join())).await?
     }
 
     /// Reads a large request without holding up this thread.

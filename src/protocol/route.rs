@@ -3,6 +3,7 @@
 use http::Method;
 
 use crate::error::{Error, ErrorCode};
+use crate::types::Wish;
 
 /// What a path and a method ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +21,15 @@ pub(super) enum Route<'p> {
     Ready,
     /// `GET /v2/models/stats`.
     Statistics,
+    /// `POST /v2/repository/index`.
+    Index,
+    /// `POST /v2/repository/models/{model}/load` or `…/unload`.
+    Wish {
+        /// The model.
+        model: &'p str,
+        /// What is to become of it.
+        wish: Wish,
+    },
     /// Below `/v2/models/{model}[/versions/{version}]`.
     Model {
         /// The model.
@@ -52,7 +62,10 @@ const ROUTES: &str = "POST /predict, POST /predict/{model}, GET /v2, GET /v2/hea
                       GET /v2/models/{model}[/versions/{version}]/ready, \
                       GET /v2/models/{model}[/versions/{version}]/config, \
                       GET /v2/models/{model}[/versions/{version}]/stats, GET /v2/models/stats, \
-                      POST /v2/models/{model}[/versions/{version}]/infer";
+                      POST /v2/models/{model}[/versions/{version}]/infer, \
+                      POST /v2/repository/index, \
+                      POST /v2/repository/models/{model}/load, \
+                      POST /v2/repository/models/{model}/unload";
 
 /// The longest part of a path that a message repeats, in characters.
 const SHOWN_MAX: usize = 128;
@@ -73,7 +86,10 @@ const POST: &str = "POST";
 pub(super) fn route<'p>(method: &Method, path: &'p str) -> Result<Route<'p>, NoRoute> {
     let found = match_path(path).map_err(|error| NoRoute { error, allow: None })?;
     let allow = match found {
-        Route::Predict { .. } | Route::Model { verb: Verb::Infer, .. } => POST,
+        Route::Predict { .. }
+        | Route::Model { verb: Verb::Infer, .. }
+        | Route::Index
+        | Route::Wish { .. } => POST,
         _ => GET,
     };
     let fits = match allow {
@@ -106,7 +122,13 @@ fn match_path(path: &str) -> Result<Route<'_>, Error> {
         ["v2", "health", "live"] => Ok(Route::Live),
         ["v2", "health", "ready"] => Ok(Route::Ready),
         ["v2", "models", "stats"] => Ok(Route::Statistics),
-        ["v2", "repository", ..] => Err(unsupported(path)),
+        ["v2", "repository", "index"] => Ok(Route::Index),
+        ["v2", "repository", "models", model, "load"] => {
+            Ok(Route::Wish { model, wish: Wish::Load })
+        }
+        ["v2", "repository", "models", model, "unload"] => {
+            Ok(Route::Wish { model, wish: Wish::Unload })
+        }
         ["v2", "models", m] => model(m, None, Verb::Metadata),
         ["v2", "models", m, "versions", v] => model(m, Some(v), Verb::Metadata),
         ["v2", "models", m, verb] => model(m, None, self::verb(verb, path)?),
@@ -149,6 +171,10 @@ mod tests {
         Route::Model { model: "churn", version, verb }
     }
 
+    fn wish<'p>(wish: Wish) -> Route<'p> {
+        Route::Wish { model: "churn", wish }
+    }
+
     #[test]
     fn every_route_is_found() {
         let cases = [
@@ -159,6 +185,9 @@ mod tests {
             ("HEAD", "/v2/health/ready", Route::Ready),
             ("GET", "/v2/models/churn", model(None, Verb::Metadata)),
             ("GET", "/v2/models/churn/versions/2", model(Some("2"), Verb::Metadata)),
+            ("POST", "/v2/repository/index", Route::Index),
+            ("POST", "/v2/repository/models/churn/load", wish(Wish::Load)),
+            ("POST", "/v2/repository/models/churn/unload", wish(Wish::Unload)),
             ("GET", "/v2/models/stats", Route::Statistics),
             ("GET", "/v2/models/churn/stats", model(None, Verb::Statistics)),
             ("GET", "/v2/models/churn/versions/2/stats", model(Some("2"), Verb::Statistics)),
@@ -206,7 +235,7 @@ mod tests {
                 None,
                 "/v2/models/churn/trace: this extension of the protocol is not implemented here",
             ),
-            ("POST", "/v2/repository/index", ErrorCode::Unsupported, None, "/v2/repository/index"),
+            ("POST", "/v2/repository/models/churn", ErrorCode::NotFound, None, "no such path"),
         ];
         for (method, path, code, allow, message) in cases {
             let none = route(&method.parse().unwrap(), path).unwrap_err();

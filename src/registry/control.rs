@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::error::{Error, ErrorCode, Result};
 use crate::registry::compare::{compare, disagreements};
+use crate::registry::watch::Waker;
 use crate::registry::{Comparison, DisagreementView, ModelView};
 use crate::routing::{Catalog, Plan};
 use crate::store::{AuditEntry, Store};
@@ -15,6 +18,8 @@ use crate::types::{ModelName, Share, VersionId};
 
 /// Commands that may wait for the manager; more are refused.
 const COMMANDS_MAX: usize = 64;
+/// How long a look at the repository may take: its disk may hang.
+const LOOK_MAX: Duration = Duration::from_secs(10);
 
 /// What an operator may ask for.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,6 +52,16 @@ pub enum Change {
     },
     /// Make the previous champion the champion again, and take the canary out.
     Rollback,
+    /// Load what is not loaded and try again what failed; of one version, or all.
+    Load {
+        /// The version; all for `None`.
+        version: Option<VersionId>,
+    },
+    /// Free the model, or one version of it that has no role.
+    Unload {
+        /// The version; all for `None`.
+        version: Option<VersionId>,
+    },
 }
 
 impl Change {
@@ -58,6 +73,7 @@ impl Change {
             | Self::SetShadow { version, .. }
             | Self::RemoveShadow { version }
             | Self::Promote { version } => Some(version),
+            Self::Load { version } | Self::Unload { version } => version,
             Self::RemoveCanary | Self::Rollback => None,
         }
     }
@@ -95,6 +111,9 @@ pub struct Control {
     catalog: Arc<Catalog>,
     store: Arc<dyn Store>,
     steps: Arc<watch::Sender<u64>>,
+    waker: Option<Waker>,
+    /// The newest look that was asked for and taken.
+    looked: Arc<AtomicU64>,
 }
 
 impl Control {
@@ -107,7 +126,38 @@ impl Control {
         let board = Board::default();
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
         let steps = Arc::new(watch::Sender::new(0));
-        (Self { board: Arc::clone(&board), commands, catalog, store, steps }, board, receiver)
+        let looked = Arc::default();
+        let control = Self {
+            board: Arc::clone(&board),
+            commands,
+            catalog,
+            store,
+            steps,
+            waker: None,
+            looked,
+        };
+        (control, board, receiver)
+    }
+
+    /// The same, with what has the repository looked at.
+    pub(super) fn with_waker(self, waker: Waker) -> Self {
+        Self { waker: Some(waker), ..self }
+    }
+
+    /// Where the manager notes which look it has taken.
+    pub(super) fn looked(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.looked)
+    }
+
+    /// Has the repository looked at, and waits until the manager knows what is
+    /// there now.
+    pub(super) async fn look(&self) -> Result<()> {
+        let Some(waker) = &self.waker else { return Ok(()) };
+        let number = waker.ask();
+        let taken = self.wait_for(|own| (own.looked.load(SeqCst) >= number).then_some(()));
+        tokio::time::timeout(LOOK_MAX, taken).await.map_err(|_| {
+            Error::new(ErrorCode::Unavailable, "the models folder cannot be looked at now")
+        })
     }
 
     /// What the manager counts its steps on.

@@ -13,6 +13,7 @@ mod compare;
 mod control;
 mod folder;
 mod gate;
+mod index;
 mod lineage;
 mod loader;
 mod manager;

@@ -97,9 +97,12 @@ impl Registry {
         let (freed_sender, freed) = mpsc::channel(NEWS_MAX);
         let (snapshot_sender, snapshots) = mpsc::channel(1);
         let (stop, stopped) = watch::channel(false);
-        let (control, board, commands) = Control::channel(Arc::clone(&catalog), Arc::clone(&store));
-
         let names = engines.names().collect();
+        let (watch, waker) =
+            Watch::new(models_dir.clone(), settings.rescan, settings.settle, names);
+        let (control, board, commands) = Control::channel(Arc::clone(&catalog), Arc::clone(&store));
+        let control = control.with_waker(waker.clone());
+
         let artifact_bytes_max = settings.artifact_bytes_max;
         let tools = Tools {
             blobs: blobs.clone(),
@@ -110,8 +113,6 @@ impl Registry {
         let loader = Loader::spawn(settings.load_threads, tools, &news_sender, &alive);
         let loader = loader.map_err(|error| no_thread(&error))?;
         let reaper = Reaper::spawn(freed_sender, alive.clone()).map_err(|e| no_thread(&e))?;
-        let (watch, waker) =
-            Watch::new(models_dir.clone(), settings.rescan, settings.settle, names);
         let watch_waker = waker.clone();
         std::thread::Builder::new()
             .name("watch".into())
@@ -121,11 +122,12 @@ impl Registry {
             })
             .map_err(|error| no_thread(&error))?;
 
-        let steps = control.steps();
+        let (steps, looked) = (control.steps(), control.looked());
         let manager = Manager::new(Parts {
             models_dir,
             board,
             steps,
+            looked,
             store,
             catalog,
             metrics,

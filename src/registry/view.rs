@@ -33,6 +33,8 @@ pub enum State {
     Retiring,
     /// Its memory is free.
     Retired,
+    /// Its folder is there, and somebody had it unloaded.
+    Unloaded,
 }
 
 impl State {
@@ -48,6 +50,7 @@ impl State {
             Self::Failed => "failed",
             Self::Retiring => "retiring",
             Self::Retired => "retired",
+            Self::Unloaded => "unloaded",
         }
     }
 }

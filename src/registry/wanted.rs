@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::registry::Change;
 use crate::registry::settings::OnNewVersion;
 use crate::routing::SHADOWS_MAX;
-use crate::store::{PREVIOUS_MAX, Wanted};
+use crate::store::{PREVIOUS_MAX, Unloaded, Wanted};
 use crate::types::{Share, VersionId};
 
 /// How far the attempt to load a version has come.
@@ -63,7 +63,20 @@ pub(super) fn first_champion(start: Option<VersionId>, trials: &Trials) -> First
 
 /// A model that wants nobody yet.
 pub(super) const fn nobody(salt: [u8; 16]) -> Wanted {
-    Wanted { champion: None, previous: Vec::new(), canary: None, shadows: Vec::new(), salt }
+    Wanted {
+        champion: None,
+        previous: Vec::new(),
+        canary: None,
+        shadows: Vec::new(),
+        salt,
+        unloaded: Unloaded { all: false, versions: BTreeSet::new() },
+    }
+}
+
+/// Whether nothing is wanted of a model, but perhaps that it be unloaded.
+pub(super) fn is_nobody(wanted: &Wanted) -> bool {
+    let roles = wanted.champion.is_none() && wanted.canary.is_none() && wanted.shadows.is_empty();
+    roles && wanted.previous.is_empty()
 }
 
 /// What is wanted after `change`. `salt` is fresh; it is used for a new
@@ -96,6 +109,8 @@ pub(super) fn apply(
         }
         Change::Promote { version } => promote(&mut next, version, ready)?,
         Change::Rollback => rollback(&mut next, ready)?,
+        Change::Load { version } => load(&mut next, version)?,
+        Change::Unload { version } => unload(&mut next, version)?,
     }
     Ok(next)
 }
@@ -108,8 +123,44 @@ pub(super) fn reduces_risk(wanted: &Wanted, change: &Change) -> bool {
         Change::SetCanary { version, weight } => {
             wanted.canary.is_some_and(|(canary, now)| canary == version && weight <= now)
         }
-        Change::SetShadow { .. } | Change::Promote { .. } => false,
+        Change::SetShadow { .. }
+        | Change::Promote { .. }
+        | Change::Load { .. }
+        | Change::Unload { .. } => false,
     }
+}
+
+fn load(next: &mut Wanted, version: Option<VersionId>) -> Result<()> {
+    match version {
+        None => next.unloaded = Unloaded::default(),
+        Some(_) if next.unloaded.all => {
+            return Err(conflict("the whole model is unloaded; load it without a version"));
+        }
+        Some(version) => {
+            next.unloaded.versions.remove(&version);
+        }
+    }
+    Ok(())
+}
+
+/// A version that has a role stays: who unloads the whole model means it.
+fn unload(next: &mut Wanted, version: Option<VersionId>) -> Result<()> {
+    let Some(version) = version else {
+        next.unloaded.all = true;
+        return Ok(());
+    };
+    let canary = next.canary.is_some_and(|(canary, _)| canary == version);
+    let shadow = next.shadows.iter().any(|(shadow, _)| *shadow == version);
+    let role = match next.champion {
+        Some(champion) if champion == version => "champion",
+        _ if canary => "canary",
+        _ if shadow => "shadow",
+        _ => {
+            next.unloaded.versions.insert(version);
+            return Ok(());
+        }
+    };
+    Err(conflict(format!("version {version} is {role}; take it out of that role first")))
 }
 
 fn set_shadow(
@@ -243,6 +294,7 @@ pub(super) fn forget(wanted: &Wanted, version: VersionId, serving: Option<Versio
     next.previous.retain(|previous| *previous != version);
     next.canary = next.canary.filter(|(canary, _)| *canary != version);
     next.shadows.retain(|(shadow, _)| *shadow != version);
+    next.unloaded.versions.remove(&version);
     next
 }
 
@@ -302,7 +354,13 @@ pub(super) fn describe(change: &Change) -> String {
         Change::RemoveShadow { version } => format!("remove shadow {version}"),
         Change::Promote { version } => format!("promote {version}"),
         Change::Rollback => "rollback".to_owned(),
+        Change::Load { version } => format!("load{}", only(*version)),
+        Change::Unload { version } => format!("unload{}", only(*version)),
     }
+}
+
+fn only(version: Option<VersionId>) -> String {
+    version.map_or_else(String::new, |version| format!(" {version}"))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -34,6 +35,8 @@ const RENAMED_MAX: usize = 4096;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Snapshot {
     pub(super) models: BTreeMap<ModelName, ModelSnapshot>,
+    /// How many looks had been asked for when it began.
+    pub(super) asked: u64,
 }
 
 /// One model, as the repository has it.
@@ -56,12 +59,22 @@ pub(super) struct VersionSnapshot {
 
 /// Wakes the watching thread.
 #[derive(Clone)]
-pub(super) struct Waker(SyncSender<()>);
+pub(super) struct Waker {
+    wake: SyncSender<()>,
+    asked: Arc<AtomicU64>,
+}
 
 impl Waker {
     pub(super) fn wake(&self) {
         // Full means that it is awake already.
-        let _ = self.0.try_send(());
+        let _ = self.wake.try_send(());
+    }
+
+    /// Asks for a look; the number that its snapshot, or a later one, reaches.
+    pub(super) fn ask(&self) -> u64 {
+        let number = self.asked.fetch_add(1, SeqCst) + 1;
+        self.wake();
+        number
     }
 }
 
@@ -112,6 +125,7 @@ pub(super) struct Watch {
     artifacts: HashMap<ModelName, String>,
     renamed: Arc<Mutex<HashSet<PathBuf>>>,
     wakes: Receiver<()>,
+    asked: Arc<AtomicU64>,
     last: Option<Snapshot>,
     /// Folders that cannot be models, as last reported.
     problems: Vec<String>,
@@ -127,6 +141,7 @@ impl Watch {
         engines: Vec<&'static str>,
     ) -> (Self, Waker) {
         let (wake, wakes) = sync_channel(1);
+        let asked: Arc<AtomicU64> = Arc::default();
         let watch = Self {
             models_dir,
             rescan,
@@ -137,10 +152,11 @@ impl Watch {
             artifacts: HashMap::new(),
             renamed: Arc::default(),
             wakes,
+            asked: Arc::clone(&asked),
             last: None,
             problems: Vec::new(),
         };
-        (watch, Waker(wake))
+        (watch, Waker { wake, asked })
     }
 
     /// Looks until nobody takes the snapshots any more. Blocks.
@@ -228,7 +244,8 @@ impl Watch {
 
     /// One look, and when to look again at the latest.
     fn look(&mut self) -> std::io::Result<(Snapshot, Option<Duration>)> {
-        // Taken before reading: a rename that comes later is for the next look.
+        // Taken before reading: what comes later is for the next look.
+        let asked = self.asked.load(SeqCst);
         let renamed =
             std::mem::take(&mut *self.renamed.lock().unwrap_or_else(PoisonError::into_inner));
         let mut found = scan::interpret(&scan::read(&self.models_dir)?);
@@ -257,7 +274,7 @@ impl Watch {
         let models = models.collect();
         let changing = self.files.values().any(|known| known.next.is_some());
         let next = if changing { Some(self.settle_time.max(SETTLE_MIN)) } else { next };
-        Ok((Snapshot { models }, next))
+        Ok((Snapshot { models, asked }, next))
     }
 
     /// The settings of each model that was found. They name the artifacts.

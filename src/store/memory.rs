@@ -85,6 +85,7 @@ impl Store for Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Unloaded;
     use crate::types::VersionId;
 
     fn entry(action: &str) -> NewEntry {
@@ -107,6 +108,7 @@ mod tests {
             canary: None,
             shadows: vec![],
             salt: [7; 16],
+            unloaded: Unloaded { all: true, ..Unloaded::default() },
         };
         assert_eq!(store.wanted(&churn).await.unwrap(), None);
         for (model, action) in [(&churn, "a"), (&fraud, "b"), (&churn, "c")] {

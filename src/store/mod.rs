@@ -6,6 +6,7 @@
 
 mod memory;
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 
@@ -30,6 +31,26 @@ pub struct Wanted {
     pub shadows: Vec<(VersionId, Share)>,
     /// The secret of the split, 16 bytes, drawn anew with each new canary.
     pub salt: [u8; 16],
+    /// What is not to be loaded, although it is there.
+    #[serde(default)]
+    pub unloaded: Unloaded,
+}
+
+/// What somebody had unloaded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unloaded {
+    /// The whole model, with what will come of it.
+    pub all: bool,
+    /// Single versions.
+    pub versions: BTreeSet<VersionId>,
+}
+
+impl Unloaded {
+    /// Whether a version is among it.
+    #[must_use]
+    pub fn has(&self, version: VersionId) -> bool {
+        self.all || self.versions.contains(&version)
+    }
 }
 
 /// Former champions that are remembered.

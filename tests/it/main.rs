@@ -21,4 +21,5 @@ mod repository;
 mod shadows;
 mod swap;
 mod triton;
+mod v2_repository;
 mod words;

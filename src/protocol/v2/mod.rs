@@ -5,6 +5,7 @@ pub(super) mod binary;
 pub(super) mod config;
 mod json;
 pub(super) mod metadata;
+pub(super) mod repository;
 mod rest;
 pub(super) mod stats;
 

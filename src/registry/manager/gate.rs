@@ -93,13 +93,8 @@ impl Manager {
         let Some(model) = self.models.get_mut(name) else { return false };
         let versions = model.readmitted();
         for version in &versions {
-            let Some(entry) = model.entries.remove(version) else { continue };
             tracing::info!(model = %name, %version, "what refused it is no more; tried again");
-            self.garbage.extend(entry.digests.into_iter().flat_map(|digests| digests.each()));
-            self.tickets += 1;
-            let again = Entry::new(self.tickets, entry.files, entry.wholeness, entry.arrived);
-            self.metrics.set_state(name, *version, Some(entry.state.as_str()), "discovered");
-            model.entries.insert(*version, again);
+            self.begin_anew(name, *version);
         }
         !versions.is_empty()
     }

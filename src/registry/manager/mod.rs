@@ -7,6 +7,7 @@
 mod build;
 mod found;
 mod gate;
+mod loading;
 mod model;
 mod policy;
 mod steps;
@@ -17,6 +18,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
@@ -28,6 +30,7 @@ use crate::registry::loader::{
     Digests, Intake, Job, Loader, News, Outcome, Step as LoadStep, Task,
 };
 use crate::registry::manager::build::Builder;
+use crate::registry::manager::loading::{Awaited, must_serve};
 use crate::registry::manager::model::{CHANGED, Model, Queued, now};
 use crate::registry::manager::steps::{Step, fresh_salt};
 use crate::registry::reaper::{Freed, Leaving, Reaper};
@@ -51,6 +54,7 @@ pub(super) struct Manager {
     board: Board,
     board_is_old: bool,
     steps: Arc<watch::Sender<u64>>,
+    looked: Arc<AtomicU64>,
     store: Arc<dyn Store>,
     catalog: Arc<Catalog>,
     metrics: Arc<Metrics>,
@@ -68,6 +72,8 @@ pub(super) struct Manager {
     garbage: BTreeSet<Digest>,
     /// When versions were last asked to free what they do not need.
     trimmed: Instant,
+    /// Who waits for a load to be over.
+    awaited: Vec<Awaited>,
 }
 
 /// What reaches the manager.
@@ -84,6 +90,7 @@ pub(super) struct Parts {
     pub(super) models_dir: PathBuf,
     pub(super) board: Board,
     pub(super) steps: Arc<watch::Sender<u64>>,
+    pub(super) looked: Arc<AtomicU64>,
     pub(super) store: Arc<dyn Store>,
     pub(super) catalog: Arc<Catalog>,
     pub(super) metrics: Arc<Metrics>,
@@ -104,6 +111,7 @@ impl Manager {
             board: parts.board,
             board_is_old: false,
             steps: parts.steps,
+            looked: parts.looked,
             store: parts.store,
             catalog: parts.catalog,
             builder: Builder { metrics: Arc::clone(&parts.metrics) },
@@ -117,6 +125,7 @@ impl Manager {
             blobs: parts.blobs,
             garbage: parts.stored.into_iter().collect(),
             trimmed: Instant::now(),
+            awaited: Vec::new(),
         }
     }
 
@@ -130,7 +139,11 @@ impl Manager {
                 Some(command) = inbox.commands.recv() => self.command(command).await,
                 Some(news) = inbox.news.recv() => self.news(news).await,
                 Some(freed) = inbox.freed.recv() => self.freed(freed).await,
-                Some(snapshot) = inbox.snapshots.recv() => self.found(snapshot).await,
+                Some(snapshot) = inbox.snapshots.recv() => {
+                    let asked = snapshot.asked;
+                    self.found(snapshot).await;
+                    self.looked.store(asked, SeqCst);
+                }
                 else => return,
             }
             self.dispatch();
@@ -138,11 +151,15 @@ impl Manager {
             self.sweep();
             self.trim();
             self.publish_board();
+            self.answer_loads();
             self.steps.send_modify(|step| *step += 1);
         }
     }
 
     async fn command(&mut self, command: Command) {
+        if matches!(command.change, Change::Load { .. }) {
+            return self.load(command).await;
+        }
         let outcome = self.change(&command).await;
         // Who gets the reply may look at once.
         self.publish_board();
@@ -152,13 +169,9 @@ impl Manager {
 
     async fn change(&mut self, command: &Command) -> Result<Arc<ModelView>> {
         let name = &command.model;
-        let Some(model) = self.models.get_mut(name) else {
-            let names: Vec<_> = self.models.keys().map(ToString::to_string).collect();
-            let message =
-                format!("unknown model {:?}; models: {}", name.as_str(), names.join(", "));
-            return Err(Error::new(ErrorCode::NotFound, message));
-        };
+        let model = self.named(name)?;
         must_exist(model, &command.change)?;
+        must_serve(model, &command.change)?;
         let salt = fresh_salt()?;
         let before = model.wanted.clone().unwrap_or_else(|| wanted::nobody(salt));
         let trials = model.trials();
@@ -291,9 +304,15 @@ impl Manager {
             // Its number is taken again already.
             model.retired.pop_back();
             self.tickets += 1;
-            let again = model::Entry::new(self.tickets, entry.files, entry.wholeness, true);
+            // What was only unloaded has not come anew.
+            let arrived = entry.arrived || !entry.unloading;
+            let again = model::Entry::new(self.tickets, entry.files, entry.wholeness, arrived);
             model.entries.insert(*version, again);
             self.metrics.set_state(name, *version, None, "discovered");
+        } else if entry.unloading
+            && let Err(error) = self.forget(name, &[*version]).await
+        {
+            tracing::error!(model = %name, %error, "a removal cannot be recorded");
         }
         self.advance(name).await;
         self.forget_if_gone(name);

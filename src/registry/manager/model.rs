@@ -61,6 +61,8 @@ pub(super) struct Entry {
     pub(super) intake: Option<Intake>,
     /// The model's version policy leaves it out.
     pub(super) left_out: bool,
+    /// It retires because it was unloaded, not because its folder left.
+    pub(super) unloading: bool,
 }
 
 impl Entry {
@@ -87,6 +89,7 @@ impl Entry {
             changed: false,
             intake: None,
             left_out: false,
+            unloading: false,
         }
     }
 
@@ -132,7 +135,9 @@ impl Entry {
     fn trial(&self) -> Trial {
         match self.state {
             State::Ready => Trial::Ready,
-            State::Failed | State::Retiring | State::Retired => Trial::Out,
+            // Its number is taken again, or it is to be loaded again.
+            State::Retiring if self.present => Trial::Pending,
+            State::Failed | State::Retiring | State::Retired | State::Unloaded => Trial::Out,
             State::Checking | State::Loading | State::WarmingUp => Trial::Pending,
             State::Discovered => {
                 let settling = self.wholeness == Wholeness::Settling;
@@ -238,7 +243,11 @@ impl Model {
     /// Every version and how far it is. Without good settings nothing is on
     /// its way.
     pub(super) fn trials(&self) -> Trials {
-        self.entries.iter().map(|(version, entry)| (*version, entry.trial())).collect()
+        let trial = |(version, entry): (&VersionId, &Entry)| {
+            let trial = if self.is_unloaded(*version) { Trial::Out } else { entry.trial() };
+            (*version, trial)
+        };
+        self.entries.iter().map(trial).collect()
     }
 
     /// Whether it has a role in the present plan.
@@ -371,7 +380,7 @@ impl Model {
 
     /// The wanted champion cannot serve.
     fn champion_problem(&self) -> Option<String> {
-        let wanted = self.wanted.as_ref()?.champion?;
+        let wanted = self.wanted.as_ref()?.champion.filter(|v| !self.is_unloaded(*v))?;
         let serving = self.basis.resolved.champion;
         let pending = self.trials().get(&wanted) == Some(&Trial::Pending);
         if serving == Some(wanted) || pending {

@@ -59,7 +59,7 @@ impl Entry {
         match self.state {
             State::Discovered => self.present && !stalled,
             State::Checking | State::Loading | State::WarmingUp | State::Ready => self.present,
-            State::Failed | State::Retiring | State::Retired => false,
+            State::Failed | State::Retiring | State::Retired | State::Unloaded => false,
         }
     }
 

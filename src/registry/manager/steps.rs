@@ -6,7 +6,8 @@ use std::time::Instant;
 use crate::error::Result;
 use crate::registry::loader::Digests;
 use crate::registry::manager::build::shares;
-use crate::registry::manager::model::{Basis, Model};
+use crate::registry::manager::loading::UNLOADED;
+use crate::registry::manager::model::{Basis, Entry, Model};
 use crate::registry::manager::{Manager, model};
 use crate::registry::reaper::Leaving;
 use crate::registry::settings::{OnNewVersion, Start};
@@ -48,8 +49,8 @@ impl Manager {
             tracing::error!(model = %name, %error, detail = error.detail(),
                 "a step could not be taken; it is tried again with the next change");
         }
-        self.retire(name).await;
-        if self.readmit(name) {
+        let begun_anew = self.retire(name).await;
+        if self.readmit(name) || begun_anew {
             self.consider(name);
         }
         self.show(name);
@@ -58,6 +59,7 @@ impl Manager {
     /// Queues what the folders ask for and the version policy takes. A model
     /// whose settings were never good loads nothing.
     fn consider(&mut self, name: &ModelName) {
+        self.note_unloaded(name);
         let Some(model) = self.models.get_mut(name) else { return };
         if model.file.is_none() {
             let problem = model.file_problem.as_deref().unwrap_or("they were not read yet");
@@ -189,9 +191,12 @@ impl Manager {
         self.record(name, entry, &step.wanted, step.reduces_risk).await?;
         let Some(model) = self.models.get_mut(name) else { return Ok(()) };
         model.causes.clear();
-        let publish = may_publish(model, &step.wanted);
+        let (publish, unloaded) = (may_publish(model, &step.wanted), step.wanted.unloaded.all);
         model.wanted = Some(step.wanted);
-        if publish {
+        if unloaded {
+            model.basis = next;
+            self.withdraw(name);
+        } else if publish {
             self.publish(name, next, &action);
         }
         Ok(())
@@ -199,7 +204,7 @@ impl Manager {
 
     /// Writes an entry, after those that could not be written when they were
     /// due. What reduces risk goes on without.
-    async fn record(
+    pub(super) async fn record(
         &mut self,
         name: &ModelName,
         entry: NewEntry,
@@ -263,15 +268,18 @@ impl Manager {
     }
 
     /// Lets go of versions whose folder is gone, or that the policy leaves out,
-    /// and that have no role.
-    async fn retire(&mut self, name: &ModelName) {
-        let Some(model) = self.models.get_mut(name) else { return };
-        let leaves =
-            |entry: &model::Entry| !entry.present || entry.left_out && entry.state == State::Ready;
-        let absent = model.entries.iter().filter(|(_, entry)| leaves(entry));
-        let absent: Vec<_> = absent.map(|(version, _)| *version).collect();
-        let (mut leaving, mut forgotten) = (Vec::new(), Vec::new());
-        for version in absent {
+    /// and that have no role; and of what was unloaded. Whether some of the latter
+    /// begin anew.
+    async fn retire(&mut self, name: &ModelName) -> bool {
+        let Some(model) = self.models.get_mut(name) else { return false };
+        let goes = |(version, entry): &(&VersionId, &Entry)| {
+            let left_out = entry.left_out && entry.state == State::Ready;
+            !entry.present || left_out || model.is_unloaded(**version)
+        };
+        let going: Vec<_> = model.entries.iter().filter(goes).map(|(version, _)| *version).collect();
+        let (mut leaving, mut forgotten, mut interrupted) = (Vec::new(), Vec::new(), Vec::new());
+        for version in going {
+            let unloaded = model.is_unloaded(version);
             let serves = model.serves(version);
             let Some(entry) = model.entries.get_mut(&version) else { continue };
             match entry.state {
@@ -280,10 +288,14 @@ impl Manager {
                     entry.reason = Some(format!("{why}; it retires when it leaves the plan"));
                 }
                 State::Ready => {
-                    entry.reason = Some(entry.why_it_leaves().to_owned());
-                    leaving.push(version);
+                    entry.unloading = entry.present && unloaded;
+                    let why = if entry.unloading { UNLOADED } else { entry.why_it_leaves() };
+                    entry.reason = Some(why.to_owned());
+                    leaving.push((version, entry.unloading));
                 }
                 State::Retiring | State::Retired => {}
+                State::Failed | State::Unloaded if entry.present => {}
+                _ if entry.present => interrupted.push(version),
                 _ => {
                     // Nothing of it is loaded; what a loader brings later has
                     // a ticket that nobody knows.
@@ -295,21 +307,25 @@ impl Manager {
                 }
             }
         }
-        for version in &leaving {
+        for (version, _) in &leaving {
             self.set_state(name, *version, State::Retiring);
         }
-        forgotten.extend(&leaving);
+        for version in &interrupted {
+            self.begin_anew(name, *version);
+        }
+        forgotten.extend(leaving.iter().filter(|(_, unloading)| !unloading).map(|(v, _)| *v));
         if let Err(error) = self.forget(name, &forgotten).await {
             tracing::error!(model = %name, %error, "a retirement cannot be recorded");
         }
-        for version in leaving {
+        for (version, _) in leaving {
             self.hand_to_reaper(name, version);
         }
         self.forget_if_gone(name);
+        !interrupted.is_empty()
     }
 
     /// Takes versions whose content is gone out of what is wanted.
-    async fn forget(&mut self, name: &ModelName, versions: &[VersionId]) -> Result<()> {
+    pub(super) async fn forget(&mut self, name: &ModelName, versions: &[VersionId]) -> Result<()> {
         let Some(model) = self.models.get_mut(name) else { return Ok(()) };
         let (Some(before), false) = (&model.wanted, versions.is_empty()) else { return Ok(()) };
         let serving = model.basis.resolved.champion;

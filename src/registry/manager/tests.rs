@@ -3,6 +3,7 @@
 
 mod files;
 mod gate;
+mod loading;
 mod roles;
 
 use std::fs;
@@ -15,7 +16,7 @@ use crate::error::{Error, ErrorCode};
 use crate::registry::testing::{FakeEngine, FakePreflight};
 use crate::registry::{Change, Control, ModelView, Provenance, Registry, RegistrySettings, State};
 use crate::routing::{Catalog, Plan};
-use crate::store::{AuditEntry, Memory, NewEntry, Pending, Store, Wanted};
+use crate::store::{AuditEntry, Memory, NewEntry, Pending, Store, Unloaded, Wanted};
 use crate::telemetry::Metrics;
 use crate::types::{ModelName, Readiness, Share, VersionId};
 

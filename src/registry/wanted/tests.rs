@@ -28,6 +28,7 @@ fn usual() -> Wanted {
         canary: Some((id(2), share(10.0))),
         shadows: vec![(id(3), Share::ALL)],
         salt: [1; 16],
+        unloaded: Unloaded::default(),
     }
 }
 

@@ -73,6 +73,7 @@ async fn after_a_promotion() -> Arc<dyn Store> {
         canary: None,
         shadows: vec![],
         salt: [9; 16],
+        unloaded: Unloaded::default(),
     };
     let entry = NewEntry {
         actor: "before".into(),

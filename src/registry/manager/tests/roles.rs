@@ -82,6 +82,7 @@ async fn what_is_wanted_outlives_the_process() {
         canary: Some((id(2), share(5.0))),
         shadows: vec![],
         salt: [9; 16],
+        unloaded: Unloaded::default(),
     };
     let entry = NewEntry {
         actor: "before".into(),
