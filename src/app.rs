@@ -345,6 +345,7 @@ fn request_limits(config: &Config) -> RequestLimits {
         body_bytes_max: bytes(config.server.body_max),
         body_timeout: config.server.body_timeout,
         timeout: config.server.request_timeout,
+        compress_from: bytes(config.server.compress_from),
     }
 }
 

@@ -121,6 +121,9 @@ settings! {
         request_timeout: Duration = "30s" positive;
         /// The largest request body.
         body_max: ByteSize = "64MiB" positive;
+        /// Replies of at least this size are compressed for clients that accept
+        /// gzip or deflate.
+        compress_from: ByteSize = "64KiB" positive;
         /// The most header lines of a request.
         headers_max: usize = "100" positive;
         /// The largest head of a request.

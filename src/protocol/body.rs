@@ -19,13 +19,15 @@ pub struct RequestLimits {
     pub body_timeout: Duration,
     /// The time for its answer, where it names none itself.
     pub timeout: Duration,
+    /// Replies of at least so many bytes are compressed for clients that take it.
+    pub compress_from: usize,
 }
 
 impl Default for RequestLimits {
-    /// 16 MiB within 30 s, an answer within 30 s.
+    /// 16 MiB within 30 s, an answer within 30 s, compressed from 64 KiB on.
     fn default() -> Self {
         let timeout = Duration::from_secs(30);
-        Self { body_bytes_max: 16 << 20, body_timeout: timeout, timeout }
+        Self { body_bytes_max: 16 << 20, body_timeout: timeout, timeout, compress_from: 64 << 10 }
     }
 }
 
@@ -145,7 +147,8 @@ where
     Ok(pieces)
 }
 
-fn too_large(bytes_max: usize) -> Error {
+/// The error for a body over the limit.
+pub(super) fn too_large(bytes_max: usize) -> Error {
     Error::new(ErrorCode::TooLarge, format!("the body is over the limit of {bytes_max} bytes"))
 }
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::error::{Error, ErrorCode, Result};
@@ -332,18 +331,6 @@ pub(super) async fn once<F: Future>(mut work: Pin<&mut F>) -> Poll<F::Output> {
 pub(super) fn deadline(at: Instant, micros: Option<u64>, default: Duration) -> Option<Instant> {
     let own = micros.filter(|micros| *micros > 0).map(Duration::from_micros);
     at.checked_add(own.unwrap_or(default))
-}
-
-/// Refuses a compressed body.
-pub(super) fn check_encoding(headers: &HeaderMap) -> Result<()> {
-    let Some(encoding) = headers.get(CONTENT_ENCODING) else { return Ok(()) };
-    if encoding.as_bytes().eq_ignore_ascii_case(b"identity") {
-        return Ok(());
-    }
-    Err(Error::new(
-        ErrorCode::Unsupported,
-        format!("Content-Encoding {encoding:?} is not implemented; send the body uncompressed"),
-    ))
 }
 
 /// The routing key that a header gives.

@@ -15,6 +15,7 @@
 
 mod body;
 mod call;
+mod compression;
 mod grpc;
 mod ids;
 mod json;
@@ -37,7 +38,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderValue, Request};
+use http::{HeaderValue, Method, Request};
 use hyper::body::Body;
 
 pub use body::RequestLimits;
@@ -55,6 +56,7 @@ pub mod hops {
 use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::body::Pieces;
 use crate::protocol::call::{Accepted, Answered, Counted, Failed};
+use crate::protocol::compression::{Coding, Inflating};
 use crate::protocol::ids::{Id, Ids};
 use crate::protocol::offload::{Crowded, LARGE_BYTES};
 use crate::protocol::reply::{REQUEST_ID, Reply};
@@ -62,6 +64,9 @@ use crate::protocol::route::{Route, Verb, route};
 use crate::routing::Router;
 use crate::telemetry::Metrics;
 use crate::types::{Asked, Readiness, Repository, Wish};
+
+/// Compressed bodies above this are decompressed on threads of their own.
+const COMPRESSED_LARGE_BYTES: usize = 8 << 10;
 
 /// Answers requests. One for the process; every connection shares it.
 pub struct Service {
@@ -81,12 +86,6 @@ struct Arrived<'a> {
     at: Instant,
     /// When its body is begun to be read.
     read: Instant,
-}
-
-impl<'a> Arrived<'a> {
-    fn new(parts: &'a Parts, body: Bytes, at: Instant) -> Self {
-        Self { parts, body, at, read: Instant::now() }
-    }
 }
 
 /// The forms of inference.
@@ -163,16 +162,28 @@ impl Service {
         let (parts, body) = request.into_parts();
         let id = self.ids.next();
         let request_id = id.unless(parts.headers.get(REQUEST_ID));
-        let work = pin!(self.dispatch(parts, body, at, id));
+        let work = pin!(self.dispatch(&parts, body, at, id));
         let mut reply = match guarded(work).await {
             Ok(reply) => reply,
             Err(failed) => self.refuse(failed, &request_id),
         };
         reply.headers_mut().insert(REQUEST_ID, request_id);
-        reply
+        if reply.body().len() < self.limits.compress_from || parts.method == Method::HEAD {
+            return reply;
+        }
+        match compression::of_reply(&parts.headers) {
+            Some(coding) => Box::pin(reply::compress(reply, coding, &self.offload)).await,
+            None => reply,
+        }
     }
 
-    async fn dispatch<B>(&self, parts: Parts, body: B, at: Instant, id: Id) -> Result<Reply, Failed>
+    async fn dispatch<B>(
+        &self,
+        parts: &Parts,
+        body: B,
+        at: Instant,
+        id: Id,
+    ) -> Result<Reply, Failed>
     where
         B: Body<Data = Bytes>,
         B::Error: std::fmt::Display,
@@ -180,11 +191,19 @@ impl Service {
         match route(&parts.method, parts.uri.path())? {
             route @ (Route::Predict { .. } | Route::Model { verb: Verb::Infer, .. }) => {
                 let body = body::read(body, &self.limits).await?;
-                let accepted = if body.len() <= LARGE_BYTES {
-                    let arrived = Arrived::new(&parts, body.join(), at);
-                    accept(&self.router, self.limits.timeout, &arrived, route)?
-                } else {
-                    self.accept_elsewhere(parts, body, at).await?
+                let accepted = match compression::of_request(&parts.headers)? {
+                    None if body.len() <= LARGE_BYTES => {
+                        let (body, read) = (body.join(), Instant::now());
+                        let arrived = Arrived { parts, body, at, read };
+                        accept(&self.router, self.limits.timeout, &arrived, route)?
+                    }
+                    None => {
+                        let bytes = body.len();
+                        self.accept_elsewhere(parts, bytes, move || Ok(body.join()), at).await?
+                    }
+                    Some(coding) => {
+                        Box::pin(self.accept_compressed(parts, coding, body, at, route)).await?
+                    }
                 };
                 self.answer(accepted, id).await
             }
@@ -205,8 +224,8 @@ impl Service {
             }
             Route::Statistics => self.statistics(None, None),
             // Boxed: what is rare shall not make every request's future larger.
-            Route::Index => Box::pin(self.index(body)).await,
-            Route::Wish { model, wish } => Box::pin(self.grant(&parts, body, model, wish)).await,
+            Route::Index => Box::pin(self.index(parts, body)).await,
+            Route::Wish { model, wish } => Box::pin(self.grant(parts, body, model, wish)).await,
             Route::ServerMetadata => Ok(v2::metadata::server()),
             Route::Live => Ok(v2::metadata::live()),
             Route::Ready => v2::metadata::ready(&self.readiness).map_err(Failed::probe),
@@ -218,12 +237,12 @@ impl Service {
         Ok(v2::stats::reply(statistics))
     }
 
-    async fn index<B>(&self, body: B) -> Result<Reply, Failed>
+    async fn index<B>(&self, parts: &Parts, body: B) -> Result<Reply, Failed>
     where
         B: Body<Data = Bytes>,
         B::Error: std::fmt::Display,
     {
-        let ready_only = self.read_small(body, v2::repository::ready_only).await?;
+        let ready_only = self.read_small(parts, body, v2::repository::ready_only).await?;
         let entries = self.repository()?.index();
         Ok(v2::repository::index(entries, ready_only))
     }
@@ -241,7 +260,7 @@ impl Service {
         B: Body<Data = Bytes>,
         B::Error: std::fmt::Display,
     {
-        let version = self.read_small(body, v2::repository::version).await?;
+        let version = self.read_small(parts, body, v2::repository::version).await?;
         let asked = Asked { wish, model, version, headers: &parts.headers };
         self.repository()?.grant(asked).await.map_err(Failed::probe)?;
         Ok(v2::repository::done())
@@ -255,6 +274,7 @@ impl Service {
     /// Reads a body that is small if it is right.
     async fn read_small<B, T: Send + 'static>(
         &self,
+        parts: &Parts,
         body: B,
         read: fn(&[u8]) -> Result<T>,
     ) -> Result<T>
@@ -263,23 +283,55 @@ impl Service {
         B::Error: std::fmt::Display,
     {
         let body = body::read(body, &self.limits).await?;
-        if body.len() <= LARGE_BYTES {
-            return read(&body.join());
+        let bytes = body.len();
+        match compression::of_request(&parts.headers)? {
+            None if body.len() <= LARGE_BYTES => read(&body.join()),
+            None => self.offload.run(bytes, Crowded::Refuse, move || read(&body.join())).await?,
+            Some(coding) => {
+                let bytes_max = self.limits.body_bytes_max;
+                let inflate = move || Inflating::new(coding, body.join(), bytes_max).read();
+                self.offload.run(bytes, Crowded::Refuse, move || read(&inflate()?)).await?
+            }
         }
-        self.offload.run(move || read(&body.join())).await?
     }
 
-    /// Reads a large request without holding up this thread.
+    /// Reads a compressed request: here what is small before and behind that.
+    async fn accept_compressed(
+        &self,
+        parts: &Parts,
+        coding: Coding,
+        body: Pieces,
+        at: Instant,
+        route: Route<'_>,
+    ) -> Result<Accepted<Form>, Failed> {
+        let (bytes, bytes_max) = (body.len(), self.limits.body_bytes_max);
+        if bytes > COMPRESSED_LARGE_BYTES {
+            let inflate = move || Inflating::new(coding, body.join(), bytes_max).read();
+            return self.accept_elsewhere(parts, bytes, inflate, at).await;
+        }
+        let read = Instant::now();
+        let mut inflating = Inflating::new(coding, body.join(), bytes_max);
+        if inflating.read_to(LARGE_BYTES)? {
+            let arrived = Arrived { parts, body: inflating.into_bytes(), at, read };
+            return accept(&self.router, self.limits.timeout, &arrived, route);
+        }
+        self.accept_elsewhere(parts, LARGE_BYTES, move || inflating.read(), at).await
+    }
+
+    /// Reads a large request, of which `bytes` bytes came, without holding up this
+    /// thread.
     async fn accept_elsewhere(
         &self,
-        parts: Parts,
-        body: Pieces,
+        parts: &Parts,
+        bytes: usize,
+        body: impl FnOnce() -> Result<Bytes> + Send + 'static,
         at: Instant,
     ) -> Result<Accepted<Form>, Failed> {
         let (router, timeout) = (Arc::clone(&self.router), self.limits.timeout);
-        let bytes = body.len();
+        let parts = parts.clone();
         let accept = move || {
-            let arrived = Arrived::new(&parts, body.join(), at);
+            let (read, body) = (Instant::now(), body()?);
+            let arrived = Arrived { parts: &parts, body, at, read };
             let route = route(&parts.method, parts.uri.path())?;
             accept(&router, timeout, &arrived, route)
         };

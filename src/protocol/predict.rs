@@ -60,7 +60,6 @@ pub(super) fn accept(
     model: Option<&str>,
 ) -> Result<Accepted<PredictForm>, Failed> {
     let headers = &arrived.parts.headers;
-    call::check_encoding(headers)?;
     let envelope = Envelope::read(&arrived.body)?;
     let grammar = || envelope.grammar();
     let asked = || -> Result<_> {

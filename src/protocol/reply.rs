@@ -5,14 +5,16 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use hyper::body::{Body, Frame, SizeHint};
 
 use crate::error::{Error, ErrorCode};
 use crate::protocol::call::Signed;
+use crate::protocol::compression::Coding;
 use crate::protocol::ids::Id;
 use crate::protocol::json::Writer;
+use crate::protocol::offload::{Crowded, Offload};
 use crate::routing::Assignment;
 
 /// The client's id of a request, or ours.
@@ -39,6 +41,13 @@ const FRAME_BYTES: usize = 64 << 10;
 /// The body of a reply: written, and sent in frames.
 #[derive(Debug)]
 pub struct Written(Bytes);
+
+impl Written {
+    /// Bytes that are not sent yet.
+    pub(super) const fn len(&self) -> usize {
+        self.0.len()
+    }
+}
 
 impl Body for Written {
     type Data = Bytes;
@@ -83,6 +92,22 @@ fn of(body: Vec<u8>, content_type: HeaderValue) -> Reply {
 pub(super) fn mixed(body: Vec<u8>, json_length: usize) -> Reply {
     let mut reply = of(body, OCTETS);
     reply.headers_mut().insert(JSON_LENGTH, HeaderValue::from(json_length));
+    reply
+}
+
+/// Compresses a reply on a thread of its own; it stays as it is where that does
+/// not help, or where too much waits for those threads already.
+pub(super) async fn compress(mut reply: Reply, coding: Coding, offload: &Offload) -> Reply {
+    let plain = reply.body().0.clone();
+    let bytes = plain.len();
+    let packed = offload.run(bytes, Crowded::Refuse, move || coding.compress(&plain)).await;
+    if let Ok(Ok(packed)) = packed
+        && packed.len() < reply.body().len()
+    {
+        reply.headers_mut().insert(CONTENT_ENCODING, coding.header());
+        reply.headers_mut().insert(VARY, HeaderValue::from_name(ACCEPT_ENCODING));
+        *reply.body_mut() = Written(Bytes::from(packed));
+    }
     reply
 }
 

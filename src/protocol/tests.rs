@@ -229,7 +229,7 @@ async fn a_timeout_that_passed_runs_nothing() {
 async fn wrong_requests_get_their_status_and_a_reason() {
     let bench = sums_bench();
     type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], u16, &'a str);
-    let cases: [Case<'_>; 9] = [
+    let cases: [Case<'_>; 11] = [
         ("GET", "/nowhere", &[], 404, "no such path: /nowhere; there are POST /predict, "),
         ("GET", "/predict/sums", &[], 405, "GET /predict/sums: this path takes POST"),
         ("POST", "/predict/nobody", &[], 404, "unknown model \"nobody\"; models: sums"),
@@ -248,13 +248,21 @@ async fn wrong_requests_get_their_status_and_a_reason() {
             400,
             "version \"x\": expected a whole number from 1, without leading zeros",
         ),
-        ("GET", "/v2/models/sums/stats", &[], 501, "/v2/models/sums/stats: this extension"),
+        ("GET", "/v2/models/sums/config", &[], 501, "/v2/models/sums/config: this extension"),
+        ("POST", "/v2/repository/index", &[], 501, "there is no repository behind this API"),
+        (
+            "POST",
+            "/predict/sums",
+            &[("content-encoding", "br")],
+            501,
+            "Content-Encoding \"br\": expected gzip, deflate or identity",
+        ),
         (
             "POST",
             "/predict/sums",
             &[("content-encoding", "gzip")],
-            501,
-            "Content-Encoding \"gzip\" is not implemented; send the body uncompressed",
+            400,
+            "the body is not gzip, as its Content-Encoding says",
         ),
         (
             "POST",

@@ -69,7 +69,6 @@ pub(in crate::protocol) fn accept(
     version: Option<&str>,
 ) -> Result<Accepted<InferForm>, Failed> {
     let headers = &arrived.parts.headers;
-    call::check_encoding(headers)?;
     let plan = router.plan(model)?;
     let version = version.map(str::parse).transpose()?;
     let request = Request::read(headers, &arrived.body)?;
