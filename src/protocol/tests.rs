@@ -203,7 +203,7 @@ async fn a_panic_of_ours_is_counted_once_and_on_the_version() {
     let plan = bench.add(&ModelSettings::default(), &[sums], None);
     let at = std::time::Instant::now();
     let (version, role, key, deadline, grammar) = (None, None, None, None, &|| None);
-    let ask = Ask { plan: &plan, version, role, key, deadline, at, grammar };
+    let ask = Ask { plan: &plan, version, role, key, deadline, at, read: at, grammar };
     let decode = |_: &Assignment| -> Result<(Vec<Tensor>, ()), Error> { panic!("ours") };
     let failed = call::accept(&bench.service.router, ask, decode);
     assert!(matches!(failed.err().unwrap().counted, Counted::OnVersion(_)));
@@ -248,7 +248,7 @@ async fn wrong_requests_get_their_status_and_a_reason() {
             400,
             "version \"x\": expected a whole number from 1, without leading zeros",
         ),
-        ("GET", "/v2/models/sums/config", &[], 501, "/v2/models/sums/config: this extension"),
+        ("GET", "/v2/models/sums/trace", &[], 501, "/v2/models/sums/trace: this extension"),
         ("POST", "/v2/repository/index", &[], 501, "there is no repository behind this API"),
         (
             "POST",
@@ -456,3 +456,5 @@ async fn a_requests_future_is_small() {
     let size = size_of_val(&bench.service.handle(request));
     assert!(size <= 3072, "{size} bytes");
 }
+
+mod compression;

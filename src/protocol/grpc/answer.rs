@@ -97,7 +97,7 @@ impl Form for UnaryForm {
     type Reply = Response<GrpcBody>;
 
     fn encode(&self, answered: &Answered<'_>) -> Result<Self::Reply> {
-        let encoding = Encoding::new(answered, self.id.as_deref(), &self.chosen);
+        let encoding = Encoding::new(answered, self.id.as_deref(), &self.chosen)?;
         let frame = self.writing.write(encoding.len(), |frame| encoding.append(frame));
         frame.map(|frame| self.writing.unary(frame))
     }
@@ -123,7 +123,7 @@ impl Form for StreamForm {
 
     fn encode(&self, answered: &Answered<'_>) -> Result<Framed> {
         let UnaryForm { id, chosen, writing } = &self.0;
-        let encoding = Encoding::new(answered, id.as_deref(), chosen);
+        let encoding = Encoding::new(answered, id.as_deref(), chosen)?;
         let frame = writing.write(encoding.len_within(), |frame| encoding.append_within(frame));
         frame.map(|(frame, _)| Framed(frame))
     }

@@ -4,9 +4,13 @@
 //! into a buffer of its own, only to be copied once more. What is written here is
 //! read with that type in the tests.
 
+use std::borrow::Cow;
+
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
+use crate::error::Result;
 use crate::protocol::call::Answered;
+use crate::protocol::v2::classification::classify;
 use crate::protocol::v2::{Chosen, binary};
 use crate::types::Tensor;
 
@@ -38,11 +42,15 @@ const NESTED_BYTES: usize = 64;
 pub(super) struct Encoding<'a> {
     /// All fields but the raw contents, written.
     head: Vec<u8>,
-    outputs: Vec<(&'a Tensor, usize)>,
+    outputs: Vec<(Cow<'a, Tensor>, usize)>,
 }
 
 impl<'a> Encoding<'a> {
-    pub(super) fn new(answered: &Answered<'a>, id: Option<&str>, chosen: &[Chosen]) -> Self {
+    pub(super) fn new(
+        answered: &Answered<'a>,
+        id: Option<&str>,
+        chosen: &[Chosen],
+    ) -> Result<Self> {
         let version = answered.assignment.version();
         let (mut head, mut nested) =
             (Vec::with_capacity(HEAD_BYTES), Vec::with_capacity(NESTED_BYTES));
@@ -55,12 +63,18 @@ impl<'a> Encoding<'a> {
         parameter("prediction_id", answered.prediction_id, &mut nested, &mut head);
         parameter("role", answered.assignment.role(), &mut nested, &mut head);
         let mut outputs = Vec::with_capacity(chosen.len());
-        for (i, _) in chosen {
-            let tensor = &answered.outputs[*i];
-            output(tensor, &mut nested, &mut head);
-            outputs.push((tensor, binary::encoded_len(tensor.data())));
+        let specs = &version.signature().outputs;
+        for Chosen { place, classes, .. } in chosen {
+            let tensor = &answered.outputs[*place];
+            let tensor = match classes {
+                0 => Cow::Borrowed(tensor),
+                count => Cow::Owned(classify(&specs[*place], tensor, *count)?),
+            };
+            output(&tensor, &mut nested, &mut head);
+            let len = binary::encoded_len(tensor.data());
+            outputs.push((tensor, len));
         }
-        Self { head, outputs }
+        Ok(Self { head, outputs })
     }
 
     /// Its bytes.

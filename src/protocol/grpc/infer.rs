@@ -98,7 +98,7 @@ fn read<'a>(message: &'a ModelInferRequest, texts: &'a Texts<'a>) -> Result<Requ
             parameters: texts.inputs.get(i).and_then(Text::object),
             data: None,
         };
-        tensor.check_memory()?;
+        tensor.check_parameters()?;
         payloads.push(match (raw.get(i), &input.contents) {
             (Some(_), Some(contents)) if !contents.is_empty() => {
                 return Err(tensor.wrong("both contents and raw_input_contents; send one of them"));

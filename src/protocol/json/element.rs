@@ -1,9 +1,9 @@
 //! One JSON scalar as one element of a tensor.
 
-use half::f16;
+use ::half::f16;
 
 use crate::protocol::json::number::{Decimal, decimal};
-use crate::protocol::json::{Token, unescape};
+use crate::protocol::json::{Token, half, unescape};
 
 /// An element type that JSON can carry.
 pub(in crate::protocol) trait Element: Sized + Clone + Default {
@@ -125,16 +125,26 @@ macro_rules! floats {
     )*};
 }
 
-/// As `half` reads its own text: through single precision.
-fn to_f16(decimal: Decimal) -> Option<f16> {
-    decimal.to_f32().map(f16::from_f32).filter(|value| value.is_finite())
-}
-
 floats!(
     f32 => "FP32" by Decimal::to_f32,
-    f64 => "FP64" by Decimal::to_f64,
-    f16 => "FP16" by to_f16
+    f64 => "FP64" by Decimal::to_f64
 );
+
+impl Element for f16 {
+    fn read(token: Token<'_>) -> Result<Self, String> {
+        let word = number(token, "FP16")?;
+        let value = word.parse().map_err(|_| format!("{} is no number", shown(word)))?;
+        half::nearest_to_text(word, value).ok_or_else(|| {
+            format!("{} is out of range for FP16 (up to {:e})", shown(word), Self::MAX)
+        })
+    }
+
+    #[inline(always)]
+    fn scan(bytes: &[u8], at: usize) -> Option<(Self, usize)> {
+        let (decimal, end) = decimal(bytes, at)?;
+        Some((half::nearest(decimal.to_f64()?)?, end))
+    }
+}
 
 #[cfg(test)]
 mod tests {

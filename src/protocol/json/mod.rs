@@ -12,6 +12,7 @@
 //! the whole body; what is answered was read, and so checked, to its end.
 
 mod element;
+mod half;
 mod nested;
 mod number;
 mod object;

@@ -6,12 +6,13 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::error::{Error, ErrorCode, Result};
-use crate::protocol::call::{self, Answered};
+use crate::error::{Error, Result};
+use crate::protocol::call::Answered;
 use crate::protocol::json::{Keys, Malformed, Object, Reader, Size, Token, Writer, fill, unescape};
 use crate::protocol::message::{fault, malformed, names, short, unwritable};
-use crate::protocol::v2::binary;
-use crate::types::{Data, Datatype, Role, TensorSpec, element_count};
+use crate::protocol::v2::parameters::{self, OutputParameters};
+use crate::protocol::v2::{binary, classification};
+use crate::types::{Data, Datatype, Tensor, TensorSpec, element_count};
 
 /// An inference request.
 #[derive(Debug, PartialEq, Deserialize)]
@@ -175,81 +176,27 @@ pub(in crate::protocol) trait Elements {
     fn nth_key(&self, n: usize) -> Option<Vec<u8>>;
 }
 
-/// An output of the answer: its place in the signature, and whether it is
-/// binary.
-pub(in crate::protocol) type Chosen = (usize, bool);
-
-/// What the parameters of a request ask for.
-#[derive(Default)]
-pub(super) struct Parameters {
-    /// The role that the client insists on.
-    pub(super) role: Option<Role>,
-    /// In microseconds.
-    pub(super) timeout: Option<u64>,
-    /// Whether outputs are binary unless they say otherwise.
-    pub(super) binary_output: bool,
-}
-
-impl Parameters {
-    /// Reads those that mean something here. `priority` is taken and means
-    /// nothing; a sequence would be answered wrongly, so it is refused.
-    pub(super) fn read(object: Option<&Object<'_>>) -> Result<Self> {
-        let mut read = Self::default();
-        for (key, value) in object.into_iter().flat_map(Object::iter) {
-            match (key, value) {
-                (_, "null") => {}
-                ("role", text) => read.role = Some(call::role(text.trim_matches('"'))?),
-                ("timeout", _) => read.timeout = Some(whole(key, value)?),
-                ("binary_data_output", _) => read.binary_output = boolean(key, value)?,
-                ("sequence_id", "0" | "\"\"") => {}
-                ("sequence_start" | "sequence_end", "false") => {}
-                ("sequence_id" | "sequence_start" | "sequence_end", _) => {
-                    return Err(unsupported(key));
-                }
-                _ => {}
-            }
-        }
-        Ok(read)
-    }
-}
-
-fn unsupported(parameter: &str) -> Error {
-    let message = format!("parameter {parameter:?}: this extension is not implemented here");
-    Error::new(ErrorCode::Unsupported, message)
-}
-
-fn boolean(key: &str, value: &str) -> Result<bool> {
-    match value {
-        "true" => Ok(true),
-        "false" => Ok(false),
-        _ => Err(Error::invalid(format!("parameter {key:?}: expected true or false"))),
-    }
-}
-
-fn whole(key: &str, value: &str) -> Result<u64> {
-    value.parse().map_err(|_| {
-        let got = short(value);
-        Error::invalid(format!("parameter {key:?}: expected a whole number from 0, got {got}"))
-    })
+/// An output of the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::protocol) struct Chosen {
+    /// Its place in the signature.
+    pub(in crate::protocol) place: usize,
+    /// Whether it is binary.
+    pub(in crate::protocol) binary: bool,
+    /// How many of the largest entries stand in its place; 0 is none.
+    pub(in crate::protocol) classes: usize,
 }
 
 impl<'a> InputTensor<'a> {
     /// The length that `binary_data_size` gives.
     fn binary_size(&self) -> Result<Option<usize>> {
-        let Some(parameters) = &self.parameters else { return Ok(None) };
-        self.check_memory()?;
-        let Some(value) = parameters.get("binary_data_size") else { return Ok(None) };
-        let size = whole("binary_data_size", value).map_err(|error| self.wrong(error.message()))?;
-        Ok(Some(usize::try_from(size).unwrap_or(usize::MAX)))
+        parameters::binary_size(parameters::entries(self.parameters.as_ref()))
+            .map_err(|error| error.context(format!("input {:?}", short(&self.name))))
     }
 
-    /// Refuses elements in shared memory.
-    pub(in crate::protocol) fn check_memory(&self) -> Result<()> {
-        let parameters = self.parameters.as_ref();
-        match parameters.and_then(|object| object.get("shared_memory_region")) {
-            Some(_) => Err(unsupported("shared_memory_region")),
-            None => Ok(()),
-        }
+    /// Refuses parameters of a wrong kind, and elements in shared memory.
+    pub(in crate::protocol) fn check_parameters(&self) -> Result<()> {
+        self.binary_size().map(drop)
     }
 
     /// Where its elements are; takes its share from the front of `tail`.
@@ -363,41 +310,53 @@ impl<'a> InputTensor<'a> {
     }
 }
 
-/// Finds the outputs that a request wants; all of them if it names none.
+/// Finds the outputs that a request wants; all of them if it names none. `binary`
+/// is what they are unless they say otherwise; `None` means that all are, whatever
+/// they say.
 pub(super) fn choose(
     specs: &[TensorSpec],
     wanted: Option<&[WantedOutput<'_>]>,
-    binary: bool,
+    binary: Option<bool>,
 ) -> Result<Vec<Chosen>> {
-    let wanted = wanted.unwrap_or_default();
+    let (wanted, always) = (wanted.unwrap_or_default(), binary.is_none());
+    let binary = binary.unwrap_or(true);
     if wanted.is_empty() {
-        return Ok((0..specs.len()).map(|i| (i, binary)).collect());
+        let all = |(place, spec)| checked(spec, Chosen { place, binary, classes: 0 });
+        return specs.iter().enumerate().map(all).collect();
     }
     let mut chosen: Vec<Chosen> = Vec::with_capacity(specs.len());
     for output in wanted {
         let name = short(&output.name);
-        let Some(at) = specs.iter().position(|spec| spec.name == output.name) else {
+        let Some(place) = specs.iter().position(|spec| spec.name == output.name) else {
             let known = names(specs);
             return Err(Error::invalid(format!(
                 "output {name:?} is unknown; this model gives {known}"
             )));
         };
-        if chosen.iter().any(|(i, _)| *i == at) {
+        if chosen.iter().any(|other| other.place == place) {
             return Err(Error::invalid(format!("output {name:?} is asked for twice")));
         }
-        chosen.push((at, wants_binary(output, binary)?));
+        let asked = OutputParameters::read(parameters::entries(output.parameters.as_ref()))
+            .map_err(|error| error.context(format!("output {name:?}")))?;
+        let binary = always || asked.binary.unwrap_or(binary);
+        let classes = asked.classes;
+        chosen.push(checked(&specs[place], Chosen { place, binary, classes })?);
     }
     Ok(chosen)
 }
 
-fn wants_binary(output: &WantedOutput<'_>, default: bool) -> Result<bool> {
-    let Some(parameters) = &output.parameters else { return Ok(default) };
-    for key in ["classification", "shared_memory_region"] {
-        if parameters.get(key).is_some_and(|value| value != "0") {
-            return Err(unsupported(key));
-        }
+/// Refuses what an output cannot be given as, before anything is run for it.
+fn checked(spec: &TensorSpec, chosen: Chosen) -> Result<Chosen> {
+    if chosen.classes > 0 {
+        classification::check(spec)?;
+    } else if !chosen.binary && spec.datatype == Datatype::Fp16 {
+        return Err(Error::invalid(format!(
+            "output {:?}: FP16 has no JSON form in this protocol; ask for it as binary \
+             (parameter \"binary_data\", or \"binary_data_output\" of the request)",
+            spec.name
+        )));
     }
-    parameters.get("binary_data").map_or(Ok(default), |value| boolean("binary_data", value))
+    Ok(chosen)
 }
 
 /// Bytes of an answer around its numbers, about.
@@ -412,15 +371,15 @@ pub(super) fn answer(
     chosen: &[Chosen],
 ) -> Result<(Vec<u8>, Vec<u8>)> {
     let settings = &answered.assignment.plan().settings;
-    let in_json = chosen.iter().filter(|(_, binary)| !binary);
-    let elements: usize = in_json.map(|(i, _)| answered.outputs[*i].data().len()).sum();
+    let in_json = chosen.iter().filter(|chosen| !chosen.binary);
+    let elements: usize = in_json.map(|chosen| answered.outputs[chosen.place].data().len()).sum();
     let room = FRAME_BYTES + elements * NUMBER_BYTES;
     let mut writer = Writer::new(room, settings.nonfinite_as_null);
     head(&mut writer, answered, id);
     let mut tail = Vec::new();
-    for (n, (i, binary)) in chosen.iter().enumerate() {
+    for (n, chosen) in chosen.iter().enumerate() {
         writer.raw(if n == 0 { "" } else { "," });
-        output(&mut writer, &mut tail, answered, *i, *binary)?;
+        output(&mut writer, &mut tail, answered, *chosen)?;
     }
     writer.raw("]}");
     if writer.met_nonfinite {
@@ -451,10 +410,24 @@ fn output(
     writer: &mut Writer,
     tail: &mut Vec<u8>,
     answered: &Answered<'_>,
-    i: usize,
+    chosen: Chosen,
+) -> Result<()> {
+    let tensor = &answered.outputs[chosen.place];
+    if chosen.classes > 0 {
+        let spec = &answered.assignment.version().signature().outputs[chosen.place];
+        let classes = classification::classify(spec, tensor, chosen.classes)?;
+        return tensor_of(writer, tail, answered, &classes, chosen.binary);
+    }
+    tensor_of(writer, tail, answered, tensor, chosen.binary)
+}
+
+fn tensor_of(
+    writer: &mut Writer,
+    tail: &mut Vec<u8>,
+    answered: &Answered<'_>,
+    tensor: &Tensor,
     binary: bool,
 ) -> Result<()> {
-    let tensor = &answered.outputs[i];
     writer.raw("{\"name\":");
     writer.string(tensor.name());
     writer.raw(",\"datatype\":");

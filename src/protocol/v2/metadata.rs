@@ -11,8 +11,13 @@ use crate::types::{Readiness, TensorSpec, VersionId};
 pub(in crate::protocol) const NAME: &str = "foreshadow";
 
 /// The extensions that are implemented; clients rely on what is listed.
-pub(in crate::protocol) const EXTENSIONS: &[&str] =
-    &["binary_tensor_data", "model_configuration", "model_repository", "statistics"];
+pub(in crate::protocol) const EXTENSIONS: &[&str] = &[
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "statistics",
+];
 
 #[derive(Serialize)]
 struct Server {

@@ -2,9 +2,11 @@
 //! binary tensors, metadata and health.
 
 pub(super) mod binary;
+pub(super) mod classification;
 pub(super) mod config;
 mod json;
 pub(super) mod metadata;
+pub(super) mod parameters;
 pub(super) mod repository;
 mod rest;
 pub(super) mod stats;

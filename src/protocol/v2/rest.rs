@@ -13,7 +13,8 @@ use crate::protocol::json::{self, Tokens};
 use crate::protocol::message::{names, short};
 use crate::protocol::reply::{self, JSON_LENGTH, Reply};
 use crate::protocol::v2::binary;
-use crate::protocol::v2::json::{Chosen, InferRequest, Parameters, Payload, answer, choose};
+use crate::protocol::v2::json::{Chosen, InferRequest, Payload, answer, choose};
+use crate::protocol::v2::parameters::{self, Parameters};
 use crate::routing::{Assignment, Plan, Router};
 use crate::types::{Datatype, Signature, Tensor, VersionId};
 
@@ -87,7 +88,7 @@ impl Form for InferForm {
 
     fn encode(&self, answered: &Answered<'_>) -> Result<Reply> {
         let (mut body, tail) = answer(answered, self.id.as_deref(), &self.chosen)?;
-        if !self.chosen.iter().any(|(_, binary)| *binary) {
+        if !self.chosen.iter().any(|chosen| chosen.binary) {
             return Ok(reply::json(body));
         }
         let json_length = body.len();
@@ -161,7 +162,9 @@ impl<'a> Request<'a> {
 
     fn parameters(&self) -> Result<Parameters> {
         match self {
-            Self::Header(headed) => Parameters::read(headed.request.parameters.as_ref()),
+            Self::Header(headed) => {
+                Parameters::read(parameters::entries(headed.request.parameters.as_ref()))
+            }
             // Who sends raw bytes can read them, too.
             Self::Raw(_) => Ok(Parameters { binary_output: true, ..Parameters::default() }),
         }
@@ -201,9 +204,13 @@ impl<'a> Request<'a> {
     }
 
     fn choose(&self, signature: &Signature, binary: bool) -> Result<Vec<Chosen>> {
-        let wanted = match self {
-            Self::Header(headed) => headed.request.outputs.as_deref(),
-            Self::Raw(_) => None,
+        let (wanted, binary) = match self {
+            // What has no JSON part is answered without one.
+            Self::Header(headed) if headed.text.is_empty() => {
+                (headed.request.outputs.as_deref(), None)
+            }
+            Self::Header(headed) => (headed.request.outputs.as_deref(), Some(binary)),
+            Self::Raw(_) => (None, Some(binary)),
         };
         choose(&signature.outputs, wanted, binary)
     }

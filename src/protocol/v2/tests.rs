@@ -239,8 +239,8 @@ async fn outputs_come_as_they_are_asked_for() {
         let got = bench.post(INFER, &format!("{{{inputs},\"outputs\":{outputs}}}")).await;
         assert_eq!(got.error(), (400, expected.to_owned()));
     }
-    let classes = r#""outputs":[{"name":"a_out","parameters":{"classification":3}}]"#;
-    let got = bench.post(INFER, &format!("{{{inputs},{classes}}}")).await;
+    let region = r#""outputs":[{"name":"a_out","parameters":{"shared_memory_region":"a"}}]"#;
+    let got = bench.post(INFER, &format!("{{{inputs},{region}}}")).await;
     assert_eq!(got.error().0, 501);
 }
 
@@ -312,7 +312,7 @@ async fn what_is_wrong_is_said() {
         (
             with(r#","parameters":{"shared_memory_region":"a"}"#),
             501,
-            "parameter \"shared_memory_region\": this extension is not implemented here",
+            "input \"x\": parameter \"shared_memory_region\": memory is not shared with clients here; send the tensor's bytes",
         ),
         (
             with(r#","data":[1,2],"data":[1,2]"#),
@@ -335,7 +335,7 @@ async fn what_is_wrong_is_said() {
         (
             fp32("[1,2]", "[1,2]").replacen('{', r#"{"parameters":{"sequence_id":7},"#, 1),
             501,
-            "parameter \"sequence_id\": this extension is not implemented here",
+            "parameter \"sequence_id\": no model here keeps state between requests; send each request by itself, without it",
         ),
         (
             fp32("[1,2]", "[1,2]").replacen('{', r#"{"parameters":{"timeout":"x"},"#, 1),
@@ -349,9 +349,49 @@ async fn what_is_wrong_is_said() {
         assert_eq!(got.error(), (status, expected.to_owned()), "{body}");
     }
     let half = echo_bench(&[x(Datatype::Fp16)]);
-    let got = half.post(INFER, &tensor("FP16", "[1,2]", "[1,2]")).await;
+    let binary = tensor("FP16", "[1,2]", "[1,2]");
+    let binary = binary.replacen('{', r#"{"parameters":{"binary_data_output":true},"#, 1);
+    let got = half.post(INFER, &binary).await;
     let expected = "input \"x\": FP16 has no JSON form in this protocol; send it as binary";
     assert_eq!(got.error(), (400, expected.to_owned()));
+    // Nor has it in a reply, which is said before anything is run.
+    let json = r#"{"inputs":[{"name":"x","datatype":"FP16","shape":[1,2],"parameters":{"binary_data_size":4}}]}"#;
+    let (status, message) = mixed(&half, json, &[0; 4]).await.error();
+    assert_eq!(status, 400);
+    assert!(message.starts_with("output \"x_out\": FP16 has no JSON form"), "{message}");
+}
+
+#[tokio::test]
+async fn the_largest_entries_stand_in_an_outputs_place() {
+    let bench = Bench::new();
+    let version = version("leaves", 1, classifier_signature(), classifier);
+    bench.add(&ModelSettings::default(), &[version], None);
+    let infer = |parameters: &str| {
+        format!(
+            r#"{{"inputs":[{{"name":"X","shape":[2,2],"datatype":"FP32","data":[0.75,0.25,0.5,1]}}],
+            "outputs":[{{"name":"probability","parameters":{parameters}}}]}}"#
+        )
+    };
+    let path = "/v2/models/leaves/infer";
+    let got = bench.post(path, &infer(r#"{"classification":1}"#)).await;
+    let expected = r#""outputs":[{"name":"probability","datatype":"BYTES","shape":[2,1],"data":["0.750000:0:no","1.000000:1:yes"]}]}"#;
+    assert!(got.text().ends_with(expected), "{}", got.text());
+    let got = bench.post(path, &infer(r#"{"classification":5,"binary_data":true}"#)).await;
+    let (json, tail) = split(&got);
+    assert!(json.contains(r#""datatype":"BYTES","shape":[2,2]"#), "{json}");
+    let texts = ["0.750000:0:no", "0.250000:1:yes", "1.000000:1:yes", "0.500000:0:no"];
+    let bytes = |text: &str| [&(text.len() as u32).to_le_bytes()[..], text.as_bytes()].concat();
+    assert_eq!(tail, texts.map(bytes).concat());
+    // Zero is none.
+    let got = bench.post(path, &infer(r#"{"classification":0}"#)).await;
+    assert!(got.text().contains(r#""datatype":"FP32","shape":[2,2]"#), "{}", got.text());
+    let got = bench.post(path, &infer(r#"{"classification":-1}"#)).await;
+    let expected = "output \"probability\": parameter \"classification\": expected a whole number from 0, got -1";
+    assert_eq!(got.error(), (400, expected.to_owned()));
+    let label = infer(r#"{"classification":1}"#).replace("probability", "label");
+    let (status, message) = bench.post(path, &label).await.error();
+    assert_eq!(status, 400);
+    assert!(message.contains("BYTES has no largest entries"), "{message}");
 }
 
 /// Nested elements are read by nested calls: if the client chose how deep, it

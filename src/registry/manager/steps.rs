@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use crate::error::Result;
 use crate::registry::loader::Digests;
+use crate::registry::manager::Manager;
 use crate::registry::manager::build::shares;
 use crate::registry::manager::loading::UNLOADED;
 use crate::registry::manager::model::{Basis, Entry, Model};
-use crate::registry::manager::{Manager, model};
 use crate::registry::reaper::Leaving;
 use crate::registry::settings::{OnNewVersion, Start};
 use crate::registry::wanted::{self, First, Trial};
@@ -71,7 +71,7 @@ impl Manager {
             return;
         }
         let let_in = model.apply_policy();
-        model.entries.values_mut().for_each(model::Entry::consider);
+        model.entries.values_mut().for_each(Entry::consider);
         // At start those are waited for as well that take the place of others.
         if let Some(waited_for) = self.waited_for.as_mut().filter(|places| !places.is_empty()) {
             waited_for.extend(let_in.into_iter().map(|version| (name.clone(), version)));
@@ -276,7 +276,8 @@ impl Manager {
             let left_out = entry.left_out && entry.state == State::Ready;
             !entry.present || left_out || model.is_unloaded(**version)
         };
-        let going: Vec<_> = model.entries.iter().filter(goes).map(|(version, _)| *version).collect();
+        let going: Vec<_> =
+            model.entries.iter().filter(goes).map(|(version, _)| *version).collect();
         let (mut leaving, mut forgotten, mut interrupted) = (Vec::new(), Vec::new(), Vec::new());
         for version in going {
             let unloaded = model.is_unloaded(version);
@@ -361,7 +362,7 @@ impl Manager {
 
 /// What a plan for `wanted` would be made from now.
 fn basis(model: &Model, wanted: &Wanted) -> Basis {
-    let trials = model.trials();
+    let trials = model.trials_for(Some(wanted));
     Basis {
         resolved: wanted::resolve(wanted, &trials, model.slot.is_some()),
         ready: wanted::ready(&trials).into_iter().collect(),
@@ -372,7 +373,8 @@ fn basis(model: &Model, wanted: &Wanted) -> Basis {
 /// The first plan waits for the champion: a pinned request may come before
 /// it, but not an answer by the wrong version.
 fn may_publish(model: &Model, wanted: &Wanted) -> bool {
-    let pending = |version| model.trials().get(&version) == Some(&Trial::Pending);
+    let trials = model.trials_for(Some(wanted));
+    let pending = |version| trials.get(&version) == Some(&Trial::Pending);
     model.slot.is_some() || !wanted.champion.is_some_and(pending)
 }
 
