@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use crate::admin::{self, Access, AdminState};
 use crate::app::repository::Clients;
 use crate::app::signals::Signals;
-use crate::config::{ByteSize, Config, Preflight, ReplyCompression, Switch, Token};
+use crate::config::{ByteSize, Config, Preflight, ReadyWhen, ReplyCompression, Switch, Token};
 use crate::engine::{EngineSet, EngineSettings};
 use crate::error::{Error, Result};
 use crate::protocol::{
@@ -252,7 +252,7 @@ pub fn serve(config: &Config) -> ExitCode {
     banner::addresses(&app, config);
     app.control.block_on(async {
         let show = async {
-            banner::models_when_ready(&app, config).await;
+            banner::models_when_tried(&app, config).await;
             std::future::pending::<()>().await;
         };
         tokio::select! {
@@ -326,6 +326,7 @@ fn registry_settings(config: &Config) -> RegistrySettings {
         settle: repository.settle,
         load_threads: repository.load_threads,
         artifact_bytes_max: repository.artifact_max.get(),
+        ready_when_all: repository.ready_when == ReadyWhen::All,
     }
 }
 

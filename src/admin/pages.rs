@@ -30,7 +30,7 @@ GET    /v1/models/{model}/history                   what was changed, by whom an
 GET    /v1/history
 GET    /v1/openapi.json                             all of this for programs
 GET    /metrics                                     for Prometheus
-GET    /healthz                                     starting, ready or draining
+GET    /healthz                                     starting, waiting …, ready or draining
 ";
 
 /// The routes, for people.
@@ -51,7 +51,7 @@ pub(super) async fn metrics(State(state): State<AdminState>) -> impl IntoRespons
 
 /// That the process lives, and whether it wants traffic. Needs no token.
 #[utoipa::path(get, path = "/healthz", tag = "pages", security(()), responses(
-    (status = 200, description = "`starting`, `ready` or `draining`", body = String, content_type = "text/plain"),
+    (status = 200, description = "`starting`, `waiting for models that serve`, `ready` or `draining`", body = String, content_type = "text/plain"),
 ))]
 pub(super) async fn health(State(state): State<AdminState>) -> impl IntoResponse {
     ([(CONTENT_TYPE, TEXT), (CACHE_CONTROL, "no-store")], format!("{}\n", state.readiness.as_str()))

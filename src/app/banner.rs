@@ -27,8 +27,8 @@ pub(super) fn addresses(app: &App, config: &Config) {
 }
 
 /// What it serves; printed once every version found at start was tried.
-pub(super) async fn models_when_ready(app: &App, config: &Config) {
-    app.control().wait_for(|_| app.readiness().is_ready().then_some(())).await;
+pub(super) async fn models_when_tried(app: &App, config: &Config) {
+    app.control().wait_for(|_| app.readiness().is_tried().then_some(())).await;
     let models = app.control().models();
     println!();
     if models.is_empty() {

@@ -304,6 +304,16 @@ words! {
 }
 
 words! {
+    /// How many of the models must serve at start.
+    ReadyWhen {
+        /// One of them.
+        Any = "any",
+        /// Each of them.
+        All = "all",
+    }
+}
+
+words! {
     /// Whether something is done.
     Switch {
         /// It is.

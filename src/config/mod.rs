@@ -26,7 +26,7 @@ use std::path::PathBuf;
 
 pub use env::{CLIENT_VARIABLES, CONFIG_VARIABLE, LIBRARY_VARIABLE};
 pub use kinds::{
-    Hosts, LogFormat, LogLevel, MaybeListen, ReplyCompression, Switch, Threads,
+    Hosts, LogFormat, LogLevel, MaybeListen, ReadyWhen, ReplyCompression, Switch, Threads,
 };
 pub use secret::{TOKEN_CHARS_MIN, Token};
 pub use settings::{

@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::checked::Reader;
 use super::kinds::{Kind as _, Positive};
 use super::{
-    ByteSize, Hosts, LogFormat, LogLevel, MaybeListen, ReplyCompression, Switch, Threads, Token,
+    ByteSize, Hosts, LogFormat, LogLevel, MaybeListen, ReadyWhen, ReplyCompression, Switch,
+    Threads, Token,
 };
 
 /// One setting's declaration.
@@ -184,6 +185,9 @@ settings! {
         load_threads: usize = "1" positive;
         /// The largest artifact.
         artifact_max: ByteSize = "2GiB" positive;
+        /// What makes the gateway ready at start, once all that is there was
+        /// tried: any model that serves, or all of them.
+        ready_when: ReadyWhen = "any";
         /// Whether clients of the inference API may have models loaded and
         /// unloaded (on or off); they show the admin token, where one is set.
         load_unload: Switch = "off";

@@ -43,11 +43,14 @@ pub struct RegistrySettings {
     pub load_threads: usize,
     /// The largest artifact, in bytes.
     pub artifact_bytes_max: u64,
+    /// Whether all models must serve before it is ready, not only one.
+    pub ready_when_all: bool,
 }
 
 impl Default for RegistrySettings {
     /// `models` and `.foreshadow` in the working directory; a look every 10 s, a
-    /// settle time of 1 s, one load at a time, artifacts up to 2 GiB.
+    /// settle time of 1 s, one load at a time, artifacts up to 2 GiB, ready with any
+    /// model.
     fn default() -> Self {
         Self {
             models_dir: PathBuf::from("models"),
@@ -56,6 +59,7 @@ impl Default for RegistrySettings {
             settle: Duration::from_secs(1),
             load_threads: 1,
             artifact_bytes_max: 2 << 30,
+            ready_when_all: false,
         }
     }
 }
@@ -132,6 +136,7 @@ impl Registry {
             catalog,
             metrics,
             readiness,
+            ready_when_all: settings.ready_when_all,
             loader,
             reaper,
             blobs,

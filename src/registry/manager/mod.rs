@@ -60,6 +60,7 @@ pub(super) struct Manager {
     metrics: Arc<Metrics>,
     builder: Builder,
     readiness: Readiness,
+    ready_when_all: bool,
     loader: Loader,
     reaper: Reaper,
     /// Jobs that loader threads have.
@@ -95,6 +96,7 @@ pub(super) struct Parts {
     pub(super) catalog: Arc<Catalog>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) readiness: Readiness,
+    pub(super) ready_when_all: bool,
     pub(super) loader: Loader,
     pub(super) reaper: Reaper,
     pub(super) blobs: Blobs,
@@ -117,6 +119,7 @@ impl Manager {
             builder: Builder { metrics: Arc::clone(&parts.metrics) },
             metrics: parts.metrics,
             readiness: parts.readiness,
+            ready_when_all: parts.ready_when_all,
             loader: parts.loader,
             reaper: parts.reaper,
             in_flight: 0,
@@ -367,15 +370,29 @@ impl Manager {
         queued.min_by_key(|(key, _)| *key).map(|(_, (name, version))| (name.clone(), version))
     }
 
-    /// Ready is when every version of the first look was tried.
+    /// Ready is when every version of the first look was tried, and models serve:
+    /// a gateway that answers nothing wants no traffic. Where none is to serve, it
+    /// waits for none.
     fn tell_readiness(&mut self) {
         let Some(waited_for) = &mut self.waited_for else { return };
         waited_for.retain(|(name, version)| {
             let trials = self.models.get(name).map(Model::trials);
             trials.is_some_and(|trials| trials.get(version) == Some(&Trial::Pending))
         });
-        if waited_for.is_empty() {
+        if !waited_for.is_empty() {
+            return;
+        }
+        let mut shall = self.models.values().filter(|model| model.shall_serve()).peekable();
+        let serves = |model: &Model| model.basis.resolved.champion.is_some();
+        let enough = match (shall.peek(), self.ready_when_all) {
+            (None, _) => true,
+            (Some(_), true) => shall.all(serves),
+            (Some(_), false) => shall.any(serves),
+        };
+        if enough {
             self.readiness.set_ready();
+        } else {
+            self.readiness.set_waiting();
         }
     }
 

@@ -243,8 +243,14 @@ impl Model {
     /// Every version and how far it is. Without good settings nothing is on
     /// its way.
     pub(super) fn trials(&self) -> Trials {
+        self.trials_for(self.wanted.as_ref())
+    }
+
+    /// The same, if this were wanted.
+    pub(super) fn trials_for(&self, wanted: Option<&Wanted>) -> Trials {
+        let unloaded = |version| wanted.is_some_and(|wanted| wanted.unloaded.has(version));
         let trial = |(version, entry): (&VersionId, &Entry)| {
-            let trial = if self.is_unloaded(*version) { Trial::Out } else { entry.trial() };
+            let trial = if unloaded(*version) { Trial::Out } else { entry.trial() };
             (*version, trial)
         };
         self.entries.iter().map(trial).collect()
@@ -253,6 +259,12 @@ impl Model {
     /// Whether it has a role in the present plan.
     pub(super) fn serves(&self, version: VersionId) -> bool {
         self.basis.resolved.versions().any(|serving| serving == version)
+    }
+
+    /// Whether it has versions, and nobody had it unloaded.
+    pub(super) fn shall_serve(&self) -> bool {
+        let unloaded = self.wanted.as_ref().is_some_and(|wanted| wanted.unloaded.all);
+        !self.entries.is_empty() && !unloaded
     }
 
     /// How much a version is waited for: the champion most.

@@ -117,6 +117,12 @@ impl Gateway {
         self.until(|view| self::state(view, version) == Some(state)).await
     }
 
+    /// Tried, whether or not something serves.
+    async fn until_tried(&self) {
+        let look = |_: &Control| self.readiness.is_tried().then_some(());
+        tokio::time::timeout(Duration::from_secs(20), self.control.wait_for(look)).await.unwrap();
+    }
+
     async fn until_ready(&self) {
         let look = |_: &Control| self.readiness.is_ready().then_some(());
         tokio::time::timeout(Duration::from_secs(20), self.control.wait_for(look)).await.unwrap();

@@ -54,7 +54,7 @@ async fn a_stated_digest_is_waited_for() {
     let view = gateway.until(|view| reason(view, 1).contains(ABC)).await;
     assert_eq!(state(&view, 1), Some(State::Discovered));
     // It holds readiness back no longer than it takes to see that.
-    gateway.until_ready().await;
+    gateway.until_tried().await;
     fs::write(gateway.root.path().join("models/churn/1/model.onnx"), "abc").unwrap();
     let view = gateway.until_roles("1/-/-").await;
     assert_eq!(view.versions[0].digest, Some(format!("sha256:{ABC}")));
@@ -150,7 +150,7 @@ async fn a_model_whose_folder_is_gone_keeps_serving() {
 #[tokio::test]
 async fn a_bad_model_file_stops_a_new_model_and_leaves_an_old_one_alone() {
     let gateway = Gateway::open(repository(Some("ownr = 1"), &[(1, "a")]));
-    gateway.until_ready().await;
+    gateway.until_tried().await;
     let view = gateway.until(|view| !view.problems.is_empty()).await;
     assert!(view.problems[0].contains("line 1, column 1") && view.problems[0].contains("ownr"));
     assert_eq!(state(&view, 1), Some(State::Discovered));

@@ -81,7 +81,10 @@ async fn a_load_looks_now_and_tries_again_what_failed() {
     assert_eq!(error.code(), ErrorCode::Conflict);
     let message = error.message();
     let expected = "model churn is not loaded: version 2: ";
-    assert!(message.starts_with(expected) && message.ends_with("(serving: champion 1)"), "{message}");
+    assert!(
+        message.starts_with(expected) && message.ends_with("(serving: champion 1)"),
+        "{message}"
+    );
     let file = gateway.root.path().join("models/churn/2/model.onnx");
     fs::write(file, "b, mended").unwrap();
     gateway.grant(Wish::Load, Some(2)).await.unwrap();
@@ -112,11 +115,11 @@ async fn a_model_that_is_new_is_found_and_one_that_is_not_there_is_none() {
     fs::rename(models.join(".new"), models.join("fresh")).unwrap();
     load("fresh").await.unwrap();
     assert!(gateway.catalog.slot("fresh").unwrap().load().champion.is_some());
-    fs::create_dir_all(models.join("hollow")).unwrap();
+    fs::create_dir_all(models.join("hollow/1")).unwrap();
     let error = load("hollow").await.unwrap_err();
-    assert!(error.message().contains("no version can serve"), "{error}");
+    assert!(error.message().contains("version 1: waits for model.onnx"), "{error}");
     let hollow = gateway.control.index().into_iter().find(|e| e.model.as_str() == "hollow");
-    assert_eq!(hollow.map(|e| (e.version, e.state)), Some((None, ModelState::Unavailable)));
+    assert_eq!(hollow.map(|e| (e.version, e.state)), Some((Some(id(1)), ModelState::Unavailable)));
 }
 
 #[tokio::test]
@@ -141,11 +144,11 @@ async fn one_version_leaves_and_comes_back_without_a_role() {
 #[tokio::test]
 async fn what_was_unloaded_stays_so_over_a_restart() {
     let store: Arc<dyn Store> = Arc::new(Memory::default());
-    let gateway = Gateway::open_with(repository(None, &[(1, "a")]), Arc::clone(&store));
+    let gateway = Gateway::open_with(repository(Some(""), &[(1, "a")]), Arc::clone(&store));
     gateway.until_ready().await;
     gateway.grant(Wish::Unload, None).await.unwrap();
     gateway.registry.stop().await;
-    let gateway = Gateway::open_with(repository(None, &[(1, "a")]), store);
+    let gateway = Gateway::open_with(repository(Some(""), &[(1, "a")]), store);
     gateway.until_ready().await;
     gateway.until_state(1, State::Unloaded).await;
     assert!(gateway.catalog.slot("churn").is_none());
@@ -162,10 +165,14 @@ async fn what_was_unloaded_stays_so_over_a_restart() {
 async fn what_never_served_cannot_be_unloaded() {
     let gateway = Gateway::open(repository(None, &[(1, "broken")]));
     gateway.until_state(1, State::Failed).await;
+    // Tried, but a gateway that answers nothing is not ready.
+    gateway.until_tried().await;
+    assert_eq!(gateway.readiness.as_str(), "waiting for models that serve");
     let error = gateway.grant(Wish::Unload, None).await.unwrap_err();
     assert!(error.message().contains("has never served"), "{error}");
     // A failed first version is mended and loaded.
     fs::write(gateway.root.path().join("models/churn/1/model.onnx"), "a").unwrap();
     gateway.grant(Wish::Load, None).await.unwrap();
     gateway.until_roles("1/-/-").await;
+    gateway.until_ready().await;
 }

@@ -165,7 +165,7 @@ async fn what_cannot_be_recorded_is_refused_unless_it_reduces_risk() {
 #[tokio::test]
 async fn a_start_that_names_what_is_not_there_is_a_problem() {
     let gateway = Gateway::open(repository(Some(THREE_ROLES), &[(1, "broken"), (2, "b")]));
-    gateway.until_ready().await;
+    gateway.until_tried().await;
     let view = gateway.until_state(2, State::Ready).await;
     assert_eq!(roles(&view), "-/-/-");
     let problems = view.problems.join("\n");
