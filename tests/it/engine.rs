@@ -1,6 +1,6 @@
 //! An engine for tests: the artifact is a line of text that says what the
 //! version does. Every version takes `x` FP32 [-1, 1] and gives `y` alike; one that
-//! doubles takes rows of any width.
+//! doubles takes rows of any width, and one that echoes takes any datatype, [-1, 2].
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,6 +24,8 @@ enum Behaviour {
     /// Doubles; 100 waits until the gate opens, 7 is no value that it takes. In
     /// warm-up a run takes this long.
     Doubles(Arc<Gate>, Duration),
+    /// Gives `x` back as `y`.
+    Echoes(Datatype),
 }
 
 /// Opens once, for all.
@@ -92,14 +94,20 @@ impl Engine for Scripted {
                 let millis = words.next().map_or(0, |word| word.parse().unwrap());
                 Behaviour::Doubles(Arc::clone(&self.gate), Duration::from_millis(millis))
             }
+            Some("echoes") => Behaviour::Echoes(words.next().unwrap().parse().unwrap()),
             _ => return Err(EngineError::new(EngineErrorKind::Unsupported, "no such script")),
         };
         let width = match behaviour {
             Behaviour::Doubles(..) => Dim::Any,
+            Behaviour::Echoes(_) => Dim::Fixed(2),
             _ => Dim::Fixed(1),
         };
+        let datatype = match behaviour {
+            Behaviour::Echoes(datatype) => datatype,
+            _ => Datatype::Fp32,
+        };
         let spec = |name: &str| {
-            TensorSpec::new(name, Datatype::Fp32, vec![Dim::Symbol("N".into()), width.clone()])
+            TensorSpec::new(name, datatype, vec![Dim::Symbol("N".into()), width.clone()])
         };
         let signature = Signature::new(vec![spec("x")], vec![spec("y")]);
         Ok(Arc::new(Graph { signature, behaviour, armed: Arc::clone(&self.armed) }))
@@ -131,6 +139,10 @@ struct Run {
 impl Session for Run {
     fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, EngineError> {
         let rows = inputs[0].rows();
+        if let Behaviour::Echoes(_) = self.behaviour {
+            let (_, shape, data) = inputs[0].clone().into_parts();
+            return Ok(vec![Tensor::new("y", shape, data).unwrap()]);
+        }
         let answer = |rows: usize, y: f32| {
             Ok(vec![Tensor::new("y", vec![rows, 1], Data::Fp32(vec![y; rows])).unwrap()])
         };
@@ -147,6 +159,7 @@ impl Session for Run {
             // a busy machine that takes seconds.
             Behaviour::Panics => std::panic::resume_unwind(Box::new("it panics")),
             Behaviour::OtherShape => answer(rows + 1, 1.0),
+            Behaviour::Echoes(_) => unreachable!("answered above"),
             Behaviour::Sleeps(gate) => {
                 gate.wait();
                 answer(rows, 1.0)

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "tests may")]
 
 mod bad_input;
+mod bad_tensors;
 mod batching;
 mod binary;
 mod check;
@@ -21,5 +22,6 @@ mod repository;
 mod shadows;
 mod swap;
 mod triton;
+mod v2_bad_input;
 mod v2_repository;
 mod words;
