@@ -73,14 +73,15 @@ impl Reader<'_> {
         config
     }
 
-    /// Who reaches the inference listener could unload every model.
+    /// Who reaches an inference listener could unload every model.
     fn check_open(&mut self, config: &Config) {
-        if !config.server.listen.ip().is_loopback() {
+        let listeners = [Some(config.server.listen), config.grpc.listen.address()];
+        let open = listeners.into_iter().flatten().find(|address| !address.ip().is_loopback());
+        if let Some(address) = open {
             let at = self.source("repository.load_unload");
             self.problems.push(format!(
-                "{at}: repository.load_unload: {} can be reached from other machines, so a token \
-                 is required: set FORESHADOW_ADMIN_TOKEN or admin.token_file",
-                config.server.listen
+                "{at}: repository.load_unload: {address} can be reached from other machines, so a \
+                 token is required: set FORESHADOW_ADMIN_TOKEN or admin.token_file"
             ));
         }
     }

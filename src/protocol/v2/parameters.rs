@@ -89,7 +89,7 @@ pub(in crate::protocol) struct Parameters {
 
 impl Parameters {
     /// Reads those that mean something here. `priority` must be one, and means
-    /// nothing: requests are run in the order of their deadlines and arrival. A
+    /// nothing: requests are run as they come. A
     /// sequence would be answered wrongly, so it is refused.
     pub(in crate::protocol) fn read<'a>(
         parameters: impl Iterator<Item = (&'a str, Value<'a>)>,
