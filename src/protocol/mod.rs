@@ -1,5 +1,5 @@
-//! Bytes to requests and answers to bytes: `/predict`, and the Open Inference
-//! Protocol over REST and gRPC.
+//! Bytes to requests and answers to bytes: `/predict`, the Open Inference
+//! Protocol (V2) over REST and gRPC, and TensorFlow Serving's REST API (V1).
 //!
 //! The life of a request: path → plan (loaded once) → envelope → routing key
 //! → assignment → inputs straight into tensors → run → counts → reply → copies
@@ -20,6 +20,7 @@ mod ids;
 mod json;
 mod message;
 mod offload;
+mod openapi;
 mod predict;
 mod reply;
 mod route;
@@ -27,6 +28,7 @@ mod route;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod v1;
 mod v2;
 
 use std::any::Any;
@@ -43,6 +45,8 @@ use hyper::body::Body;
 pub use body::RequestLimits;
 pub use grpc::{Compress, Grpc, GrpcBody, GrpcSettings};
 pub use offload::{Offload, OffloadSettings};
+pub use openapi::document;
+pub use reply::Written;
 
 /// Single hops, for `benches/`.
 #[doc(hidden)]
@@ -57,8 +61,9 @@ use crate::protocol::body::Pieces;
 use crate::protocol::call::{Accepted, Answered, Counted, Failed};
 use crate::protocol::ids::{Id, Ids};
 use crate::protocol::offload::{Crowded, LARGE_BYTES};
+use crate::protocol::predict::Target;
 use crate::protocol::reply::{REQUEST_ID, Reply};
-use crate::protocol::route::{Route, Verb, route};
+use crate::protocol::route::{Route, V1Verb, Verb, route};
 use crate::routing::Router;
 use crate::telemetry::Metrics;
 use crate::types::Readiness;
@@ -104,11 +109,12 @@ fn accept(
     arrived: &Arrived<'_>,
     route: Route<'_>,
 ) -> Result<Accepted<Form>, Failed> {
+    let rows = |target: Target<'_>| -> Result<_, Failed> {
+        Ok(predict::accept(router, timeout, arrived, target)?.with(Form::Predict))
+    };
     match route {
-        Route::Predict { model } => {
-            let accepted = predict::accept(router, timeout, arrived, model)?;
-            Ok(accepted.with(Form::Predict))
-        }
+        Route::Predict { model } => rows(Target::short(model)),
+        Route::V1 { model, which, verb: V1Verb::Predict } => rows(Target::v1(model, which)),
         Route::Model { model, version, verb: Verb::Infer } => {
             let accepted = v2::accept(router, timeout, arrived, model, version)?;
             Ok(accepted.with(Form::Infer))
@@ -127,6 +133,7 @@ impl Service {
         limits: RequestLimits,
         offload: Offload,
     ) -> Self {
+        openapi::prepare();
         Self { router, metrics, readiness, limits, offload, ids: Ids::new() }
     }
 
@@ -161,7 +168,9 @@ impl Service {
         B::Error: std::fmt::Display,
     {
         match route(&parts.method, parts.uri.path())? {
-            route @ (Route::Predict { .. } | Route::Model { verb: Verb::Infer, .. }) => {
+            route @ (Route::Predict { .. }
+            | Route::Model { verb: Verb::Infer, .. }
+            | Route::V1 { verb: V1Verb::Predict, .. }) => {
                 let body = body::read(body, &self.limits).await?;
                 let accepted = if body.len() <= LARGE_BYTES {
                     let arrived = Arrived { parts: &parts, body: body.join(), at };
@@ -186,6 +195,15 @@ impl Service {
             Route::ServerMetadata => Ok(v2::metadata::server()),
             Route::Live => Ok(v2::metadata::live()),
             Route::Ready => v2::metadata::ready(&self.readiness).map_err(Failed::probe),
+            Route::V1 { model, which, verb: V1Verb::Status } => {
+                Ok(v1::status::status(&*self.router.plan(model)?, which)?)
+            }
+            Route::V1 { model, which, verb: V1Verb::Metadata } => {
+                Ok(v1::metadata::metadata(&*self.router.plan(model)?, which)?)
+            }
+            Route::V1Models => Ok(v1::status::models(self.router.catalog().names())),
+            Route::Alive => Ok(v1::status::alive()),
+            Route::Document => Ok(openapi::reply()),
         }
     }
 
