@@ -7,12 +7,14 @@
 //! Invariant: nothing here blocks a request; all writes are atomic counts.
 
 mod arm;
+mod connections;
 mod fine;
 mod metrics;
 mod queue;
 mod shadow;
 
 pub use arm::{ArmSnapshot, ArmStats};
+pub use connections::{ConnectionCut, ConnectionProtocol};
 pub use fine::FineHistogram;
 pub use metrics::{ArmRole, Metrics};
 pub use queue::{Left, QueueStats, Refusal, Split};

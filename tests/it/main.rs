@@ -23,4 +23,5 @@ mod schema;
 mod shadows;
 mod swap;
 mod triton;
+mod wires;
 mod words;

@@ -11,7 +11,8 @@ pub(crate) fn check(document: &Value, schema: &Value, value: &Value) -> Result<(
         let list = || said.as_array().unwrap().iter();
         let number = || said.as_f64().unwrap();
         let good = match keyword.as_str() {
-            "description" | "format" | "pattern" | "properties" => true,
+            // Keys are strings, whatever is said of them.
+            "description" | "format" | "pattern" | "properties" | "propertyNames" => true,
             "$ref" => {
                 let target = document.pointer(&said.as_str().unwrap()[1..]);
                 check(document, target.unwrap_or_else(|| panic!("no {said}")), value)?;
