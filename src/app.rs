@@ -31,7 +31,7 @@ use crate::protocol::{
 use crate::registry::preflight::{self, ChildPreflight};
 use crate::registry::{Control, Registry, RegistrySettings};
 use crate::routing::{Catalog, Lane, LaneSettings, Router};
-use crate::server::{self, GrpcLimits, ServerLimits};
+use crate::server::{self, GrpcLimits, ServerLimits, Tls, TlsFiles};
 use crate::serving::{Executor, ExecutorSettings};
 use crate::store::{Memory, Store};
 use crate::telemetry::Metrics;
@@ -87,6 +87,7 @@ impl App {
     /// Binds the listeners, then starts to serve and to load. Returns before
     /// the models are loaded: [`Readiness`] tells when they are.
     pub fn start(config: &Config, parts: Parts) -> Result<Self> {
+        let tls = tls(config)?;
         let threads = config.server.threads.get();
         let data = runtime("data", threads)?;
         let control = runtime("control", 1)?;
@@ -130,6 +131,9 @@ impl App {
 
         let (shutdown, watcher) = watch::channel(false);
         let limits = server_limits(config);
+        if let Some(tls) = &tls {
+            control.spawn(Arc::clone(tls).watch(config.server.tls_rescan));
+        }
         let calls = grpc.map(|listener| {
             let own = Grpc::new(Arc::clone(&service), grpc_settings(config));
             let (limits, calls, stop) =
@@ -141,7 +145,7 @@ impl App {
         });
         let stop = stopped(watcher.clone());
         let serving = data.spawn(async move {
-            let summary = server::run(inference, service, limits, stop).await;
+            let summary = server::run(inference, service, limits, tls, stop).await;
             tracing::info!(?summary, "the inference listener is closed");
         });
         let state = AdminState {
@@ -337,8 +341,21 @@ fn server_limits(config: &Config) -> ServerLimits {
         header_bytes_max: bytes(config.server.header_max),
         header_timeout: config.server.header_timeout,
         write_timeout: config.server.write_timeout,
+        handshake_timeout: config.server.tls_handshake_timeout,
+        streams_max: u32::try_from(config.server.http2_streams_max).unwrap_or(u32::MAX),
+        ping_interval: Some(config.server.http2_ping).filter(|ping| !ping.is_zero()),
         grace: config.server.grace,
     }
+}
+
+/// The certificate, if there is one.
+fn tls(config: &Config) -> Result<Option<Arc<Tls>>> {
+    let (Some(certificate), Some(key)) = (&config.server.tls_certificate, &config.server.tls_key)
+    else {
+        return Ok(None);
+    };
+    let files = TlsFiles { certificate: certificate.clone(), key: key.clone() };
+    Ok(Some(Arc::new(Tls::load(files)?)))
 }
 
 fn request_limits(config: &Config) -> RequestLimits {

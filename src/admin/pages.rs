@@ -31,6 +31,8 @@ GET    /v1/history
 GET    /v1/openapi.json                             all of this for programs
 GET    /metrics                                     for Prometheus
 GET    /healthz                                     starting, waiting …, ready or draining
+
+The inference listener describes its own API: GET /v2/openapi.json there.
 ";
 
 /// The routes, for people.

@@ -2,7 +2,6 @@
 //! line to paste.
 #![expect(clippy::print_stdout, reason = "it is the command's output")]
 
-use std::net::SocketAddr;
 use std::path::Path;
 
 use serde_json::value::RawValue;
@@ -18,12 +17,18 @@ const SAMPLE_BYTES_MAX: u64 = 4 << 20;
 pub(super) fn addresses(app: &App, config: &Config) {
     let grpc = app.grpc_address().map_or_else(|| "off".to_owned(), |address| address.to_string());
     println!(
-        "foreshadow {}\n  inference  http://{}\n  grpc       {grpc}\n  admin      http://{}  (metrics: /metrics, description: /v1/openapi.json)\n  models     {}",
+        "foreshadow {}\n  inference  {}://{}\n  grpc       {grpc}\n  admin      http://{}  (metrics: /metrics, description: /v1/openapi.json)\n  models     {}",
         env!("CARGO_PKG_VERSION"),
+        scheme(config),
         app.inference_address(),
         app.admin_address(),
         config.repository.models.display()
     );
+}
+
+/// How the inference listener is spoken to.
+const fn scheme(config: &Config) -> &'static str {
+    if config.server.tls_certificate.is_some() { "https" } else { "http" }
 }
 
 /// What it serves; printed once every version found at start was tried.
@@ -40,7 +45,8 @@ pub(super) async fn models_when_tried(app: &App, config: &Config) {
         }
     }
     let folder = &config.repository.models;
-    let sample = models.iter().find_map(|model| paste(app.inference_address(), folder, model));
+    let base = format!("{}://{}", scheme(config), app.inference_address());
+    let sample = models.iter().find_map(|model| paste(&base, folder, model));
     if let Some(line) = sample {
         println!("\nTry:\n{line}\n");
     }
@@ -61,15 +67,12 @@ fn describe(model: &ModelView) -> Vec<String> {
 }
 
 /// A `curl` line that answers, if the model serves and brought sample rows.
-fn paste(inference: SocketAddr, folder: &Path, model: &ModelView) -> Option<String> {
+fn paste(base: &str, folder: &Path, model: &ModelView) -> Option<String> {
     model.plan.champion.as_ref()?;
     let row = first_row(&folder.join(&model.name).join("sample.json"))?;
     // Inside single quotes a shell takes everything but the quote itself.
     let row = row.replace('\'', "'\\''");
-    Some(format!(
-        "curl -sS http://{inference}/predict/{} -d '{{\"instances\":[{row}]}}'",
-        model.name
-    ))
+    Some(format!("curl -sS {base}/predict/{} -d '{{\"instances\":[{row}]}}'", model.name))
 }
 
 /// The first of the sample's rows, as it is written there.

@@ -57,6 +57,7 @@ impl Reader<'_> {
     /// What concerns more than one setting.
     fn check(&mut self, mut config: Config) -> Config {
         self.check_listeners(&config);
+        self.check_tls(&config);
         config.admin.token = self.token(&config.admin);
         let open = config.admin.token.is_none() && config.admin.token_file.is_none();
         if open && !config.admin.listen.ip().is_loopback() {
@@ -104,6 +105,16 @@ impl Reader<'_> {
                 }
             }
         }
+    }
+
+    fn check_tls(&mut self, config: &Config) {
+        let (given, missing) = match (&config.server.tls_certificate, &config.server.tls_key) {
+            (Some(_), None) => ("server.tls_certificate", "server.tls_key"),
+            (None, Some(_)) => ("server.tls_key", "server.tls_certificate"),
+            _ => return,
+        };
+        let at = self.source(given);
+        self.problems.push(format!("{at}: {given}: expected {missing} as well, got this alone"));
     }
 
     /// The token, from its setting or its file.
@@ -286,6 +297,15 @@ mod tests {
         let token = [("FORESHADOW_ADMIN_TOKEN", "0123456789abcdef")];
         assert!(load_from(file, &token, &[]).is_ok());
         assert!(load_from("[repository]\nload_unload = \"on\"\n", &[], &[]).is_ok());
+    }
+
+    #[test]
+    fn a_certificate_needs_its_key() {
+        let line = problem("[server]\ntls_key = \"k\"\n", &[]);
+        let expected = "f.toml:2: server.tls_key: expected server.tls_certificate as well";
+        assert!(line.starts_with(expected), "{line}");
+        let both = "[server]\ntls_key = \"k\"\ntls_certificate = \"c\"\n";
+        assert_eq!(load_from(both, &[], &[]).unwrap().server.tls_key, Some("k".into()));
     }
 
     #[test]

@@ -129,6 +129,20 @@ settings! {
         headers_max: usize = "100" positive;
         /// The largest head of a request.
         header_max: ByteSize = "32KiB" positive;
+        /// The certificate of the inference listener, and behind it those that
+        /// lead to its root, as PEM; without one it speaks no TLS.
+        tls_certificate: Option<PathBuf> = "";
+        /// The certificate's private key, as PEM without a passphrase.
+        tls_key: Option<PathBuf> = "";
+        /// How often these two files are looked at: new connections get a renewed
+        /// certificate, without a restart.
+        tls_rescan: Duration = "10s" positive;
+        /// How long a handshake of TLS may take.
+        tls_handshake_timeout: Duration = "10s" positive;
+        /// The most requests under way on one HTTP/2 connection.
+        http2_streams_max: usize = "128" positive;
+        /// How often an HTTP/2 client is asked for a sign of life; 0 means never.
+        http2_ping: Duration = "30s";
         /// The most open connections of a listener; more are closed at once.
         connections_max: usize = "10000" positive;
         /// Threads that read, decode and answer; 0 means one per core.

@@ -1,5 +1,5 @@
-//! Bytes to requests and answers to bytes: `/predict`, and the Open Inference
-//! Protocol over REST and gRPC.
+//! Bytes to requests and answers to bytes: `/predict`, the Open Inference
+//! Protocol (V2) over REST and gRPC, and TensorFlow Serving's REST API (V1).
 //!
 //! The life of a request: path → plan (loaded once) → envelope → routing key
 //! → assignment → inputs straight into tensors → run → counts → reply → copies
@@ -21,6 +21,7 @@ mod ids;
 mod json;
 mod message;
 mod offload;
+mod openapi;
 mod predict;
 mod reply;
 mod route;
@@ -28,6 +29,7 @@ mod route;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod v1;
 mod v2;
 
 use std::any::Any;
@@ -44,6 +46,8 @@ use hyper::body::Body;
 pub use body::RequestLimits;
 pub use grpc::{Compress, Grpc, GrpcBody, GrpcSettings};
 pub use offload::{Offload, OffloadSettings};
+pub use openapi::document;
+pub use reply::Written;
 
 /// Single hops, for `benches/`.
 #[doc(hidden)]
@@ -59,8 +63,9 @@ use crate::protocol::call::{Accepted, Answered, Counted, Failed};
 use crate::protocol::compression::{Coding, Inflating};
 use crate::protocol::ids::{Id, Ids};
 use crate::protocol::offload::{Crowded, LARGE_BYTES};
+use crate::protocol::predict::Target;
 use crate::protocol::reply::{REQUEST_ID, Reply};
-use crate::protocol::route::{Route, Verb, route};
+use crate::protocol::route::{Route, V1Verb, Verb, route};
 use crate::routing::Router;
 use crate::telemetry::Metrics;
 use crate::types::{Asked, Readiness, Repository, Wish};
@@ -112,11 +117,12 @@ fn accept(
     arrived: &Arrived<'_>,
     route: Route<'_>,
 ) -> Result<Accepted<Form>, Failed> {
+    let rows = |target: Target<'_>| -> Result<_, Failed> {
+        Ok(predict::accept(router, timeout, arrived, target)?.with(Form::Predict))
+    };
     match route {
-        Route::Predict { model } => {
-            let accepted = predict::accept(router, timeout, arrived, model)?;
-            Ok(accepted.with(Form::Predict))
-        }
+        Route::Predict { model } => rows(Target::short(model)),
+        Route::V1 { model, which, verb: V1Verb::Predict } => rows(Target::v1(model, which)),
         Route::Model { model, version, verb: Verb::Infer } => {
             let accepted = v2::accept(router, timeout, arrived, model, version)?;
             Ok(accepted.with(Form::Infer))
@@ -135,6 +141,7 @@ impl Service {
         limits: RequestLimits,
         offload: Offload,
     ) -> Self {
+        openapi::prepare();
         let (repository, ids) = (None, Ids::new());
         Self { router, metrics, readiness, limits, offload, repository, ids }
     }
@@ -189,7 +196,9 @@ impl Service {
         B::Error: std::fmt::Display,
     {
         match route(&parts.method, parts.uri.path())? {
-            route @ (Route::Predict { .. } | Route::Model { verb: Verb::Infer, .. }) => {
+            route @ (Route::Predict { .. }
+            | Route::Model { verb: Verb::Infer, .. }
+            | Route::V1 { verb: V1Verb::Predict, .. }) => {
                 let body = body::read(body, &self.limits).await?;
                 let accepted = match compression::of_request(&parts.headers)? {
                     None if body.len() <= LARGE_BYTES => {
@@ -229,6 +238,15 @@ impl Service {
             Route::ServerMetadata => Ok(v2::metadata::server()),
             Route::Live => Ok(v2::metadata::live()),
             Route::Ready => v2::metadata::ready(&self.readiness).map_err(Failed::probe),
+            Route::V1 { model, which, verb: V1Verb::Status } => {
+                Ok(v1::status::status(&*self.router.plan(model)?, which)?)
+            }
+            Route::V1 { model, which, verb: V1Verb::Metadata } => {
+                Ok(v1::metadata::metadata(&*self.router.plan(model)?, which)?)
+            }
+            Route::V1Models => Ok(v1::status::models(self.router.catalog().names())),
+            Route::Alive => Ok(v1::status::alive()),
+            Route::Document => Ok(openapi::reply()),
         }
     }
 

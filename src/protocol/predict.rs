@@ -1,5 +1,10 @@
-//! `/predict`: Foreshadow's short form, which takes and gives what TensorFlow
-//! Serving's `:predict` does, and names model, version and prediction.
+//! Rows and columns: `/predict`, Foreshadow's short form, and TensorFlow
+//! Serving's `:predict` (V1), of which it is a dialect.
+//!
+//! Both take the same values in the same forms. The short form also takes
+//! model, version, role and timeout from the body, names features and classes,
+//! refuses keys that it does not know, and says in its reply who answered;
+//! V1's clients expect none of that, and send keys of their own.
 
 mod columns;
 mod encode;
@@ -14,13 +19,46 @@ use crate::protocol::call::{self, Accepted, Answered, Ask, Failed, Form};
 use crate::protocol::json::{self, Object, Reader, Token, Tokens};
 use crate::protocol::message::short;
 use crate::protocol::reply::{self, Reply};
+use crate::protocol::route::Which;
+use crate::protocol::v1::SIGNATURE;
 use crate::routing::{Assignment, Plan, Router};
 use crate::types::{Role, Tensor, VersionId};
 
 /// The keys of a body, apart from the routing key.
-const KEYS: &str = "instances, inputs, model, version, parameters";
+const KEYS: &str = "instances, inputs, model, version, parameters, signature_name";
 /// The keys of `parameters`.
 const PARAMETERS: &str = "role, timeout";
+
+/// Whose form a body and its reply have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dialect {
+    /// Foreshadow's own.
+    Short,
+    /// TensorFlow Serving's.
+    V1,
+}
+
+/// What the path asks for.
+#[derive(Clone, Copy)]
+pub(super) struct Target<'p> {
+    /// The model, if the path names one.
+    model: Option<&'p str>,
+    /// Which of its versions.
+    which: Which<'p>,
+    dialect: Dialect,
+}
+
+impl<'p> Target<'p> {
+    /// `/predict` or `/predict/{model}`.
+    pub(super) const fn short(model: Option<&'p str>) -> Self {
+        Self { model, which: Which::Any, dialect: Dialect::Short }
+    }
+
+    /// `/v1/models/{model}…:predict`.
+    pub(super) const fn v1(model: &'p str, which: Which<'p>) -> Self {
+        Self { model: Some(model), which, dialect: Dialect::V1 }
+    }
+}
 
 /// Values of a request, still as text.
 #[derive(Clone, Copy)]
@@ -36,6 +74,7 @@ struct Envelope<'a> {
     body: &'a str,
     /// Whether all of the body is known to be JSON.
     checked: bool,
+    dialect: Dialect,
     values: Values<'a>,
     model: Option<Cow<'a, str>>,
     version: Option<VersionId>,
@@ -49,21 +88,24 @@ struct Envelope<'a> {
 pub(super) struct PredictForm {
     /// The number of rows, if they came as rows.
     rows: Option<usize>,
+    dialect: Dialect,
 }
 
-/// Reads a request to `/predict` or `/predict/{model}` for the version that
-/// shall answer it, within `timeout` where it names no other.
+/// Reads a request of rows or columns for the version that shall answer it,
+/// within `timeout` where it names no other.
 pub(super) fn accept(
     router: &Router,
     timeout: Duration,
     arrived: &Arrived<'_>,
-    model: Option<&str>,
+    target: Target<'_>,
 ) -> Result<Accepted<PredictForm>, Failed> {
     let headers = &arrived.parts.headers;
-    let envelope = Envelope::read(&arrived.body)?;
+    let dialect = target.dialect;
+    let (version, label) = (target.which.version()?, target.which.role()?);
+    let envelope = Envelope::read(&arrived.body, dialect)?;
     let grammar = || envelope.grammar();
     let asked = || -> Result<_> {
-        let plan = match envelope.model(model)? {
+        let plan = match envelope.model(target.model)? {
             Some(model) => router.plan(model)?,
             None => router.plan(router.only_model()?.as_str())?,
         };
@@ -74,8 +116,8 @@ pub(super) fn accept(
         asked().map_err(|error| grammar().unwrap_or(error)).map_err(Failed::from)?;
     let ask = Ask {
         plan: &plan,
-        version: envelope.version,
-        role: role.or(envelope.role),
+        version: version.or(envelope.version),
+        role: label.or(role).or(envelope.role),
         key: call::header_key(headers).map(Cow::Borrowed).or(field),
         deadline: call::deadline(arrived.at, asked_timeout.or(envelope.timeout), timeout),
         at: arrived.at,
@@ -84,7 +126,7 @@ pub(super) fn accept(
     };
     call::accept(router, ask, |assignment| {
         let (inputs, rows) = envelope.decode(assignment)?;
-        Ok((inputs, PredictForm { rows }))
+        Ok((inputs, PredictForm { rows, dialect }))
     })
 }
 
@@ -93,8 +135,8 @@ impl Form for PredictForm {
 
     fn encode(&self, answered: &Answered<'_>) -> Result<Reply> {
         let body = match self.rows {
-            Some(rows) => encode::rows(answered, rows)?,
-            None => encode::columns(answered)?,
+            Some(rows) => encode::rows(answered, rows, self.dialect)?,
+            None => encode::columns(answered, self.dialect)?,
         };
         Ok(reply::json(body))
     }
@@ -102,28 +144,28 @@ impl Form for PredictForm {
 
 /// One hop by itself, for `benches/`: a body of rows to tensors.
 pub fn decode_rows(body: &[u8], assignment: &Assignment) -> Result<Vec<Tensor>> {
-    Ok(Envelope::read(body)?.decode(assignment)?.0)
+    Ok(Envelope::read(body, Dialect::Short)?.decode(assignment)?.0)
 }
 
 /// One hop by itself, for `benches/`: outputs of `rows` rows to a reply's body.
 pub fn encode_rows(assignment: &Assignment, outputs: &[Tensor], rows: usize) -> Result<Vec<u8>> {
     let prediction_id = "00000000000000000000000000000000";
     let answered = Answered { assignment, outputs, prediction_id };
-    encode::rows(&answered, rows)
+    encode::rows(&answered, rows, Dialect::Short)
 }
 
 impl<'a> Envelope<'a> {
-    fn read(body: &'a [u8]) -> Result<Self> {
+    fn read(body: &'a [u8], dialect: Dialect) -> Result<Self> {
         let body = json::utf8(body)?;
         let (object, checked) = match Object::skim(body) {
             Some(object) => (object, false),
             None => (json::parse(body)?, true),
         };
-        let read = Self::of(body, &object, checked);
+        let read = Self::of(body, &object, checked, dialect);
         read.map_err(|error| grammar(body, checked).unwrap_or(error))
     }
 
-    fn of(body: &'a str, object: &Object<'a>, checked: bool) -> Result<Self> {
+    fn of(body: &'a str, object: &Object<'a>, checked: bool, dialect: Dialect) -> Result<Self> {
         let values = match (object.get("instances"), object.get("inputs")) {
             (Some(rows), None) => Values::Rows(rows),
             (None, Some(columns)) => Values::Columns(columns),
@@ -140,6 +182,7 @@ impl<'a> Envelope<'a> {
             body,
             checked,
             values,
+            dialect,
             model: None,
             version: None,
             role: None,
@@ -149,6 +192,8 @@ impl<'a> Envelope<'a> {
         for (key, value) in object.iter() {
             match key {
                 "instances" | "inputs" => {}
+                "signature_name" => signature(&text(key, value)?)?,
+                _ if dialect == Dialect::V1 => envelope.others.push((key.to_owned(), value)),
                 "model" => envelope.model = Some(text(key, value)?),
                 "version" => envelope.version = Some(version(value)?),
                 "parameters" => envelope.parameters(value)?,
@@ -194,12 +239,15 @@ impl<'a> Envelope<'a> {
 
     /// The routing key in the body: a top-level field, else a feature of the
     /// first row. Other unknown keys are refused here, where the one that is
-    /// allowed is known.
+    /// allowed is known; what V1's clients send besides means nothing.
     fn key(&self, plan: &Plan) -> Result<Option<Cow<'a, [u8]>>> {
         let field = plan.settings.routing_key.as_deref();
         let mut found = None;
         for (key, value) in &self.others {
             if field != Some(key.as_str()) {
+                if self.dialect == Dialect::V1 {
+                    continue;
+                }
                 let also = field.map(|field| format!(", {field}")).unwrap_or_default();
                 return Err(Error::invalid(format!(
                     "unknown key {:?}; known: {KEYS}{also}",
@@ -230,13 +278,13 @@ impl<'a> Envelope<'a> {
         let signature = assignment.version().signature();
         match self.values {
             Values::Rows(rows) => {
-                let reader = Reader::new(self.body, rows);
+                let reader = Reader::new(self.body, rows).with_base64();
                 let features = &assignment.plan().settings.features;
                 let (tensors, rows) = rows::decode(self.body, reader, signature, features)?;
                 Ok((tensors, Some(rows)))
             }
             Values::Columns(columns) => {
-                let reader = Reader::new(self.body, columns);
+                let reader = Reader::new(self.body, columns).with_base64();
                 Ok((columns::decode(self.body, reader, signature)?, None))
             }
         }
@@ -259,6 +307,17 @@ fn text<'a>(key: &str, value: &'a str) -> Result<Cow<'a, str>> {
         }
         other => Err(Error::invalid(format!("{key:?}: expected a string, got {}", other.kind()))),
     }
+}
+
+/// Takes the only signature that a model has here, by its name or by none.
+fn signature(name: &str) -> Result<()> {
+    if name.is_empty() || name == SIGNATURE {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "\"signature_name\": {:?} is unknown; a model has {SIGNATURE:?} alone",
+        short(name)
+    )))
 }
 
 /// A version as a number or a string.

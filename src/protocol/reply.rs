@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use hyper::body::{Body, Frame, SizeHint};
+use serde::Serialize;
 
 use crate::error::{Error, ErrorCode};
 use crate::protocol::call::Signed;
@@ -39,7 +40,7 @@ pub(super) type Reply = Response<Written>;
 const FRAME_BYTES: usize = 64 << 10;
 
 /// The body of a reply: written, and sent in frames.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Written(Bytes);
 
 impl Written {
@@ -81,8 +82,18 @@ pub(super) fn json(body: Vec<u8>) -> Reply {
     of(body, JSON)
 }
 
-fn of(body: Vec<u8>, content_type: HeaderValue) -> Reply {
-    let mut reply = Response::new(Written(Bytes::from(body)));
+/// The same, of what is kept.
+pub(super) fn json_bytes(body: Bytes) -> Reply {
+    of(body, JSON)
+}
+
+/// A successful reply of a value of ours as JSON.
+pub(super) fn value(value: &impl Serialize) -> Reply {
+    json(serde_json::to_vec(value).expect("strings and numbers always serialise"))
+}
+
+fn of(body: impl Into<Bytes>, content_type: HeaderValue) -> Reply {
+    let mut reply = Response::new(Written(body.into()));
     *reply.headers_mut() = HeaderMap::with_capacity(HEADERS_USUAL);
     reply.headers_mut().insert(CONTENT_TYPE, content_type);
     reply

@@ -1,9 +1,12 @@
 //! Paths to routes; pure.
+//!
+//! One list names every path: who looks a route up, who is told that there is
+//! none, and who reads the description of the API goes by it.
 
 use http::Method;
 
-use crate::error::{Error, ErrorCode};
-use crate::types::Wish;
+use crate::error::{Error, ErrorCode, Result};
+use crate::types::{Role, VersionId, Wish};
 
 /// What a path and a method ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +42,64 @@ pub(super) enum Route<'p> {
         /// What is asked about it.
         verb: Verb,
     },
+    /// `GET /`: KServe's sign of life.
+    Alive,
+    /// `GET /v2/openapi.json`.
+    Document,
+    /// `GET /v1/models`.
+    V1Models,
+    /// Below `/v1/models/{model}[/versions/{version}|/labels/{label}]`.
+    V1 {
+        /// The model.
+        model: &'p str,
+        /// Which of its versions.
+        which: Which<'p>,
+        /// What is asked about it.
+        verb: V1Verb,
+    },
+}
+
+/// Which version of a model a path asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which<'p> {
+    /// Whichever answers.
+    Any,
+    /// By its number, as it stands in the path.
+    Version(&'p str),
+    /// By what it does for the model.
+    Label(&'p str),
+}
+
+/// What is asked about a model in V1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum V1Verb {
+    /// `GET` on the model itself.
+    Status,
+    /// `GET …/metadata`.
+    Metadata,
+    /// `POST …:predict`.
+    Predict,
+}
+
+impl Which<'_> {
+    /// The version that must answer.
+    pub(super) fn version(self) -> Result<Option<VersionId>> {
+        match self {
+            Self::Version(version) => version.parse().map(Some),
+            Self::Any | Self::Label(_) => Ok(None),
+        }
+    }
+
+    /// The role whose version must answer: the labels are the roles.
+    pub(super) fn role(self) -> Result<Option<Role>> {
+        let Self::Label(label) = self else { return Ok(None) };
+        let all = [Role::Champion, Role::Canary, Role::Shadow];
+        let role = all.into_iter().find(|role| role.as_str() == label);
+        role.map(Some).ok_or_else(|| {
+            let message = format!("no label {:?}; labels: champion, canary, shadow", shown(label));
+            Error::new(ErrorCode::NotFound, message)
+        })
+    }
 }
 
 /// What is asked about a model.
@@ -56,19 +117,177 @@ pub(super) enum Verb {
     Infer,
 }
 
-/// Every route, for those who lost their way.
-const ROUTES: &str = "POST /predict, POST /predict/{model}, GET /v2, GET /v2/health/live, \
-                      GET /v2/health/ready, GET /v2/models/{model}[/versions/{version}], \
-                      GET /v2/models/{model}[/versions/{version}]/ready, \
-                      GET /v2/models/{model}[/versions/{version}]/config, \
-                      GET /v2/models/{model}[/versions/{version}]/stats, GET /v2/models/stats, \
-                      POST /v2/models/{model}[/versions/{version}]/infer, \
-                      POST /v2/repository/index, \
-                      POST /v2/repository/models/{model}/load, \
-                      POST /v2/repository/models/{model}/unload";
+/// The methods of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Takes {
+    /// Reading; `HEAD` as well.
+    Get,
+    /// Everything that has a body.
+    Post,
+}
+
+impl Takes {
+    /// For the `Allow` header.
+    const fn allow(self) -> &'static str {
+        match self {
+            Self::Get => "GET, HEAD",
+            Self::Post => "POST",
+        }
+    }
+
+    fn fits(self, method: &Method) -> bool {
+        match self {
+            Self::Get => matches!(*method, Method::GET | Method::HEAD),
+            Self::Post => method == Method::POST,
+        }
+    }
+}
+
+/// One path of the API.
+#[derive(Debug)]
+pub(super) struct Path {
+    /// Its methods.
+    pub(super) takes: Takes,
+    /// What stands between its slashes; `{name}` for what varies.
+    segments: &'static [&'static str],
+}
+
+/// Fills a segment of [`Path`] from the pattern of the list.
+macro_rules! segment {
+    ($fixed:literal) => {
+        $fixed
+    };
+    ($varies:ident) => {
+        concat!("{", stringify!($varies), "}")
+    };
+}
+
+/// Makes the list of paths and the look-up from one declaration. Where two
+/// patterns fit, the first counts.
+macro_rules! paths {
+    ($( $takes:ident $($segment:tt)/+ => $route:expr; )+) => {
+        /// Every path of the API.
+        pub(super) const PATHS: &[Path] =
+            &[$( Path { takes: Takes::$takes, segments: &[$( segment!($segment) ),+] } ),+];
+
+        /// The route of a path, by what stands between its slashes.
+        fn find<'p>(parts: &[&'p str]) -> Option<(Takes, Route<'p>)> {
+            match *parts {
+                $( [$( $segment ),+] => Some((Takes::$takes, $route)), )+
+                _ => None,
+            }
+        }
+    };
+}
+
+paths! {
+    Post "predict" => Route::Predict { model: None };
+    Post "predict" / model => Route::Predict { model: Some(model) };
+    Get "v2" => Route::ServerMetadata;
+    Get "v2" / "health" / "live" => Route::Live;
+    Get "v2" / "health" / "ready" => Route::Ready;
+    Get "v2" / "models" / "stats" => Route::Statistics;
+    Get "v2" / "models" / model => Route::of(model, None, Verb::Metadata);
+    Get "v2" / "models" / model / "versions" / version
+        => Route::of(model, Some(version), Verb::Metadata);
+    Get "v2" / "models" / model / "ready" => Route::of(model, None, Verb::Ready);
+    Get "v2" / "models" / model / "versions" / version / "ready"
+        => Route::of(model, Some(version), Verb::Ready);
+    Get "v2" / "models" / model / "config" => Route::of(model, None, Verb::Config);
+    Get "v2" / "models" / model / "versions" / version / "config"
+        => Route::of(model, Some(version), Verb::Config);
+    Get "v2" / "models" / model / "stats" => Route::of(model, None, Verb::Statistics);
+    Get "v2" / "models" / model / "versions" / version / "stats"
+        => Route::of(model, Some(version), Verb::Statistics);
+    Post "v2" / "models" / model / "infer" => Route::of(model, None, Verb::Infer);
+    Post "v2" / "models" / model / "versions" / version / "infer"
+        => Route::of(model, Some(version), Verb::Infer);
+    Post "v2" / "repository" / "index" => Route::Index;
+    Post "v2" / "repository" / "models" / model / "load"
+        => Route::Wish { model, wish: Wish::Load };
+    Post "v2" / "repository" / "models" / model / "unload"
+        => Route::Wish { model, wish: Wish::Unload };
+    Get "v1" / "models" => Route::V1Models;
+    Get "v1" / "models" / model => Route::v1(model, Which::Any, V1Verb::Status);
+    Get "v1" / "models" / model / "versions" / version
+        => Route::v1(model, Which::Version(version), V1Verb::Status);
+    Get "v1" / "models" / model / "labels" / label
+        => Route::v1(model, Which::Label(label), V1Verb::Status);
+    Get "v1" / "models" / model / "metadata" => Route::v1(model, Which::Any, V1Verb::Metadata);
+    Get "v1" / "models" / model / "versions" / version / "metadata"
+        => Route::v1(model, Which::Version(version), V1Verb::Metadata);
+    Get "v1" / "models" / model / "labels" / label / "metadata"
+        => Route::v1(model, Which::Label(label), V1Verb::Metadata);
+    Post "v1" / "models" / model / ":predict" => Route::v1(model, Which::Any, V1Verb::Predict);
+    Post "v1" / "models" / model / "versions" / version / ":predict"
+        => Route::v1(model, Which::Version(version), V1Verb::Predict);
+    Post "v1" / "models" / model / "labels" / label / ":predict"
+        => Route::v1(model, Which::Label(label), V1Verb::Predict);
+    Get "" => Route::Alive;
+    Get "v2" / "openapi.json" => Route::Document;
+}
+
+impl<'p> Route<'p> {
+    const fn of(model: &'p str, version: Option<&'p str>, verb: Verb) -> Self {
+        Self::Model { model, version, verb }
+    }
+
+    const fn v1(model: &'p str, which: Which<'p>, verb: V1Verb) -> Self {
+        Self::V1 { model, which, verb }
+    }
+}
+
+impl Path {
+    /// The path as people and OpenAPI write it: `/v2/models/{model}/infer`.
+    pub(super) fn template(&self) -> String {
+        let part = |segment: &&str| match segment.starts_with(':') {
+            true => (*segment).to_owned(),
+            false => format!("/{segment}"),
+        };
+        self.segments.iter().map(part).collect()
+    }
+
+    /// The route of its template.
+    pub(super) fn route(&self) -> Route<'static> {
+        find(self.segments).map(|(_, route)| route).expect("the list is what is looked up")
+    }
+
+    /// What varies in it.
+    pub(super) fn names_in_it(&self) -> impl Iterator<Item = &'static str> {
+        self.segments.iter().filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+    }
+
+    fn names(&self, segment: &str) -> bool {
+        self.segments.contains(&segment)
+    }
+}
+
+/// Every route, for those who lost their way: what can be asked of a version or
+/// a label as well stands there once.
+fn listed() -> String {
+    let templates: Vec<_> = PATHS.iter().map(Path::template).collect();
+    let folded = |template: &str| {
+        let with = |which: &str| template.replacen("{model}", &format!("{{model}}{which}"), 1);
+        let known = WHICH.iter().filter(|which| templates.contains(&with(which)));
+        let known: Vec<_> = known.copied().collect();
+        if known.is_empty() { template.to_owned() } else { with(&format!("[{}]", known.join("|"))) }
+    };
+    let plain = PATHS.iter().filter(|path| !path.names("versions") && !path.names("labels"));
+    let line = |path: &Path| match path.takes {
+        Takes::Get => format!("GET {}", folded(&path.template())),
+        Takes::Post => format!("POST {}", folded(&path.template())),
+    };
+    plain.map(line).collect::<Vec<_>>().join(", ")
+}
+
+/// What may stand behind a model, to say which version is meant.
+const WHICH: [&str; 2] = ["/versions/{version}", "/labels/{label}"];
 
 /// The longest part of a path that a message repeats, in characters.
 const SHOWN_MAX: usize = 128;
+
+/// The most segments of a path.
+const SEGMENTS_MAX: usize = 6;
 
 /// Why there is no route: the error, and the methods that the path has.
 #[derive(Debug)]
@@ -79,77 +298,65 @@ pub(super) struct NoRoute {
     pub(super) allow: Option<&'static str>,
 }
 
-const GET: &str = "GET, HEAD";
-const POST: &str = "POST";
-
 /// Finds the route.
 pub(super) fn route<'p>(method: &Method, path: &'p str) -> Result<Route<'p>, NoRoute> {
-    let found = match_path(path).map_err(|error| NoRoute { error, allow: None })?;
-    let allow = match found {
-        Route::Predict { .. }
-        | Route::Model { verb: Verb::Infer, .. }
-        | Route::Index
-        | Route::Wish { .. } => POST,
-        _ => GET,
-    };
-    let fits = match allow {
-        POST => method == Method::POST,
-        _ => matches!(*method, Method::GET | Method::HEAD),
-    };
-    if fits {
+    let (takes, found) = match_path(path).map_err(|error| NoRoute { error, allow: None })?;
+    if takes.fits(method) {
         return Ok(found);
     }
+    let allow = takes.allow();
     let message = format!("{method} {}: this path takes {allow}", shown(path));
     Err(NoRoute { error: Error::new(ErrorCode::MethodNotAllowed, message), allow: Some(allow) })
 }
 
-fn match_path(path: &str) -> Result<Route<'_>, Error> {
-    let mut parts = [""; 6];
+fn match_path(path: &str) -> Result<(Takes, Route<'_>), Error> {
+    let mut parts = [""; SEGMENTS_MAX];
     let mut count = 0;
     for part in path.strip_prefix('/').unwrap_or(path).split('/') {
         *parts.get_mut(count).ok_or_else(|| not_found(path))? = part;
         count += 1;
     }
+    // In V1 the verb stands behind a colon, as a part of the last segment.
+    if parts[0] == "v1"
+        && let Some(at) = parts[count - 1].find(':')
+        && count < SEGMENTS_MAX
+    {
+        (parts[count - 1], parts[count]) = parts[count - 1].split_at(at);
+        count += 1;
+    }
     let parts = &parts[..count];
-    if parts.last().is_some_and(|last| last.is_empty()) {
+    if count > 1 && parts.last().is_some_and(|last| last.is_empty()) {
         return Err(not_found(path));
     }
-    let model = |model, version, verb| Ok(Route::Model { model, version, verb });
-    match *parts {
-        ["predict"] => Ok(Route::Predict { model: None }),
-        ["predict", model] => Ok(Route::Predict { model: Some(model) }),
-        ["v2"] => Ok(Route::ServerMetadata),
-        ["v2", "health", "live"] => Ok(Route::Live),
-        ["v2", "health", "ready"] => Ok(Route::Ready),
-        ["v2", "models", "stats"] => Ok(Route::Statistics),
-        ["v2", "repository", "index"] => Ok(Route::Index),
-        ["v2", "repository", "models", model, "load"] => {
-            Ok(Route::Wish { model, wish: Wish::Load })
-        }
-        ["v2", "repository", "models", model, "unload"] => {
-            Ok(Route::Wish { model, wish: Wish::Unload })
-        }
-        ["v2", "models", m] => model(m, None, Verb::Metadata),
-        ["v2", "models", m, "versions", v] => model(m, Some(v), Verb::Metadata),
-        ["v2", "models", m, verb] => model(m, None, self::verb(verb, path)?),
-        ["v2", "models", m, "versions", v, verb] => model(m, Some(v), self::verb(verb, path)?),
-        _ => Err(not_found(path)),
+    // What is refused on purpose may look like a model's name.
+    if let Some(refused) = refused(parts, path) {
+        return Err(refused);
     }
+    find(parts).ok_or_else(|| not_found(path))
 }
 
-fn verb(name: &str, path: &str) -> Result<Verb, Error> {
-    match name {
-        "ready" => Ok(Verb::Ready),
-        "config" => Ok(Verb::Config),
-        "infer" => Ok(Verb::Infer),
-        "stats" => Ok(Verb::Statistics),
-        "generate" | "generate_stream" | "trace" => Err(unsupported(path)),
-        _ => Err(not_found(path)),
+/// Why a path that others have is refused here.
+fn refused(parts: &[&str], path: &str) -> Option<Error> {
+    match *parts {
+        ["v2", "models", _, verb] | ["v2", "models", _, "versions", _, verb] => {
+            let known = ["generate", "generate_stream", "trace"];
+            known.contains(&verb).then(|| unsupported(path))
+        }
+        ["v1", "models", _, .., ":classify" | ":regress"] => Some(Error::new(
+            ErrorCode::Unsupported,
+            format!(
+                "{}: classification and regression take TensorFlow's Examples, which an ONNX \
+                 model does not; send its inputs to :predict",
+                shown(path)
+            ),
+        )),
+        ["v1", "models", _, .., ":explain"] => Some(unsupported(path)),
+        _ => None,
     }
 }
 
 fn not_found(path: &str) -> Error {
-    let message = format!("no such path: {}; there are {ROUTES}", shown(path));
+    let message = format!("no such path: {}; there are {}", shown(path), listed());
     Error::new(ErrorCode::NotFound, message)
 }
 
@@ -175,6 +382,10 @@ mod tests {
         Route::Wish { model: "churn", wish }
     }
 
+    fn v1<'p>(which: Which<'p>, verb: V1Verb) -> Route<'p> {
+        Route::V1 { model: "churn", which, verb }
+    }
+
     #[test]
     fn every_route_is_found() {
         let cases = [
@@ -197,6 +408,24 @@ mod tests {
             ("GET", "/v2/models/churn/versions/2/ready", model(Some("2"), Verb::Ready)),
             ("POST", "/v2/models/churn/infer", model(None, Verb::Infer)),
             ("POST", "/v2/models/churn/versions/2/infer", model(Some("2"), Verb::Infer)),
+            ("GET", "/", Route::Alive),
+            ("GET", "/v2/openapi.json", Route::Document),
+            ("GET", "/v1/models", Route::V1Models),
+            ("GET", "/v1/models/churn", v1(Which::Any, V1Verb::Status)),
+            ("GET", "/v1/models/churn/versions/2", v1(Which::Version("2"), V1Verb::Status)),
+            ("GET", "/v1/models/churn/labels/canary", v1(Which::Label("canary"), V1Verb::Status)),
+            ("GET", "/v1/models/churn/metadata", v1(Which::Any, V1Verb::Metadata)),
+            ("POST", "/v1/models/churn:predict", v1(Which::Any, V1Verb::Predict)),
+            (
+                "POST",
+                "/v1/models/churn/versions/2:predict",
+                v1(Which::Version("2"), V1Verb::Predict),
+            ),
+            (
+                "POST",
+                "/v1/models/churn/labels/shadow:predict",
+                v1(Which::Label("shadow"), V1Verb::Predict),
+            ),
         ];
         for (method, path, expected) in cases {
             let found = route(&method.parse().unwrap(), path).unwrap();
@@ -205,9 +434,70 @@ mod tests {
     }
 
     #[test]
+    fn labels_are_roles() {
+        for (label, role) in [("champion", Role::Champion), ("shadow", Role::Shadow)] {
+            assert_eq!(Which::Label(label).role().unwrap(), Some(role));
+        }
+        assert_eq!(Which::Any.role().unwrap(), None);
+        assert_eq!(Which::Version("7").version().unwrap(), VersionId::new(7));
+        assert_eq!(Which::Version("x").version().unwrap_err().code(), ErrorCode::InvalidArgument);
+        let error = Which::Label("stable").role().unwrap_err();
+        assert_eq!(error.code(), ErrorCode::NotFound);
+        assert_eq!(error.message(), "no label \"stable\"; labels: champion, canary, shadow");
+    }
+
+    #[test]
+    fn every_path_of_the_list_is_looked_up() {
+        for path in PATHS {
+            let template = path.template();
+            let (takes, _) = match_path(&template).unwrap();
+            assert_eq!(takes, path.takes, "{template}");
+        }
+    }
+
+    #[test]
+    fn who_lost_their_way_is_told_of_every_path() {
+        let listed = listed();
+        for path in PATHS {
+            let template = path.template();
+            let plain = WHICH.iter().fold(template.clone(), |path, which| path.replace(which, ""));
+            let behind = plain.strip_prefix("/v1/models/{model}");
+            let behind = behind.or_else(|| plain.strip_prefix("/v2/models/{model}"));
+            let found = match behind {
+                Some(behind) => listed.contains(&format!("]{behind}")),
+                None => listed.contains(&plain),
+            };
+            assert!(found, "{template}: {listed}");
+        }
+    }
+
+    #[test]
     fn what_is_no_route_says_why() {
         let cases = [
-            ("GET", "/", ErrorCode::NotFound, None, "no such path: /; there are POST /predict, "),
+            (
+                "GET",
+                "/nowhere",
+                ErrorCode::NotFound,
+                None,
+                "no such path: /nowhere; there are POST /predict, ",
+            ),
+            ("POST", "/", ErrorCode::MethodNotAllowed, Some("GET, HEAD"), "POST /: this path"),
+            ("POST", "/v1/models/churn", ErrorCode::MethodNotAllowed, Some("GET, HEAD"), "POST"),
+            ("GET", "/v1/models/c:predict", ErrorCode::MethodNotAllowed, Some("POST"), "GET"),
+            ("POST", "/v1/models/c:other", ErrorCode::NotFound, None, "no such path"),
+            ("POST", "/v1/models/c/versions/2/a:predict", ErrorCode::NotFound, None, "no such"),
+            ("POST", "/v1/models/c/d/e/f/g:predict", ErrorCode::NotFound, None, "no such path"),
+            ("POST", "/v1/models/c:", ErrorCode::NotFound, None, "no such path"),
+            ("POST", "/v1:predict", ErrorCode::NotFound, None, "no such path"),
+            (
+                "POST",
+                "/v1/models/c:classify",
+                ErrorCode::Unsupported,
+                None,
+                "/v1/models/c:classify: classification and regression take",
+            ),
+            ("POST", "/v1/models/c/labels/canary:regress", ErrorCode::Unsupported, None, "/v1"),
+            ("POST", "/v1/models/c:explain", ErrorCode::Unsupported, None, "/v1/models/c:explain"),
             ("GET", "/predict/", ErrorCode::NotFound, None, "no such path"),
             ("GET", "/predict/a/b", ErrorCode::NotFound, None, "no such path"),
             ("GET", "/v2/models", ErrorCode::NotFound, None, "no such path"),
@@ -235,7 +525,7 @@ mod tests {
                 None,
                 "/v2/models/churn/trace: this extension of the protocol is not implemented here",
             ),
-            ("POST", "/v2/repository/models/churn", ErrorCode::NotFound, None, "no such path"),
+            ("POST", "/v2/repository/models/c", ErrorCode::NotFound, None, "no such path"),
         ];
         for (method, path, code, allow, message) in cases {
             let none = route(&method.parse().unwrap(), path).unwrap_err();
@@ -244,6 +534,6 @@ mod tests {
             assert!(none.error.message().starts_with(message), "{}", none.error);
         }
         let long = format!("/{}", "x".repeat(10_000));
-        assert!(route(&Method::GET, &long).unwrap_err().error.message().len() < 1_000);
+        assert!(route(&Method::GET, &long).unwrap_err().error.message().len() < 2_000);
     }
 }

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Looks within the limit.
@@ -46,21 +47,32 @@ impl Activity {
         self.0.count.store(self.0.count.load(Relaxed) + n, Relaxed);
     }
 
+    /// What counts, and whether a write waits for the client.
+    pub(super) fn seen(&self) -> (u64, bool) {
+        (self.0.count.load(Relaxed), self.0.blocked.load(Relaxed))
+    }
+
     fn look(&self, idle: &mut Idle) -> bool {
-        idle.look(self.0.count.load(Relaxed), self.0.blocked.load(Relaxed))
+        let (count, blocked) = self.seen();
+        idle.look(count, blocked || count % 2 == 1)
     }
 
     /// Done when the connection has waited for `limit`, or a quarter more, since
     /// it wrote last.
     pub(super) async fn idle_for(&self, limit: Duration) {
-        let mut looks = tokio::time::interval((limit / LOOKS).max(LOOK_MIN));
-        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut idle = Idle::default();
-        // The first tick is at once.
+        unchanged_for(limit, |idle| self.look(idle)).await;
+    }
+}
+
+/// Done when `look` has seen the same for `limit`, or a quarter more.
+pub(super) async fn unchanged_for(limit: Duration, mut look: impl FnMut(&mut Idle) -> bool) {
+    let mut looks = tokio::time::interval((limit / LOOKS).max(LOOK_MIN));
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut idle = Idle::default();
+    // The first tick is at once.
+    looks.tick().await;
+    while !look(&mut idle) {
         looks.tick().await;
-        while !self.look(&mut idle) {
-            looks.tick().await;
-        }
     }
 }
 
@@ -72,15 +84,15 @@ impl Drop for AtWork {
 
 /// What the looks have seen; pure.
 #[derive(Default)]
-struct Idle {
+pub(super) struct Idle {
     last: Option<u64>,
     same: u32,
 }
 
 impl Idle {
-    /// Whether nothing has happened for long enough.
-    fn look(&mut self, activity: u64, blocked: bool) -> bool {
-        let at_work = blocked || activity % 2 == 1;
+    /// Whether nothing has happened for long enough, by a number that changes
+    /// with whatever happens. Who is at work is not idle.
+    pub(super) fn look(&mut self, activity: u64, at_work: bool) -> bool {
         self.same = if at_work || Some(activity) != self.last { 0 } else { self.same + 1 };
         self.last = Some(activity);
         self.same >= LOOKS
@@ -93,12 +105,25 @@ impl Idle {
 pub(super) struct Watched<S> {
     stream: S,
     activity: Activity,
+    /// What was read of it already.
+    first: BytesMut,
 }
 
 impl<S> Watched<S> {
-    /// Watches a stream.
-    pub(super) const fn new(stream: S, activity: Activity) -> Self {
-        Self { stream, activity }
+    /// Watches a stream, whose first bytes have been read.
+    pub(super) const fn new(stream: S, activity: Activity, first: BytesMut) -> Self {
+        Self { stream, activity, first }
+    }
+
+    /// Gives back what was read already.
+    #[cold]
+    fn again(&mut self, buffer: &mut ReadBuf<'_>) {
+        let length = self.first.len().min(buffer.remaining());
+        buffer.put_slice(&self.first.split_to(length));
+        if self.first.is_empty() {
+            // Its memory, too.
+            self.first = BytesMut::new();
+        }
     }
 }
 
@@ -108,6 +133,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.first.is_empty() {
+            self.again(buffer);
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
@@ -174,7 +203,13 @@ mod tests {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         let (mut here, there) = tokio::io::duplex(64);
         let activity = Activity::default();
-        let mut watched = Watched::new(there, activity.clone());
+        let mut watched = Watched::new(there, activity.clone(), BytesMut::from(&b"0123"[..]));
+        let mut first = [0; 3];
+        watched.read_exact(&mut first).await.unwrap();
+        assert_eq!(&first, b"012", "what was read already comes first");
+        let mut first = [0; 1];
+        watched.read_exact(&mut first).await.unwrap();
+        assert_eq!(&first, b"3");
         here.write_all(b"abc").await.unwrap();
         let mut read = [0; 3];
         watched.read_exact(&mut read).await.unwrap();

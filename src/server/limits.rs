@@ -19,13 +19,22 @@ pub struct ServerLimits {
     /// Time that a client may leave a reply unread. The kernel watches it
     /// (Linux only); replies that fit its buffers never wait.
     pub write_timeout: Duration,
+    /// Time for the handshake of TLS.
+    pub handshake_timeout: Duration,
+    /// Requests under way on one HTTP/2 connection; one more waits for its turn,
+    /// or is refused by the protocol.
+    pub streams_max: u32,
+    /// How often an HTTP/2 peer is asked for a sign of life, which must come
+    /// within `write_timeout`; `None` for never.
+    pub ping_interval: Option<Duration>,
     /// Time for requests in flight to finish when the server ends.
     pub grace: Duration,
 }
 
 impl Default for ServerLimits {
     /// 10 000 connections; 100 headers of 32 KiB in all, within 60 s; 30 s for
-    /// a reply to be read; a grace period of 25 s.
+    /// a reply to be read, 10 s for a handshake; 128 streams, a sign of life every 30 s; a grace period
+    /// of 25 s.
     fn default() -> Self {
         Self {
             connections_max: 10_000,
@@ -33,6 +42,9 @@ impl Default for ServerLimits {
             header_bytes_max: 32 << 10,
             header_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(30),
+            handshake_timeout: Duration::from_secs(10),
+            streams_max: 128,
+            ping_interval: Some(Duration::from_secs(30)),
             grace: Duration::from_secs(25),
         }
     }

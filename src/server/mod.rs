@@ -1,5 +1,6 @@
 //! Sockets: listening, connections and their limits, the graceful end; of the
-//! inference listener and of gRPC's.
+//! inference listener and of gRPC's. A connection of the former speaks HTTP/1.1 or,
+//! if its first bytes or the handshake of TLS say so, HTTP/2.
 //!
 //! Invariants: the number of connections is bounded, and what is over the
 //! bound is closed at once and counted; no connection waits for its peer
@@ -8,9 +9,13 @@
 
 mod conn;
 mod grpc;
+mod http1;
+mod http2;
 mod idle;
 mod limits;
 mod listener;
+mod preface;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,8 +26,10 @@ use tokio::task::JoinSet;
 
 pub use limits::{GrpcLimits, ServerLimits};
 pub use listener::bind;
+pub use tls::{Tls, TlsFiles};
 
 use crate::protocol::{Grpc, Service};
+use crate::server::conn::Http;
 use crate::telemetry::Metrics;
 
 /// A pause after the kernel refused a connection, for instance because file
@@ -55,14 +62,16 @@ trait Connections: Send + 'static {
 
 /// Serves until `shutdown` is done; then takes no new connection, lets those
 /// at work finish their request within the grace period, and cuts off the
-/// rest.
+/// rest. With a certificate, connections begin with a handshake of TLS.
 pub async fn run(
     listener: TcpListener,
     service: Arc<Service>,
     limits: ServerLimits,
+    tls: Option<Arc<Tls>>,
     shutdown: impl Future<Output = ()>,
 ) -> Summary {
-    accept(listener, conn::Http::new(service, limits.clone()), &limits, shutdown).await
+    let connections = Arc::new(Http::new(service, limits.clone(), tls));
+    accept(listener, connections, &limits, shutdown).await
 }
 
 /// The same over gRPC. Its streams end when `shutdown` is done.

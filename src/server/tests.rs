@@ -1,5 +1,9 @@
 //! Over real sockets.
 
+mod http1;
+mod http2;
+mod tls;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -13,7 +17,7 @@ use tokio::task::JoinHandle;
 use crate::engine::EngineError;
 use crate::protocol::RequestLimits;
 use crate::protocol::testing::{Bench, sums, sums_signature, version};
-use crate::server::{ServerLimits, Summary, bind, run};
+use crate::server::{ServerLimits, Summary, Tls, bind, run};
 use crate::types::{Data, ModelSettings, Tensor};
 
 /// A server under test.
@@ -27,6 +31,15 @@ struct Running {
 type Run = fn(&[Tensor]) -> Result<Vec<Tensor>, EngineError>;
 
 async fn start(limits: ServerLimits, body: RequestLimits, model: Run) -> Running {
+    start_over(None, limits, body, model).await
+}
+
+async fn start_over(
+    tls: Option<Arc<Tls>>,
+    limits: ServerLimits,
+    body: RequestLimits,
+    model: Run,
+) -> Running {
     // Runs go to an engine thread, so that a slow one does not stop the test.
     let bench = Bench::with(body, Duration::ZERO);
     let model = version("sums", 1, sums_signature(2), model);
@@ -35,7 +48,7 @@ async fn start(limits: ServerLimits, body: RequestLimits, model: Run) -> Running
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let shutdown = async { drop(stopped.await) };
-    let ended = tokio::spawn(run(listener, Arc::clone(&bench.service), limits, shutdown));
+    let ended = tokio::spawn(run(listener, Arc::clone(&bench.service), limits, tls, shutdown));
     Running { bench, address, stop, ended }
 }
 

@@ -12,6 +12,7 @@ use prometheus::{
 
 use crate::error::ErrorCode;
 use crate::telemetry::arm::{ArmFamilies, ArmStats};
+use crate::telemetry::connections::{ConnectionCut, ConnectionProtocol, Connections};
 use crate::telemetry::queue::{Left, QueueStats, Refusal, Split};
 use crate::telemetry::shadow::{DropReason, ShadowFailure, ShadowHandles, ShadowStats};
 use crate::types::{ModelName, PlanFigures, Role, Share, VersionId};
@@ -94,23 +95,22 @@ pub struct Metrics {
     load_seconds: Histogram,
     publish_seconds: Histogram,
     rejected: IntCounterVec,
-    connections: IntGauge,
-    connections_refused: IntCounter,
+    connections: Connections,
 }
 
 /// Declares metrics on one registry.
-struct Declare<'a>(&'a Registry);
+pub(super) struct Declare<'a>(&'a Registry);
 
 /// Names are constants below, so neither call can fail.
-const DECLARED: &str = "metric names are valid and declared once";
+pub(super) const DECLARED: &str = "metric names are valid and declared once";
 
 impl Declare<'_> {
-    fn add<C: prometheus::core::Collector + Clone + 'static>(&self, metric: C) -> C {
+    pub(super) fn add<C: prometheus::core::Collector + Clone + 'static>(&self, metric: C) -> C {
         self.0.register(Box::new(metric.clone())).expect(DECLARED);
         metric
     }
 
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    pub(super) fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
         self.add(IntCounterVec::new(Opts::new(name, help), labels).expect(DECLARED))
     }
 
@@ -246,13 +246,7 @@ impl Metrics {
             "Requests refused before a version was chosen, by reason.",
             &["reason"],
         );
-        let connections = IntGauge::new("foreshadow_connections", "Open client connections.");
-        let connections = d.add(connections.expect(DECLARED));
-        let turned_away = IntCounter::new(
-            "foreshadow_connections_refused_total",
-            "Connections closed at once because the limit was reached.",
-        );
-        let connections_refused = d.add(turned_away.expect(DECLARED));
+        let connections = Connections::declare(&d);
         let info = Opts::new("foreshadow_build_info", "1; the version is a label.")
             .const_label("version", env!("CARGO_PKG_VERSION"));
         d.add(IntGauge::with_opts(info).expect(DECLARED)).set(1);
@@ -295,7 +289,6 @@ impl Metrics {
             publish_seconds,
             rejected,
             connections,
-            connections_refused,
         }
     }
 
@@ -431,13 +424,23 @@ impl Metrics {
     /// Open client connections.
     #[must_use]
     pub const fn connections(&self) -> &IntGauge {
-        &self.connections
+        &self.connections.open
     }
 
     /// Connections refused at the limit.
     #[must_use]
     pub const fn connections_refused(&self) -> &IntCounter {
-        &self.connections_refused
+        &self.connections.refused
+    }
+
+    /// Counts a connection whose protocol has become known.
+    pub fn connection_opened(&self, protocol: ConnectionProtocol) {
+        self.connections.opened(protocol);
+    }
+
+    /// Counts a connection that was cut.
+    pub fn connection_cut(&self, reason: ConnectionCut) {
+        self.connections.cut(reason);
     }
 
     /// Removes every series of a version that retired.

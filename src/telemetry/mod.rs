@@ -7,6 +7,7 @@
 //! Invariant: nothing here blocks a request; all writes are atomic counts.
 
 mod arm;
+mod connections;
 mod fine;
 mod metrics;
 mod queue;
@@ -14,6 +15,7 @@ mod shadow;
 mod statistics;
 
 pub use arm::{Answered, ArmSnapshot, ArmStats};
+pub use connections::{ConnectionCut, ConnectionProtocol};
 pub use fine::FineHistogram;
 pub use metrics::{ArmRole, Metrics};
 pub use queue::{Left, QueueStats, Refusal, Split};

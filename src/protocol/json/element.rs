@@ -7,8 +7,16 @@ use crate::protocol::json::{Token, half, unescape};
 
 /// An element type that JSON can carry.
 pub(in crate::protocol) trait Element: Sized + Clone + Default {
+    /// Whether it may come as encoded bytes.
+    const BYTES: bool = false;
+
     /// Reads a scalar; the error says what was expected and what came.
     fn read(token: Token<'_>) -> Result<Self, String>;
+
+    /// The element that bytes are, where [`Self::BYTES`] says that they may be one.
+    fn of_bytes(_bytes: Vec<u8>) -> Result<Self, String> {
+        Self::read(Token::ObjectOpen)
+    }
 
     /// The element at `at` and the offset behind it, where both are certain at
     /// a glance: then it is what [`Self::read`] gives.
@@ -56,11 +64,17 @@ impl Element for bool {
 }
 
 impl Element for Vec<u8> {
+    const BYTES: bool = true;
+
     fn read(token: Token<'_>) -> Result<Self, String> {
         match token {
             Token::String(inner) => Ok(unescape(inner)?.into_owned().into_bytes()),
             other => Err(format!("expected a string (BYTES), got {}", other.kind())),
         }
+    }
+
+    fn of_bytes(bytes: Vec<u8>) -> Result<Self, String> {
+        Ok(bytes)
     }
 }
 

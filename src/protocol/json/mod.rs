@@ -11,6 +11,7 @@
 //! the rank that the model declares; an error names the line and column of
 //! the whole body; what is answered was read, and so checked, to its end.
 
+mod base64;
 mod element;
 mod half;
 mod nested;
@@ -23,10 +24,11 @@ pub(super) mod testing;
 mod tokens;
 mod write;
 
+pub(super) use base64::KEY as B64;
 pub(super) use element::Element;
 pub(super) use nested::{Fault, Size, What, fill};
 pub(super) use object::{KEYS_MAX, Object};
 pub(super) use position::{At, parse, parse_part, utf8};
 pub(super) use reader::{Malformed, Reader};
 pub(super) use tokens::{Token, Tokens, unescape};
-pub(super) use write::{Keys, Unwritable, Writer};
+pub(super) use write::{Keys, NoText, Unwritable, Writer};

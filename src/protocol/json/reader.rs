@@ -8,7 +8,7 @@
 //! end: its grammar is known once it has been read, and not before.
 
 use crate::protocol::json::number::is_number;
-use crate::protocol::json::{Element, Fault, Token, What};
+use crate::protocol::json::{Element, Fault, Token, What, base64, unescape};
 
 /// The text is no JSON, from this offset on at the latest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub(in crate::protocol) struct Reader<'a> {
     at: usize,
     /// Where the token began that was read last.
     last: usize,
+    /// Whether bytes may come as an object, [`base64::KEY`].
+    base64: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -41,7 +43,7 @@ impl<'a> Reader<'a> {
     pub(in crate::protocol) fn new(body: &'a str, value: &'a str) -> Self {
         let at = (value.as_ptr() as usize).wrapping_sub(body.as_ptr() as usize);
         match at.checked_add(value.len()).and_then(|end| body.as_bytes().get(..end)) {
-            Some(bytes) => Self { body, bytes, at, last: at },
+            Some(bytes) => Self { body, bytes, at, last: at, base64: false },
             // A value of another body would only spoil the positions.
             None => Self::whole(value),
         }
@@ -49,7 +51,19 @@ impl<'a> Reader<'a> {
 
     /// Reads all of `body`.
     pub(in crate::protocol) const fn whole(body: &'a str) -> Self {
-        Self { body, bytes: body.as_bytes(), at: 0, last: 0 }
+        Self { body, bytes: body.as_bytes(), at: 0, last: 0, base64: false }
+    }
+
+    /// Takes bytes as `{"b64": "…"}`, too.
+    pub(in crate::protocol) const fn with_base64(mut self) -> Self {
+        self.base64 = true;
+        self
+    }
+
+    /// Whether bytes come next, as an object.
+    pub(in crate::protocol) fn is_base64(&self) -> bool {
+        let mut ahead = self.clone();
+        self.base64 && ahead.take(b'{') && ahead.string() == Ok(base64::KEY)
     }
 
     /// The offset in the body of the token that was read last.
@@ -211,7 +225,29 @@ impl<'a> Reader<'a> {
     #[inline(never)]
     fn other_scalar<T: Element>(&mut self) -> Result<T, Fault> {
         let token = self.token()?;
-        T::read(token).map_err(|why| Fault { at: self.last, what: What::Value(why) })
+        let at = self.last;
+        let read = match token {
+            Token::ObjectOpen if self.base64 => self.encoded()?,
+            token => T::read(token),
+        };
+        read.map_err(|why| Fault { at, what: What::Value(why) })
+    }
+
+    /// Reads an element that is encoded, behind its brace. What it is no
+    /// element for says so without reading on.
+    fn encoded<T: Element>(&mut self) -> Result<Result<T, String>, Malformed> {
+        if !T::BYTES {
+            return Ok(T::read(Token::ObjectOpen));
+        }
+        match self.key(true)? {
+            Some(base64::KEY) => {}
+            _ => return Ok(Err(base64::expected())),
+        }
+        let Token::String(text) = self.token()? else { return Ok(Err(base64::expected())) };
+        if self.key(false)?.is_some() {
+            return Ok(Err(base64::expected()));
+        }
+        Ok(unescape(text).and_then(|text| base64::decode(&text)).and_then(T::of_bytes))
     }
 
     /// Appends the scalars of an array, behind its bracket, up to its end.

@@ -3,6 +3,7 @@
 use half::f16;
 
 use crate::for_each_datatype;
+use crate::protocol::json::base64;
 use crate::types::Data;
 
 /// Why an element cannot stand in JSON.
@@ -32,11 +33,25 @@ impl Keys {
     }
 }
 
+/// How bytes are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::protocol) enum NoText {
+    /// As text; what is none is an error.
+    #[default]
+    Refused,
+    /// As text; what is none as an object, [`base64::KEY`].
+    Encoded,
+    /// As an object, even if it is text.
+    AllEncoded,
+}
+
 /// Writes JSON text.
 pub(in crate::protocol) struct Writer {
     /// What is written so far.
     pub(in crate::protocol) out: Vec<u8>,
     null_for_nonfinite: bool,
+    /// What becomes of bytes that are no text.
+    pub(in crate::protocol) no_text: NoText,
     /// Whether a number that JSON does not have was met.
     pub(in crate::protocol) met_nonfinite: bool,
 }
@@ -46,7 +61,7 @@ impl Writer {
     /// become `null`; without, they are an error.
     pub(in crate::protocol) fn new(capacity: usize, null_for_nonfinite: bool) -> Self {
         let out = Vec::with_capacity(capacity);
-        Self { out, null_for_nonfinite, met_nonfinite: false }
+        Self { out, null_for_nonfinite, no_text: NoText::default(), met_nonfinite: false }
     }
 
     /// Text as it stands.
@@ -125,6 +140,15 @@ impl Writer {
         Ok(())
     }
 
+    /// `{"b64":"…"}`.
+    fn encoded(&mut self, bytes: &[u8]) {
+        self.raw("{\"");
+        self.raw(base64::KEY);
+        self.raw("\":\"");
+        base64::encode(bytes, &mut self.out);
+        self.raw("\"}");
+    }
+
     fn comma(&mut self) {
         self.out.push(b',');
     }
@@ -191,8 +215,11 @@ impl Printed for f16 {
 
 impl Printed for Vec<u8> {
     fn print(&self, writer: &mut Writer, at: usize) -> Result<(), Unwritable> {
-        let text = std::str::from_utf8(self).map_err(|_| Unwritable::NotText(at))?;
-        writer.string(text);
+        match (std::str::from_utf8(self), writer.no_text) {
+            (_, NoText::AllEncoded) | (Err(_), NoText::Encoded) => writer.encoded(self),
+            (Ok(text), _) => writer.string(text),
+            (Err(_), NoText::Refused) => return Err(Unwritable::NotText(at)),
+        }
         Ok(())
     }
 }
@@ -261,5 +288,15 @@ mod tests {
             assert!(writer.met_nonfinite);
         }
         assert_eq!(text(&Data::Bytes(vec![vec![0xff]]), 0, &[1]), Err(Unwritable::NotText(0)));
+        let data = Data::Bytes(vec![vec![0xff], b"hi".to_vec()]);
+        let encoded = r#"[{"b64":"/w=="},{"b64":"aGk="}]"#;
+        for (no_text, expected) in
+            [(NoText::Encoded, r#"[{"b64":"/w=="},"hi"]"#), (NoText::AllEncoded, encoded)]
+        {
+            let mut writer = Writer::new(0, false);
+            writer.no_text = no_text;
+            writer.nested(&data, 0, &[2], &Keys::default()).unwrap();
+            assert_eq!(String::from_utf8(writer.out).unwrap(), expected);
+        }
     }
 }

@@ -1,9 +1,9 @@
 //! Inputs as columns: each a whole tensor of nested arrays.
 
 use crate::error::{Error, Result};
-use crate::protocol::json::{Malformed, Reader, Size, fill, unescape};
+use crate::protocol::json::{B64, Malformed, Reader, Size, fill, unescape};
 use crate::protocol::message::{fault, malformed, names, short};
-use crate::types::{Data, Dim, Signature, Tensor, TensorSpec};
+use crate::types::{Data, Datatype, Dim, Signature, Tensor, TensorSpec};
 
 /// Reads `inputs`, all of it: an object by input name, or the value of the
 /// only input.
@@ -13,7 +13,7 @@ pub(super) fn decode(
     signature: &Signature,
 ) -> Result<Vec<Tensor>> {
     let mut tensors: Vec<Tensor> = Vec::with_capacity(signature.inputs.len());
-    if reader.take(b'{') {
+    if !is_bytes(&reader, &signature.inputs) && reader.take(b'{') {
         let mut first = true;
         while let Some(key) =
             reader.key(std::mem::take(&mut first)).map_err(|Malformed(at)| malformed(body, at))?
@@ -33,6 +33,13 @@ pub(super) fn decode(
     }
     reader.end().map_err(|Malformed(at)| malformed(body, at))?;
     Ok(tensors)
+}
+
+/// Whether an object is the value of the only input, bytes, and does not name
+/// it.
+pub(super) fn is_bytes(reader: &Reader<'_>, inputs: &[TensorSpec]) -> bool {
+    let [spec] = inputs else { return false };
+    spec.datatype == Datatype::Bytes && spec.name != B64 && reader.is_base64()
 }
 
 /// The input that a key names, and that has not come yet.
@@ -71,7 +78,7 @@ fn tensor(body: &str, reader: &mut Reader<'_>, spec: &TensorSpec) -> Result<Tens
     let mut data = Data::with_capacity(spec.datatype, room);
     let mut sizes = sizes(&spec.shape);
     // A flat list will do where each row holds one value.
-    let column = matches!(sizes[..], [_, Size::Fixed(1)]) && is_flat(reader);
+    let column = matches!(sizes[..], [_, Size::Fixed(1)]) && is_flat(reader, spec);
     let read = if column { &mut sizes[..1] } else { &mut sizes[..] };
     fill(reader, &mut data, read)
         .map_err(|found| fault(body, &spec.name, &spec.wire_shape(), &found))?;
@@ -87,7 +94,16 @@ fn tensor(body: &str, reader: &mut Reader<'_>, spec: &TensorSpec) -> Result<Tens
 }
 
 /// Whether this is an array of scalars.
-fn is_flat(reader: &Reader<'_>) -> bool {
+fn is_flat(reader: &Reader<'_>, spec: &TensorSpec) -> bool {
     let mut ahead = reader.clone();
-    ahead.take(b'[') && !matches!(ahead.peek(), None | Some(b'[' | b']' | b'{'))
+    ahead.take(b'[') && (is_scalar(&mut ahead, spec) && ahead.peek() != Some(b']'))
+}
+
+/// Whether what comes next looks like one value of an input.
+pub(super) fn is_scalar(reader: &mut Reader<'_>, spec: &TensorSpec) -> bool {
+    match reader.peek() {
+        None | Some(b'[') => false,
+        Some(b'{') => spec.datatype == Datatype::Bytes,
+        Some(_) => true,
+    }
 }

@@ -1,11 +1,15 @@
 //! Answers in the form of the question: rows for rows, columns for columns.
 //! Where the entries of an output's last dimension have names, its innermost
-//! values are objects by these names.
+//! values are objects by these names, in the short form.
+//!
+//! Bytes that are no text are objects, `{"b64": "…"}`; so are all values of an
+//! output whose name ends in `_bytes`, as in TensorFlow Serving.
 
 use crate::error::{Error, Result};
 use crate::protocol::call::Answered;
-use crate::protocol::json::{Keys, Unwritable, Writer};
+use crate::protocol::json::{Keys, NoText, Unwritable, Writer};
 use crate::protocol::message::unwritable;
+use crate::protocol::predict::Dialect;
 use crate::types::Tensor;
 
 /// Bytes of a reply around its numbers, about.
@@ -23,11 +27,11 @@ struct Sliced<'a> {
 }
 
 /// `{"model":…,"predictions":[…]}`, one entry per row.
-pub(super) fn rows(answered: &Answered<'_>, rows: usize) -> Result<Vec<u8>> {
+pub(super) fn rows(answered: &Answered<'_>, rows: usize, dialect: Dialect) -> Result<Vec<u8>> {
     let sliced: Vec<_> =
         answered.outputs.iter().map(|tensor| slice(tensor, rows)).collect::<Result<_>>()?;
-    let keys = keys(answered);
-    framed(answered, "predictions", |writer| {
+    let keys = keys(answered, dialect);
+    framed(answered, dialect, "predictions", |writer| {
         writer.raw("[");
         for row in 0..rows {
             if row > 0 {
@@ -45,9 +49,9 @@ pub(super) fn rows(answered: &Answered<'_>, rows: usize) -> Result<Vec<u8>> {
 }
 
 /// `{"model":…,"outputs":…}`: the tensor, or an object by output name.
-pub(super) fn columns(answered: &Answered<'_>) -> Result<Vec<u8>> {
-    let keys = keys(answered);
-    framed(answered, "outputs", |writer| {
+pub(super) fn columns(answered: &Answered<'_>, dialect: Dialect) -> Result<Vec<u8>> {
+    let keys = keys(answered, dialect);
+    framed(answered, dialect, "outputs", |writer| {
         let value = |writer: &mut Writer, i: usize| {
             let output: &Tensor = &answered.outputs[i];
             writer.nested(output.data(), 0, output.shape(), &keys[i])
@@ -56,9 +60,12 @@ pub(super) fn columns(answered: &Answered<'_>) -> Result<Vec<u8>> {
     })
 }
 
-/// For each output the names in its last dimension.
-fn keys(answered: &Answered<'_>) -> Vec<Keys> {
-    let specs = &answered.assignment.version().signature().outputs;
+/// For each output the names in its last dimension. V1's clients expect arrays.
+fn keys(answered: &Answered<'_>, dialect: Dialect) -> Vec<Keys> {
+    let specs = match dialect {
+        Dialect::Short => &answered.assignment.version().signature().outputs[..],
+        Dialect::V1 => &[],
+    };
     let names = |i: usize| specs.get(i).map_or(&[][..], |spec| &spec.classes);
     (0..answered.outputs.len()).map(|i| Keys::new(names(i))).collect()
 }
@@ -66,12 +73,20 @@ fn keys(answered: &Answered<'_>) -> Vec<Keys> {
 /// Which output could not be written, and why.
 type Unwritten = (usize, Unwritable);
 
+/// What the names of outputs end in whose values are never text.
+const BYTES: &str = "_bytes";
+
 /// The value of the only output as it is; several by their names.
 fn one_or_object(
     writer: &mut Writer,
     outputs: &[Tensor],
     value: impl Fn(&mut Writer, usize) -> Result<(), Unwritable>,
 ) -> Result<(), Unwritten> {
+    let value = |writer: &mut Writer, i: usize| {
+        let encoded = outputs[i].name().ends_with(BYTES);
+        writer.no_text = if encoded { NoText::AllEncoded } else { NoText::Encoded };
+        value(writer, i)
+    };
     if outputs.len() == 1 {
         return value(writer, 0).map_err(|why| (0, why));
     }
@@ -107,20 +122,17 @@ fn slice(tensor: &Tensor, rows: usize) -> Result<Sliced<'_>> {
 /// Writes the frame around an answer and counts what JSON cannot carry.
 fn framed(
     answered: &Answered<'_>,
+    dialect: Dialect,
     key: &str,
     values: impl FnOnce(&mut Writer) -> Result<(), Unwritten>,
 ) -> Result<Vec<u8>> {
     let elements: usize = answered.outputs.iter().map(|tensor| tensor.data().len()).sum();
     let room = FRAME_BYTES + elements * NUMBER_BYTES;
     let mut writer = Writer::new(room, answered.assignment.plan().settings.nonfinite_as_null);
-    let version = answered.assignment.version();
-    writer.raw("{\"model\":");
-    writer.string(version.model().as_str());
-    writer.raw(",\"version\":");
-    writer.number(version.id().get());
-    writer.raw(",\"prediction_id\":");
-    writer.string(answered.prediction_id);
-    writer.raw(",\"");
+    writer.raw("{\"");
+    if dialect == Dialect::Short {
+        who(&mut writer, answered);
+    }
     writer.raw(key);
     writer.raw("\":");
     let written = values(&mut writer);
@@ -130,4 +142,16 @@ fn framed(
     written.map_err(|(i, why)| unwritable(answered.outputs[i].name(), &why))?;
     writer.raw("}");
     Ok(writer.out)
+}
+
+/// Writes who answered, and opens the quotes of the next key.
+fn who(writer: &mut Writer, answered: &Answered<'_>) {
+    let version = answered.assignment.version();
+    writer.raw("model\":");
+    writer.string(version.model().as_str());
+    writer.raw(",\"version\":");
+    writer.number(version.id().get());
+    writer.raw(",\"prediction_id\":");
+    writer.string(answered.prediction_id);
+    writer.raw(",\"");
 }

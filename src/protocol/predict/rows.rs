@@ -13,7 +13,7 @@ use crate::protocol::json::{
     At, Element, Fault, Malformed, Reader, Size, Token, Tokens, What, fill, unescape,
 };
 use crate::protocol::message::{malformed, names, short};
-use crate::protocol::predict::columns::{row_elements, sizes};
+use crate::protocol::predict::columns::{is_bytes, is_scalar, row_elements, sizes};
 use crate::types::{Data, Dim, Signature, Tensor, TensorSpec};
 
 /// Features that a message lists.
@@ -102,8 +102,7 @@ impl<'s> Column<'s> {
 
     /// Reads one row. A bare value will do where a row holds one value.
     fn row(&mut self, reader: &mut Reader<'_>) -> Result<(), Fault> {
-        let bare = matches!(self.sizes[..], [Size::Fixed(1)])
-            && !matches!(reader.peek(), None | Some(b'[' | b'{'));
+        let bare = matches!(self.sizes[..], [Size::Fixed(1)]) && is_scalar(reader, self.spec);
         let sizes = if bare { &mut [][..] } else { &mut self.sizes[..] };
         fill(reader, &mut self.data, sizes)
     }
@@ -125,10 +124,15 @@ impl<'s> Column<'s> {
 impl Rows<'_> {
     /// Reads the next row, whatever its form.
     fn row(&mut self, reader: &mut Reader<'_>) -> Result<()> {
-        if !reader.take(b'{') {
+        if self.is_bytes(reader) || !reader.take(b'{') {
             return self.array(reader);
         }
         if self.is_by_feature(reader) { self.by_feature(reader) } else { self.by_input(reader) }
+    }
+
+    /// Whether a row is bytes that come as an object.
+    fn is_bytes(&self, reader: &Reader<'_>) -> bool {
+        self.features.is_empty() && is_bytes(reader, &self.signature.inputs)
     }
 
     /// A row that is the value of the only input.

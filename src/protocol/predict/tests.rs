@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::{Envelope, Values, columns, rows};
+use super::{Dialect, Envelope, Values, columns, rows};
 use crate::error::Error;
 use crate::protocol::json::testing::damage;
 use crate::protocol::json::{Object, Reader, parse};
@@ -328,7 +328,7 @@ async fn what_is_wrong_with_columns_is_said() {
 #[tokio::test]
 async fn what_is_wrong_with_an_envelope_is_said() {
     let bench = echo_bench(&[spec("x", Datatype::Fp32, &[-1])], &[]);
-    let keys = "instances, inputs, model, version, parameters";
+    let keys = "instances, inputs, model, version, parameters, signature_name";
     let cases = [
         ("", 400, "the body is empty; expected a JSON object".to_owned()),
         ("{}", 400, format!("\"instances\" (rows) or \"inputs\" (columns) is missing; known keys: {keys}")),
@@ -454,11 +454,11 @@ proptest! {
         how in any::<u8>(),
     ) {
         for body in [damage(&body, at, mark, how), body] {
-            let once = Envelope::read(body.as_bytes()).and_then(|envelope| {
+            let once = Envelope::read(body.as_bytes(), Dialect::Short).and_then(|envelope| {
                 tensors(&envelope).map_err(|error| envelope.grammar().unwrap_or(error))
             });
             let twice = parse::<Object<'_>>(&body)
-                .and_then(|object| Envelope::of(&body, &object, true))
+                .and_then(|object| Envelope::of(&body, &object, true, Dialect::Short))
                 .and_then(|envelope| tensors(&envelope));
             match (once, twice) {
                 (Ok(once), Ok(twice)) => prop_assert_eq!(once, twice),

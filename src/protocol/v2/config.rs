@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::error::Result;
 use crate::protocol::reply::Reply;
@@ -12,7 +13,8 @@ use crate::routing::{Arm, Plan};
 use crate::types::{Batching, DeclaredTensor, TensorSpec, TritonSettings, VersionPolicy};
 
 /// A model's configuration; the names are those of `inference.ModelConfig`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = V2ModelConfig)]
 pub(in crate::protocol) struct ModelConfig {
     /// The model's name.
     pub(in crate::protocol) name: String,
@@ -39,7 +41,8 @@ pub(in crate::protocol) struct ModelConfig {
 }
 
 /// `ModelVersionPolicy`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = V2VersionPolicy)]
 #[serde(rename_all = "lowercase")]
 pub(in crate::protocol) enum Policy {
     /// So many of the highest numbers.
@@ -57,7 +60,8 @@ pub(in crate::protocol) enum Policy {
 }
 
 /// `ModelInput`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = V2ModelInput)]
 pub(in crate::protocol) struct Input {
     /// Its name.
     pub(in crate::protocol) name: String,
@@ -79,7 +83,8 @@ pub(in crate::protocol) struct Input {
 }
 
 /// `ModelOutput`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = V2ModelOutput)]
 pub(in crate::protocol) struct Output {
     /// Its name.
     pub(in crate::protocol) name: String,
@@ -97,23 +102,27 @@ pub(in crate::protocol) struct Output {
 }
 
 /// `ModelTensorReshape`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = V2TensorReshape)]
 pub(in crate::protocol) struct Reshape {
     /// Without the rows, where there are some.
     pub(in crate::protocol) shape: Vec<usize>,
 }
 
 /// `ModelDynamicBatching`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = V2DynamicBatching)]
 pub(in crate::protocol) struct DynamicBatching {
     /// None: whatever waits is run.
+    #[schema(value_type = Vec<u64>)]
     pub(in crate::protocol) preferred_batch_size: [usize; 0],
     /// How long a request may wait for others, where the model says so.
     pub(in crate::protocol) max_queue_delay_microseconds: u64,
 }
 
 /// `ModelParameter`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = V2ModelParameter)]
 pub(in crate::protocol) struct Parameter {
     /// Its value.
     pub(in crate::protocol) string_value: String,

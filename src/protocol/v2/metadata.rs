@@ -1,9 +1,11 @@
 //! What the server and its models are, and whether they are ready.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::error::{Error, ErrorCode, Result};
-use crate::protocol::reply::{self, Reply};
+use crate::protocol::reply::Reply;
+pub(super) use crate::protocol::reply::value as json;
 use crate::routing::{Arm, Plan};
 use crate::types::{Readiness, TensorSpec, VersionId};
 
@@ -19,27 +21,31 @@ pub(in crate::protocol) const EXTENSIONS: &[&str] = &[
     "statistics",
 ];
 
-#[derive(Serialize)]
-struct Server {
+#[derive(Serialize, ToSchema)]
+#[schema(as = V2Server)]
+pub(in crate::protocol) struct Server {
     name: &'static str,
     version: &'static str,
     extensions: &'static [&'static str],
 }
 
-#[derive(Serialize)]
-struct Live {
+#[derive(Serialize, ToSchema)]
+#[schema(as = V2Live)]
+pub(in crate::protocol) struct Live {
     live: bool,
 }
 
-#[derive(Serialize)]
-struct Ready<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = V2Ready)]
+pub(in crate::protocol) struct Ready<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
     ready: bool,
 }
 
 /// What a model is.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = V2Model)]
 pub(in crate::protocol) struct Model<'a> {
     /// Its name.
     pub(in crate::protocol) name: &'a str,
@@ -56,7 +62,8 @@ pub(in crate::protocol) struct Model<'a> {
 }
 
 /// One input or output.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = V2Tensor)]
 pub(in crate::protocol) struct Tensor<'a> {
     /// Its name.
     pub(in crate::protocol) name: &'a str,
@@ -69,7 +76,8 @@ pub(in crate::protocol) struct Tensor<'a> {
 }
 
 /// What the artifact says of one input or output.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = V2TensorParameters)]
 struct About<'a> {
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     classes: &'a [String],
@@ -84,7 +92,8 @@ impl About<'_> {
 }
 
 /// What the artifact says of itself.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = V2ModelParameters)]
 struct Description<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     description: &'a str,
@@ -177,7 +186,7 @@ pub(in crate::protocol) fn check_ready(plan: &Plan, version: Option<&str>) -> Re
 }
 
 /// A version that is ready, by its name in the path.
-pub(super) fn pinned(plan: &Plan, text: &str) -> Result<VersionId> {
+pub(in crate::protocol) fn pinned(plan: &Plan, text: &str) -> Result<VersionId> {
     let version: VersionId = text.parse()?;
     if plan.ready.contains_key(&version) {
         return Ok(version);
@@ -188,7 +197,8 @@ pub(super) fn pinned(plan: &Plan, text: &str) -> Result<VersionId> {
     Err(Error::new(ErrorCode::NotFound, message))
 }
 
-fn no_champion(plan: &Plan) -> Error {
+/// The error for a model that nobody answers for.
+pub(in crate::protocol) fn no_champion(plan: &Plan) -> Error {
     let message = format!("model {} has no champion that is ready", plan.model);
     Error::new(ErrorCode::Unavailable, message)
 }
@@ -202,8 +212,4 @@ fn tensors(specs: &[TensorSpec]) -> Vec<Tensor<'_>> {
         tensors.push(Tensor { name, datatype, shape, parameters });
     }
     tensors
-}
-
-pub(super) fn json(value: &impl Serialize) -> Reply {
-    reply::json(serde_json::to_vec(value).expect("strings and numbers always serialise"))
 }

@@ -2,6 +2,7 @@
 //! here, whoever brought it; the repository itself is control's.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::json::{self, Object};
@@ -10,10 +11,17 @@ use crate::protocol::reply::{self, Reply};
 use crate::protocol::v2::metadata;
 use crate::types::{IndexEntry, ModelState, VersionId};
 
-#[derive(Serialize)]
+/// The index.
+#[derive(Serialize, ToSchema)]
+#[schema(as = V2RepositoryIndex)]
+pub(in crate::protocol) struct Index(Vec<Line>);
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = V2RepositoryEntry)]
 struct Line {
     name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     version: Option<String>,
     state: &'static str,
     reason: String,
@@ -28,7 +36,7 @@ pub(in crate::protocol) fn index(entries: Vec<IndexEntry>, ready_only: bool) -> 
         state: entry.state.as_str(),
         reason: entry.reason,
     };
-    metadata::json(&shown.map(line).collect::<Vec<_>>())
+    metadata::json(&Index(shown.map(line).collect()))
 }
 
 /// The reply to a load or an unload that was done.

@@ -5,6 +5,7 @@
 //! buckets), hence an empty `batch_stats`.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::error::Result;
 use crate::protocol::reply::Reply;
@@ -13,12 +14,15 @@ use crate::routing::{Plan, Router};
 use crate::telemetry::{Metrics, ModelStatistics, StatisticDuration};
 use crate::types::VersionId;
 
-#[derive(Serialize)]
-struct All {
+/// Statistics of some versions.
+#[derive(Serialize, ToSchema)]
+#[schema(as = V2Statistics)]
+pub(in crate::protocol) struct All {
     model_stats: Vec<Model>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = V2ModelStatistics)]
 struct Model {
     name: String,
     version: String,
@@ -26,10 +30,12 @@ struct Model {
     inference_count: u64,
     execution_count: u64,
     inference_stats: Inference,
+    #[schema(value_type = Vec<Object>)]
     batch_stats: [(); 0],
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = V2InferenceStatistics)]
 struct Inference {
     success: Duration,
     fail: Duration,
@@ -41,7 +47,8 @@ struct Inference {
     cache_miss: Duration,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = V2StatisticDuration)]
 struct Duration {
     count: u64,
     ns: u64,
