@@ -12,6 +12,7 @@ use crate::protocol::grpc::infer::message;
 use crate::protocol::grpc::pb;
 use crate::protocol::grpc::pb::model_metadata_response::TensorMetadata;
 use crate::protocol::grpc::route::Call;
+use crate::protocol::v2::config::ModelConfig;
 use crate::protocol::v2::metadata;
 
 /// The most bytes of such a message: names, mostly.
@@ -47,6 +48,7 @@ impl Grpc {
                 writing.reply(&server())
             }
             Call::Model => writing.reply(&self.model(&message(bytes)?)?),
+            Call::Config => writing.reply(&self.config(&message(bytes)?)?),
             Call::Infer | Call::StreamInfer => {
                 Err(Error::internal("inference has an answer of its own"))
             }
@@ -76,6 +78,12 @@ impl Grpc {
             inputs: model.inputs.into_iter().map(tensor).collect(),
             outputs: model.outputs.into_iter().map(tensor).collect(),
         })
+    }
+
+    fn config(&self, request: &pb::ModelConfigRequest) -> Result<pb::ModelConfigResponse> {
+        let plan = self.service.router.plan(&request.name)?;
+        let config = ModelConfig::of(&plan, named(&request.version))?;
+        Ok(pb::ModelConfigResponse { config: Some(config.into()) })
     }
 }
 

@@ -15,6 +15,7 @@
 mod answer;
 mod body;
 mod coding;
+mod config;
 mod contents;
 mod encode;
 mod foreign;

@@ -19,6 +19,8 @@ pub(super) enum Call {
     Server,
     /// `ModelMetadata`.
     Model,
+    /// `ModelConfig`.
+    Config,
     /// `ModelInfer`.
     Infer,
     /// `ModelStreamInfer`.
@@ -35,6 +37,7 @@ pub(super) fn route(path: &str) -> Result<Call> {
         "ModelReady" => Call::ModelReady,
         "ServerMetadata" => Call::Server,
         "ModelMetadata" => Call::Model,
+        "ModelConfig" => Call::Config,
         "ModelInfer" => Call::Infer,
         "ModelStreamInfer" => Call::StreamInfer,
         method => return Err(refused(method, path)),
@@ -59,11 +62,9 @@ fn refused(method: &str, path: &str) -> Error {
         "LogSettings" => {
             format!("{method} is refused: what is logged is a setting of the process ([log])")
         }
-        "ModelConfig"
-        | "ModelStatistics"
-        | "RepositoryIndex"
-        | "RepositoryModelLoad"
-        | "RepositoryModelUnload" => format!("{method} is not implemented"),
+        "ModelStatistics" | "RepositoryIndex" | "RepositoryModelLoad" | "RepositoryModelUnload" => {
+            format!("{method} is not implemented")
+        }
         _ => format!(
             "no such method: {:?}; there are those of {SERVICE}, which reflection tells",
             short(path)

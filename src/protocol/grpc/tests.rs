@@ -555,3 +555,28 @@ async fn readiness_is_told() {
     assert_eq!(send(&grpc, "ModelReady", &[], frame(&request)).await.error().0, 3);
     assert!(!bench.metrics().contains("reason=\"not_found\""));
 }
+
+#[tokio::test]
+async fn a_model_has_the_same_configuration_over_both_protocols() {
+    let bench = Bench::new();
+    bench.add(&ModelSettings::default(), &[version("sums", 1, sums_signature(2), sums)], None);
+    let grpc = grpc(&bench);
+    let ask = |name: &str| pb::ModelConfigRequest { name: name.to_owned(), version: String::new() };
+    let got = send(&grpc, "ModelConfig", &[], frame(&ask("sums"))).await;
+    let config = got.message::<pb::ModelConfigResponse>().config.unwrap();
+    let rest = bench.send("GET", "/v2/models/sums/config", &[], "").await.text();
+    let rest: serde_json::Value = serde_json::from_str(&rest).unwrap();
+    assert_eq!(
+        (&rest["name"], &rest["platform"]),
+        (&"sums".into(), &config.platform.clone().into())
+    );
+    assert_eq!(rest["max_batch_size"], config.max_batch_size);
+    assert_eq!(rest["input"][0]["data_type"], config.input[0].data_type().as_str_name());
+    assert_eq!(rest["input"][0]["dims"], serde_json::json!(config.input[0].dims));
+    assert_eq!(rest["output"][0]["name"], config.output[0].name);
+    let all = pb::model_version_policy::PolicyChoice::All(pb::model_version_policy::All {});
+    assert_eq!(config.version_policy.unwrap().policy_choice, Some(all));
+    assert!(rest["version_policy"].get("all").is_some());
+    let got = send(&grpc, "ModelConfig", &[], frame(&ask("nobody"))).await.error();
+    assert_eq!(got, (5, "unknown model \"nobody\"; models: sums".to_owned()));
+}

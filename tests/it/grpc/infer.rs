@@ -247,7 +247,8 @@ fn the_clients_time_is_the_deadline() {
     let gateway = start_with("", &["doubles"], &QUEUED);
     runtime().block_on(async {
         let held = hold(&gateway).await;
-        let headers = [("grpc-timeout", "30m")];
+        // Long enough that it waits in the queue before it passes.
+        let headers = [("grpc-timeout", "2S")];
         let (code, message) = unwatched(&gateway, &headers, &rows(&[1.0])).await;
         assert_eq!((code.as_str(), message.as_str()), ("4", "the request's timeout passed"));
         let late = r#"foreshadow_queue_left_total{model="m",reason="late",version="1"} 1"#;
