@@ -63,9 +63,9 @@ type VersionKey = (ModelName, VersionId);
 /// retires.
 pub struct Metrics {
     registry: Registry,
-    arms: Mutex<HashMap<ArmKey, Arc<ArmStats>>>,
+    pub(super) arms: Mutex<HashMap<ArmKey, Arc<ArmStats>>>,
     shadows: Mutex<HashMap<VersionKey, Arc<ShadowStats>>>,
-    queues: Mutex<HashMap<VersionKey, Arc<QueueStats>>>,
+    pub(super) queues: Mutex<HashMap<VersionKey, Arc<QueueStats>>>,
     requests: IntCounterVec,
     request_seconds: HistogramVec,
     queue_seconds: HistogramVec,
@@ -360,18 +360,6 @@ impl Metrics {
             })
         });
         Arc::clone(queue)
-    }
-
-    /// Looks at the handles of every version in every role.
-    pub(super) fn each_arm(&self, mut look: impl FnMut(&ModelName, VersionId, &ArmStats)) {
-        let arms = self.arms.lock().unwrap_or_else(PoisonError::into_inner);
-        arms.iter().for_each(|((model, version, _), arm)| look(model, *version, arm));
-    }
-
-    /// Looks at the handles of every version's runs and queue.
-    pub(super) fn each_queue(&self, mut look: impl FnMut(&ModelName, VersionId, &QueueStats)) {
-        let queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
-        queues.iter().for_each(|((model, version), queue)| look(model, *version, queue));
     }
 
     /// Shows the shares of a published plan.

@@ -1,7 +1,9 @@
 //! What a version did so far, as clients of the Open Inference Protocol ask
 //! for it: the sums over its roles. What shadows run is none of it.
 
-use crate::telemetry::Metrics;
+use std::sync::PoisonError;
+
+use crate::telemetry::{ArmStats, Metrics, QueueStats};
 use crate::types::{ModelName, VersionId};
 
 /// So many requests, and the time that they took together.
@@ -88,6 +90,18 @@ impl Metrics {
             }
         });
         statistics
+    }
+
+    /// Looks at the handles of every version in every role.
+    fn each_arm(&self, mut look: impl FnMut(&ModelName, VersionId, &ArmStats)) {
+        let arms = self.arms.lock().unwrap_or_else(PoisonError::into_inner);
+        arms.iter().for_each(|((model, version, _), arm)| look(model, *version, arm));
+    }
+
+    /// Looks at the handles of every version's runs and queue.
+    fn each_queue(&self, mut look: impl FnMut(&ModelName, VersionId, &QueueStats)) {
+        let queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        queues.iter().for_each(|((model, version), queue)| look(model, *version, queue));
     }
 
     /// The statistics of every version that is or was ready and has not retired,
