@@ -60,6 +60,22 @@ const CALLS: &[Call] = &[
         "",
         200,
     ),
+    ("GET", "/v2/models/stats", "/v2/models/stats", "", 200),
+    ("GET", "/v2/models/{model}/stats", "/v2/models/churn/stats", "", 200),
+    ("GET", "/v2/models/{model}/stats", "/v2/models/fraud/stats", "", 404),
+    (
+        "GET",
+        "/v2/models/{model}/versions/{version}/stats",
+        "/v2/models/churn/versions/2/stats",
+        "",
+        200,
+    ),
+    ("POST", "/v2/repository/index", "/v2/repository/index", "", 200),
+    ("POST", "/v2/repository/index", "/v2/repository/index", "[]", 400),
+    // Nobody may, unless a setting says so.
+    ("POST", LOAD, "/v2/repository/models/churn/load", "{}", 403),
+    ("POST", LOAD, "/v2/repository/models/churn/load", "{", 400),
+    ("POST", UNLOAD, "/v2/repository/models/churn/unload", "", 403),
     ("POST", "/v2/models/{model}/infer", "/v2/models/churn/infer", TENSOR, 200),
     ("POST", "/v2/models/{model}/infer", "/v2/models/churn/infer", BINARY, 200),
     ("POST", "/v2/models/{model}/infer", "/v2/models/churn/infer", "{", 400),
@@ -122,6 +138,8 @@ const CALLS: &[Call] = &[
     ),
 ];
 const VERSION: &str = "/v2/models/{model}/versions/{version}";
+const LOAD: &str = "/v2/repository/models/{model}/load";
+const UNLOAD: &str = "/v2/repository/models/{model}/unload";
 
 #[test]
 fn every_reply_is_as_the_document_says() {
