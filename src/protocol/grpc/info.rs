@@ -19,7 +19,7 @@ use crate::protocol::v2::metadata;
 pub(super) const BYTES_MAX: usize = 256 << 10;
 
 /// The version that a message names; it may name none.
-fn named(version: &str) -> Option<&str> {
+pub(super) fn named(version: &str) -> Option<&str> {
     Some(version).filter(|version| !version.is_empty())
 }
 
@@ -49,8 +49,10 @@ impl Grpc {
             }
             Call::Model => writing.reply(&self.model(&message(bytes)?)?),
             Call::Config => writing.reply(&self.config(&message(bytes)?)?),
-            Call::Infer | Call::StreamInfer => {
-                Err(Error::internal("inference has an answer of its own"))
+            Call::Statistics => writing.reply(&self.statistics(&message(bytes)?)?),
+            Call::Index => writing.reply(&self.index(&message(bytes)?)?),
+            Call::Wish(_) | Call::Infer | Call::StreamInfer => {
+                Err(Error::internal("what takes its time has an answer of its own"))
             }
         };
         Ok(reply?)

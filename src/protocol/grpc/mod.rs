@@ -23,6 +23,7 @@ mod health;
 mod infer;
 mod info;
 mod pb;
+mod repository;
 mod route;
 mod status;
 mod stream;
@@ -166,15 +167,25 @@ impl Grpc {
                 let stream = Stream::new(Arc::clone(self), parts.headers, terms, body, at);
                 Ok(head(terms.reply, GrpcBody::streamed(stream)))
             }
+            // Boxed: what is rare shall not make every call's future larger.
+            Call::Wish(wish) => Box::pin(self.wish(parts, body, terms, wish)).await,
             call => {
-                let body = request_body::read(body, &self.info_limits).await?;
-                let (coding, bytes) = self.only_message(body.join(), terms)?;
-                let bytes = match coding {
-                    Some(coding) => coding.decompress(&bytes, info::BYTES_MAX)?.into(),
-                    None => bytes,
-                };
+                let bytes = self.read_small(body, terms).await?;
                 self.info(call, bytes, self.writing(terms))
             }
+        }
+    }
+
+    /// Reads a message that is no inference.
+    async fn read_small<B>(&self, body: B, terms: Terms) -> Result<Bytes, Error>
+    where
+        B: Body<Data = Bytes, Error: std::fmt::Display>,
+    {
+        let body = request_body::read(body, &self.info_limits).await?;
+        let (coding, bytes) = self.only_message(body.join(), terms)?;
+        match coding {
+            Some(coding) => Ok(coding.decompress(&bytes, info::BYTES_MAX)?.into()),
+            None => Ok(bytes),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::message::short;
+use crate::types::Wish;
 
 /// The service.
 pub(super) const SERVICE: &str = "inference.GRPCInferenceService";
@@ -21,6 +22,12 @@ pub(super) enum Call {
     Model,
     /// `ModelConfig`.
     Config,
+    /// `ModelStatistics`.
+    Statistics,
+    /// `RepositoryIndex`.
+    Index,
+    /// `RepositoryModelLoad` and `RepositoryModelUnload`.
+    Wish(Wish),
     /// `ModelInfer`.
     Infer,
     /// `ModelStreamInfer`.
@@ -38,6 +45,10 @@ pub(super) fn route(path: &str) -> Result<Call> {
         "ServerMetadata" => Call::Server,
         "ModelMetadata" => Call::Model,
         "ModelConfig" => Call::Config,
+        "ModelStatistics" => Call::Statistics,
+        "RepositoryIndex" => Call::Index,
+        "RepositoryModelLoad" => Call::Wish(Wish::Load),
+        "RepositoryModelUnload" => Call::Wish(Wish::Unload),
         "ModelInfer" => Call::Infer,
         "ModelStreamInfer" => Call::StreamInfer,
         method => return Err(refused(method, path)),
@@ -61,9 +72,6 @@ fn refused(method: &str, path: &str) -> Error {
         }
         "LogSettings" => {
             format!("{method} is refused: what is logged is a setting of the process ([log])")
-        }
-        "ModelStatistics" | "RepositoryIndex" | "RepositoryModelLoad" | "RepositoryModelUnload" => {
-            format!("{method} is not implemented")
         }
         _ => format!(
             "no such method: {:?}; there are those of {SERVICE}, which reflection tells",

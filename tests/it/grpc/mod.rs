@@ -3,6 +3,7 @@
 mod infer;
 mod life;
 mod limits;
+mod repository;
 mod services;
 mod stream;
 
