@@ -100,7 +100,8 @@ impl App {
         let admin = control.block_on(server::bind(config.admin.listen, "--admin-listen"))?;
         let (inference_address, admin_address) = (address(&inference)?, address(&admin)?);
 
-        let metrics = Arc::new(Metrics::new());
+        let triton_names = config.admin.triton_metrics == Switch::On;
+        let metrics = Arc::new(Metrics::new().with_triton_names(triton_names));
         let readiness = Readiness::default();
         let catalog = Arc::new(Catalog::default());
         let (handle, registry) = {

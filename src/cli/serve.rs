@@ -37,6 +37,9 @@ pub(super) struct ServeArgs {
     /// The folder for what must outlive the process [default: .foreshadow]
     #[arg(long, value_name = "DIR")]
     state: Option<String>,
+    /// Show Triton's metric names on /metrics as well (on or off) [default: off]
+    #[arg(long, value_name = "on|off")]
+    triton_metrics: Option<String>,
     /// Check the settings, print them all, and exit with 0, or with 2 if any is wrong
     #[arg(long)]
     check_config: bool,
@@ -50,6 +53,7 @@ impl ServeArgs {
             ("grpc.listen", "--grpc-listen", &self.grpc_listen),
             ("admin.listen", "--admin-listen", &self.admin_listen),
             ("repository.state", "--state", &self.state),
+            ("admin.triton_metrics", "--triton-metrics", &self.triton_metrics),
         ];
         let given = flags
             .into_iter()
@@ -100,10 +104,11 @@ mod tests {
             grpc_listen: some(),
             admin_listen: some(),
             state: some(),
+            triton_metrics: some(),
             check_config: false,
         };
         let flags = args.sources().flags;
-        assert_eq!(flags.len(), 5);
+        assert_eq!(flags.len(), 6);
         for flag in flags {
             let known = crate::config::KEYS.iter().any(|key| key.path() == flag.key);
             assert!(known, "{}", flag.key);

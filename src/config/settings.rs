@@ -181,6 +181,9 @@ settings! {
         token: Option<Token> = "";
         /// A file that holds the token, instead of `token`.
         token_file: Option<PathBuf> = "";
+        /// Whether /metrics has the names that Triton gives its counters as well
+        /// (nv_inference_count and the like; on or off).
+        triton_metrics: Switch = "off";
         /// Host names by which callers may address it; IP addresses and
         /// localhost always work.
         allowed_hosts: Hosts = "";

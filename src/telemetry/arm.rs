@@ -151,6 +151,12 @@ impl ArmStats {
         }
     }
 
+    /// Failures of every kind that there were.
+    pub(super) fn failures_by_code(&self) -> impl Iterator<Item = (ErrorCode, u64)> {
+        let counters = ErrorCode::ALL.into_iter().zip(&self.failed);
+        counters.filter_map(|(code, counter)| Some((code, counter.get()?.get())))
+    }
+
     /// Adds what it counted to the statistics of its version.
     pub(super) fn add_to(&self, statistics: &mut ModelStatistics) {
         let failed = self.failed.iter().filter_map(OnceLock::get).map(IntCounter::get).sum();

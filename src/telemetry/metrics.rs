@@ -63,6 +63,8 @@ type VersionKey = (ModelName, VersionId);
 /// retires.
 pub struct Metrics {
     registry: Registry,
+    /// Whether Triton's names are shown as well.
+    pub(super) triton_names: bool,
     pub(super) arms: Mutex<HashMap<ArmKey, Arc<ArmStats>>>,
     shadows: Mutex<HashMap<VersionKey, Arc<ShadowStats>>>,
     pub(super) queues: Mutex<HashMap<VersionKey, Arc<QueueStats>>>,
@@ -256,6 +258,7 @@ impl Metrics {
             .expect(DECLARED);
         Self {
             registry,
+            triton_names: false,
             arms: Mutex::default(),
             shadows: Mutex::default(),
             queues: Mutex::default(),
@@ -498,6 +501,7 @@ impl Metrics {
         if let Err(error) = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text) {
             tracing::error!(%error, "metrics could not be rendered");
         }
+        self.render_triton(&mut text);
         text
     }
 

@@ -13,6 +13,7 @@ mod metrics;
 mod queue;
 mod shadow;
 mod statistics;
+mod triton;
 
 pub use arm::{Answered, ArmSnapshot, ArmStats};
 pub use connections::{ConnectionCut, ConnectionProtocol};

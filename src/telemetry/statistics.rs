@@ -93,7 +93,7 @@ impl Metrics {
     }
 
     /// Looks at the handles of every version in every role.
-    fn each_arm(&self, mut look: impl FnMut(&ModelName, VersionId, &ArmStats)) {
+    pub(super) fn each_arm(&self, mut look: impl FnMut(&ModelName, VersionId, &ArmStats)) {
         let arms = self.arms.lock().unwrap_or_else(PoisonError::into_inner);
         arms.iter().for_each(|((model, version, _), arm)| look(model, *version, arm));
     }

@@ -76,7 +76,8 @@ fn repository() -> tempfile::TempDir {
 
 /// A gateway over a repository, once it has tried all of it.
 fn served(root: &tempfile::TempDir, state: &tempfile::TempDir) -> Program {
-    let settings = [("FORESHADOW_REPOSITORY_SETTLE", "10ms")];
+    let settings =
+        [("FORESHADOW_REPOSITORY_SETTLE", "10ms"), ("FORESHADOW_ADMIN_TRITON_METRICS", "on")];
     let program = serve(root.path(), state.path(), &settings);
     block_on(async {
         let mut client = Client::connect(program.inference).await;
@@ -203,6 +204,17 @@ fn a_triton_repository_is_served_as_it_is() {
         assert!(not_taken[1].as_str().unwrap().starts_with("instance_group: "));
         let left_out = view["versions"][0]["reason"].as_str().unwrap();
         assert_eq!(left_out, "version_policy (latest 1) leaves it out");
+
+        // What dashboards know is counted under its name.
+        let metrics = admin.get("/metrics").await.text();
+        for line in [
+            "nv_inference_request_success{model=\"churn\",version=\"2\"} 2",
+            "nv_inference_request_failure{model=\"churn\",reason=\"OTHER\",version=\"2\"} 1",
+            "nv_inference_count{model=\"folded\",version=\"1\"} 3",
+            "nv_inference_exec_count{model=\"folded\",version=\"1\"} 1",
+        ] {
+            assert!(metrics.lines().any(|found| found == line), "{line}: {metrics}");
+        }
     });
     program.signal("TERM");
     assert_eq!(program.wait().0, Some(0));
