@@ -136,7 +136,7 @@ impl Entry {
         match self.state {
             State::Ready => Trial::Ready,
             // Its number is taken again, or it is to be loaded again.
-            State::Retiring if self.present => Trial::Pending,
+            State::Retiring if self.present && !self.left_out => Trial::Pending,
             State::Failed | State::Retiring | State::Retired | State::Unloaded => Trial::Out,
             State::Checking | State::Loading | State::WarmingUp => Trial::Pending,
             State::Discovered => {

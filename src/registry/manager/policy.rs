@@ -20,6 +20,10 @@ impl Model {
         let needed = self.needed();
         let mut let_in = Vec::new();
         for (version, entry) in &mut self.entries {
+            if entry.state == State::Retiring {
+                // What it retires for stays as it is.
+                continue;
+            }
             let chosen = taken.contains(version) || needed.contains(version);
             let left_out = entry.may_serve() && !chosen;
             if entry.left_out && !left_out {
