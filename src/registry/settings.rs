@@ -473,6 +473,25 @@ mod tests {
     }
 
     #[test]
+    fn labels_that_are_not_those_of_an_output_are_told() {
+        let model = crate::types::ModelName::new("m").unwrap();
+        let config = "output { name: 'y' data_type: TYPE_FP32 dims: 3 label_filename: 'l.txt' }";
+        let mut triton = TritonFile::parse(config, &model).unwrap();
+        triton.label(|_| Ok("a\nb\n".to_owned())).unwrap();
+        let file = ModelFile::parse_with("", Some(triton), &["tract"]).unwrap();
+        let one = VersionId::new(1).unwrap();
+        let spec = |classes: &[&str]| crate::types::TensorSpec {
+            classes: classes.iter().map(|class| (*class).to_owned()).collect(),
+            ..crate::types::TensorSpec::new("y", crate::types::Datatype::Fp32, vec![Dim::Fixed(3)])
+        };
+        let problems = |spec| file.label_problems(one, &Signature::new(vec![], vec![spec]));
+        let told = problems(spec(&[]));
+        assert!(told[0].contains("l.txt names 2 classes, which are not those of output \"y\" [3]"));
+        // The artifact's own names are better.
+        assert_eq!(problems(spec(&["a", "b", "c"])), [""; 0]);
+    }
+
+    #[test]
     fn what_is_wrong_is_named_with_its_place() {
         let cases: [(&str, &[&str]); 19] = [
             ("owner = \"a\"\nownr = \"b\"", &["model.toml, line 2, column 1", "`ownr`"]),
