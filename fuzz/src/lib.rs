@@ -1,4 +1,7 @@
-//! What the targets share: loading bytes, and inputs out of bytes.
+//! What the targets share: loading bytes, inputs out of bytes, and a service
+//! without an engine.
+
+pub mod service;
 
 use std::io::Write as _;
 use std::sync::Arc;

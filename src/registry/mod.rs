@@ -31,6 +31,12 @@ mod view;
 mod wanted;
 mod watch;
 
+/// Single steps, for `fuzz/`.
+#[doc(hidden)]
+pub mod steps {
+    pub use super::triton::read_config;
+}
+
 pub use check::{CheckSettings, CheckStep, Checked, Status, check};
 pub use control::{Board, Change, Command, Control, Provenance};
 pub use lineage::Lineage;

@@ -78,8 +78,15 @@ def test_status(gateway):
     ]
     both = requests.get(url(gateway, "half_plus"), timeout=30).json()["model_version_status"]
     assert sorted(entry["version"] for entry in both) == ["1", "2"]
-    one = requests.get(url(gateway, "half_plus/versions/2"), timeout=30).json()
-    assert [entry["version"] for entry in one["model_version_status"]] == ["2"]
+    for path in ("half_plus/versions/2", "half_plus/labels/canary"):
+        one = requests.get(url(gateway, path), timeout=30).json()
+        assert [entry["version"] for entry in one["model_version_status"]] == ["2"]
+
+
+def test_the_list_of_models(gateway):
+    models = requests.get(f"{gateway.http}/v1/models", timeout=30).json()["models"]
+    assert {"churn", "half_plus", "half_plus_two"} <= set(models)
+    assert requests.get(gateway.http, timeout=30).json() == {"status": "alive"}
 
 
 def test_metadata(gateway):
@@ -91,6 +98,9 @@ def test_metadata(gateway):
     sizes = [dim["size"] for dim in default["inputs"]["x"]["tensor_shape"]["dim"]]
     assert sizes == ["-1"]
     assert list(default["outputs"]) == ["y"]
+    for path in ("half_plus/versions/2/metadata", "half_plus/labels/canary/metadata"):
+        reply = requests.get(url(gateway, path), timeout=30).json()
+        assert reply["model_spec"]["version"] == "2"
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,12 @@ pub(super) struct TritonBatching {
     pub(super) delay_max: Option<Duration>,
 }
 
+/// One step by itself, for `fuzz/`: whether the text of a `config.pbtxt` is
+/// taken, and else why not.
+pub fn read_config(text: &str, model: &ModelName) -> Result<(), String> {
+    TritonFile::parse(text, model).map(drop)
+}
+
 impl TritonFile {
     /// Takes the text of the `config.pbtxt` in the folder of `model`. The error
     /// says where and what.
