@@ -46,9 +46,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
 
 /// Reads an object. serde would take an array as the fields in their order.
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
-    let text = match body.trim_ascii() {
-        b"" | b"null" => b"{}",
-        text => text,
+    // White space alone is no JSON.
+    let text = match (body, body.trim_ascii()) {
+        (b"", _) | (_, b"null") => b"{}",
+        (_, text) => text,
     };
     let wrong = |error: serde_json::Error| Error::invalid(format!("body: {error}"));
     if text.starts_with(b"[") {
@@ -164,6 +165,7 @@ mod tests {
             ("[null, null]", "body: expected an object, got an array"),
             ("[null", "body: EOF while parsing a list at line 1 column 5"),
             ("{", "body: EOF while parsing an object at line 1 column 1"),
+            ("\r", "body: EOF while parsing a value at line 1 column 0"),
         ] {
             assert_eq!(parse::<Value>(body.as_bytes()).unwrap_err().message(), message);
         }
