@@ -63,7 +63,7 @@ def test_configuration(control):
     assert [(t["name"], t["data_type"], t["dims"]) for t in config["input"]] == [
         ("x", "TYPE_FP32", [4])
     ]
-    outputs = [(t["name"], t["data_type"], t["dims"]) for t in config["output"]]
+    outputs = [(t["name"], t["data_type"], t.get("dims", [])) for t in config["output"]]
     assert outputs[1] == ("probabilities", "TYPE_FP32", [len(CLASSES)])
     fixed = control.config("transpose")
     assert fixed.get("max_batch_size", 0) == 0
