@@ -342,6 +342,17 @@ fn refused(parts: &[&str], path: &str) -> Option<Error> {
             let known = ["generate", "generate_stream", "trace"];
             known.contains(&verb).then(|| unsupported(path))
         }
+        ["v2", "systemsharedmemory" | "cudasharedmemory", ..] => Some(refusal(
+            path,
+            "a client that changes memory while it is read could crash this server; send tensors \
+             in the body",
+        )),
+        ["v2", "trace", "setting"] | ["v2", "models", _, "trace", "setting"] => {
+            Some(refusal(path, "requests are not traced at a client's wish"))
+        }
+        ["v2", "logging"] => {
+            Some(refusal(path, "what is logged is a setting of the process ([log])"))
+        }
         ["v1", "models", _, .., ":classify" | ":regress"] => Some(Error::new(
             ErrorCode::Unsupported,
             format!(
@@ -358,6 +369,11 @@ fn refused(parts: &[&str], path: &str) -> Option<Error> {
 fn not_found(path: &str) -> Error {
     let message = format!("no such path: {}; there are {}", shown(path), listed());
     Error::new(ErrorCode::NotFound, message)
+}
+
+/// What is not done here on purpose.
+fn refusal(path: &str, why: &str) -> Error {
+    Error::new(ErrorCode::Unsupported, format!("{} is refused: {why}", shown(path)))
 }
 
 fn unsupported(path: &str) -> Error {
@@ -498,6 +514,17 @@ mod tests {
             ),
             ("POST", "/v1/models/c/labels/canary:regress", ErrorCode::Unsupported, None, "/v1"),
             ("POST", "/v1/models/c:explain", ErrorCode::Unsupported, None, "/v1/models/c:explain"),
+            (
+                "POST",
+                "/v2/systemsharedmemory/region/a/register",
+                ErrorCode::Unsupported,
+                None,
+                "/v2/systemsharedmemory/region/a/register is refused: a client",
+            ),
+            ("GET", "/v2/cudasharedmemory/status", ErrorCode::Unsupported, None, "/v2/cuda"),
+            ("GET", "/v2/trace/setting", ErrorCode::Unsupported, None, "/v2/trace/setting is"),
+            ("POST", "/v2/models/c/trace/setting", ErrorCode::Unsupported, None, "/v2/models/c"),
+            ("POST", "/v2/logging", ErrorCode::Unsupported, None, "/v2/logging is refused: what"),
             ("GET", "/predict/", ErrorCode::NotFound, None, "no such path"),
             ("GET", "/predict/a/b", ErrorCode::NotFound, None, "no such path"),
             ("GET", "/v2/models", ErrorCode::NotFound, None, "no such path"),
