@@ -1,9 +1,8 @@
-//! Compressed bodies and replies: gzip, and deflate as HTTP means it (zlib's
-//! format).
+//! Compressed bodies, messages and replies: gzip, and deflate as HTTP means it
+//! (zlib's format).
 //!
-//! Invariants: a body is decompressed no further than the limit for bodies; what
-//! is behind its end, or missing before it, is an error. Whoever calls decides
-//! on which thread.
+//! Invariants: nothing is decompressed further than its limit; what is behind its
+//! end, or missing before it, is an error. Whoever calls decides on which thread.
 
 use std::io::{ErrorKind, Read, Write as _};
 
@@ -16,7 +15,6 @@ use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING};
 use http::{HeaderMap, HeaderValue};
 
 use crate::error::{Error, ErrorCode, Result};
-use crate::protocol::body::too_large;
 
 /// A way to compress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,38 +91,48 @@ impl Coding {
         HeaderValue::from_static(self.as_str())
     }
 
-    const fn as_str(self) -> &'static str {
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Gzip => "gzip",
             Self::Deflate => "deflate",
         }
     }
 
-    /// Compresses, as quickly as it goes.
-    pub(super) fn compress(self, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
-        let out = Vec::with_capacity(bytes.len() / 2);
-        match self {
+    /// Appends `bytes` to `out`, compressed as quickly as it goes: tensors hardly
+    /// shrink by more work.
+    pub(super) fn compress(self, bytes: &[u8], out: Vec<u8>) -> Vec<u8> {
+        let written = match self {
             Self::Gzip => {
                 let mut encoder = GzEncoder::new(out, Compression::fast());
-                encoder.write_all(bytes)?;
-                encoder.finish()
+                encoder.write_all(bytes).and_then(|()| encoder.finish())
             }
             Self::Deflate => {
                 let mut encoder = ZlibEncoder::new(out, Compression::fast());
-                encoder.write_all(bytes)?;
-                encoder.finish()
+                encoder.write_all(bytes).and_then(|()| encoder.finish())
             }
-        }
+        };
+        written.expect("a vector takes everything")
     }
 }
+
+/// What is compressed, and the header that says how; for errors.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Subject {
+    pub(super) name: &'static str,
+    pub(super) header: &'static str,
+}
+
+/// A body over HTTP.
+pub(super) const BODY: Subject = Subject { name: "body", header: "Content-Encoding" };
 
 enum Decoder {
     Gzip(MultiGzDecoder<Reader<Bytes>>),
     Deflate(ZlibDecoder<Reader<Bytes>>),
 }
 
-/// A body that is being decompressed, on one thread or on another.
+/// What is being decompressed, on one thread or on another.
 pub(super) struct Inflating {
+    subject: Subject,
     coding: Coding,
     decoder: Decoder,
     out: Vec<u8>,
@@ -132,13 +140,13 @@ pub(super) struct Inflating {
 }
 
 impl Inflating {
-    /// Of a body that may have `bytes_max` bytes when it is decompressed.
-    pub(super) fn new(coding: Coding, body: Bytes, bytes_max: usize) -> Self {
+    /// Of `packed`, which may have `bytes_max` bytes when it is decompressed.
+    pub(super) fn new(subject: Subject, coding: Coding, packed: Bytes, bytes_max: usize) -> Self {
         let decoder = match coding {
-            Coding::Gzip => Decoder::Gzip(MultiGzDecoder::new(body.reader())),
-            Coding::Deflate => Decoder::Deflate(ZlibDecoder::new(body.reader())),
+            Coding::Gzip => Decoder::Gzip(MultiGzDecoder::new(packed.reader())),
+            Coding::Deflate => Decoder::Deflate(ZlibDecoder::new(packed.reader())),
         };
-        Self { coding, decoder, out: Vec::new(), bytes_max }
+        Self { subject, coding, decoder, out: Vec::new(), bytes_max }
     }
 
     /// Goes on until its end, or until there are more than `bytes` bytes; whether
@@ -160,7 +168,10 @@ impl Inflating {
             return self.check_end().map(|()| true);
         }
         if self.out.len() > self.bytes_max {
-            return Err(too_large(self.bytes_max).context("decompressed"));
+            let (name, bytes_max) = (self.subject.name, self.bytes_max);
+            let message =
+                format!("the {name}, decompressed, is over the limit of {bytes_max} bytes");
+            return Err(Error::new(ErrorCode::TooLarge, message));
         }
         Ok(false)
     }
@@ -185,18 +196,20 @@ impl Inflating {
         if left == 0 {
             return Ok(());
         }
-        let coding = self.coding.as_str();
-        Err(Error::invalid(format!("{left} bytes are left behind the end of the {coding} body")))
+        let (coding, name) = (self.coding.as_str(), self.subject.name);
+        Err(Error::invalid(format!("{left} bytes are left behind the end of the {coding} {name}")))
     }
 
     fn wrong(&self, error: &std::io::Error) -> Error {
-        let coding = self.coding.as_str();
-        let message = match (error.kind(), self.coding) {
-            (ErrorKind::UnexpectedEof, _) => format!("the {coding} body breaks off before its end"),
-            (_, Coding::Gzip) => "the body is not gzip, as its Content-Encoding says".to_owned(),
-            (_, Coding::Deflate) => "the body is not deflate (in zlib's format, RFC 1950), as its \
-                                     Content-Encoding says"
-                .to_owned(),
+        let (coding, Subject { name, header }) = (self.coding.as_str(), self.subject);
+        let format = match self.coding {
+            Coding::Gzip => "",
+            Coding::Deflate => " (in zlib's format, RFC 1950)",
+        };
+        let message = if error.kind() == ErrorKind::UnexpectedEof {
+            format!("the {coding} {name} breaks off before its end")
+        } else {
+            format!("the {name} is not {coding}{format}, as its {header} says")
         };
         Error::invalid(message).with_detail(error)
     }
@@ -213,7 +226,7 @@ mod tests {
     }
 
     fn inflate(coding: Coding, bytes: Vec<u8>, bytes_max: usize) -> Result<Bytes> {
-        Inflating::new(coding, bytes.into(), bytes_max).read()
+        Inflating::new(BODY, coding, bytes.into(), bytes_max).read()
     }
 
     #[test]
@@ -221,16 +234,19 @@ mod tests {
         for coding in BOTH {
             for size in [0, 1, 1000, 300_000] {
                 let bytes: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
-                let packed = coding.compress(&bytes).unwrap();
+                let packed = coding.compress(&bytes, vec![]);
                 assert_eq!(inflate(coding, packed.clone(), size).unwrap(), bytes);
-                let mut steps = Inflating::new(coding, packed.clone().into(), size);
+                let mut steps = Inflating::new(BODY, coding, packed.clone().into(), size);
                 assert_eq!(steps.read_to(999).unwrap(), size < 1000);
                 assert_eq!(steps.out.len(), size.min(1000));
                 assert_eq!(steps.read().unwrap(), bytes);
                 if size > 0 {
                     let error = inflate(coding, packed, size - 1).unwrap_err();
                     assert_eq!(error.code(), ErrorCode::TooLarge);
-                    assert!(error.message().starts_with("decompressed: "), "{error}");
+                    assert!(
+                        error.message().starts_with("the body, decompressed, is over"),
+                        "{error}"
+                    );
                 }
             }
         }
@@ -240,9 +256,9 @@ mod tests {
     #[test]
     fn a_bomb_ends_at_the_limit() {
         for coding in BOTH {
-            let bomb = coding.compress(&vec![0; 64 << 20]).unwrap();
+            let bomb = coding.compress(&vec![0; 64 << 20], vec![]);
             assert!(bomb.len() < 512 << 10);
-            let mut inflating = Inflating::new(coding, bomb.into(), 1 << 20);
+            let mut inflating = Inflating::new(BODY, coding, bomb.into(), 1 << 20);
             assert_eq!(inflating.read_to(usize::MAX).unwrap_err().code(), ErrorCode::TooLarge);
             assert_eq!(inflating.out.len(), (1 << 20) + 1);
         }
@@ -251,7 +267,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said() {
         for coding in BOTH {
-            let packed = coding.compress(&[7; 1000]).unwrap();
+            let packed = coding.compress(&[7; 1000], vec![]);
             let message = |bytes: Vec<u8>| {
                 let error = inflate(coding, bytes, 10_000).unwrap_err();
                 assert_eq!(error.code(), ErrorCode::InvalidArgument);
@@ -270,9 +286,8 @@ mod tests {
             // Whatever is said of it, it is refused.
             message([&packed[..], b"tail"].concat());
         }
-        let two =
-            [&Coding::Gzip.compress(b"a").unwrap()[..], &Coding::Gzip.compress(b"b").unwrap()];
-        assert_eq!(inflate(Coding::Gzip, two.concat(), 10).unwrap(), "ab");
+        let two = Coding::Gzip.compress(b"b", Coding::Gzip.compress(b"a", vec![]));
+        assert_eq!(inflate(Coding::Gzip, two, 10).unwrap(), "ab");
     }
 
     #[test]

@@ -60,7 +60,7 @@ pub mod hops {
 use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::body::Pieces;
 use crate::protocol::call::{Accepted, Answered, Counted, Failed};
-use crate::protocol::compression::{Coding, Inflating};
+use crate::protocol::compression::{BODY, Coding, Inflating};
 use crate::protocol::ids::{Id, Ids};
 use crate::protocol::offload::{Crowded, LARGE_BYTES};
 use crate::protocol::predict::Target;
@@ -307,7 +307,7 @@ impl Service {
             None => self.offload.run(bytes, Crowded::Refuse, move || read(&body.join())).await?,
             Some(coding) => {
                 let bytes_max = self.limits.body_bytes_max;
-                let inflate = move || Inflating::new(coding, body.join(), bytes_max).read();
+                let inflate = move || Inflating::new(BODY, coding, body.join(), bytes_max).read();
                 self.offload.run(bytes, Crowded::Refuse, move || read(&inflate()?)).await?
             }
         }
@@ -324,11 +324,11 @@ impl Service {
     ) -> Result<Accepted<Form>, Failed> {
         let (bytes, bytes_max) = (body.len(), self.limits.body_bytes_max);
         if bytes > COMPRESSED_LARGE_BYTES {
-            let inflate = move || Inflating::new(coding, body.join(), bytes_max).read();
+            let inflate = move || Inflating::new(BODY, coding, body.join(), bytes_max).read();
             return self.accept_elsewhere(parts, bytes, inflate, at).await;
         }
         let read = Instant::now();
-        let mut inflating = Inflating::new(coding, body.join(), bytes_max);
+        let mut inflating = Inflating::new(BODY, coding, body.join(), bytes_max);
         if inflating.read_to(LARGE_BYTES)? {
             let arrived = Arrived { parts, body: inflating.into_bytes(), at, read };
             return accept(&self.router, self.limits.timeout, &arrived, route);

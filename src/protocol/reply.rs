@@ -111,8 +111,9 @@ pub(super) fn mixed(body: Vec<u8>, json_length: usize) -> Reply {
 pub(super) async fn compress(mut reply: Reply, coding: Coding, offload: &Offload) -> Reply {
     let plain = reply.body().0.clone();
     let bytes = plain.len();
-    let packed = offload.run(bytes, Crowded::Refuse, move || coding.compress(&plain)).await;
-    if let Ok(Ok(packed)) = packed
+    let packed =
+        offload.run(bytes, Crowded::Refuse, move || coding.compress(&plain, Vec::new())).await;
+    if let Ok(packed) = packed
         && packed.len() < reply.body().len()
     {
         reply.headers_mut().insert(CONTENT_ENCODING, coding.header());

@@ -7,8 +7,9 @@ use prost::Message;
 
 use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::call::{Answered, Form, Signed};
+use crate::protocol::compression::Coding;
 use crate::protocol::grpc::body::GrpcBody;
-use crate::protocol::grpc::coding::{COMPRESS_BYTES_MIN, Coding, ENCODING};
+use crate::protocol::grpc::coding::{COMPRESS_BYTES_MIN, ENCODING};
 use crate::protocol::grpc::encode::Encoding;
 use crate::protocol::grpc::wire::{PREFIX_BYTES, set_prefix};
 use crate::protocol::ids::Id;
@@ -81,7 +82,7 @@ pub(super) fn head(coding: Option<Coding>, body: GrpcBody) -> Response<GrpcBody>
     *headers = HeaderMap::with_capacity(HEADERS_USUAL);
     headers.insert(CONTENT_TYPE, GRPC);
     if let Some(coding) = coding {
-        headers.insert(ENCODING, HeaderValue::from_static(coding.as_str()));
+        headers.insert(ENCODING, coding.header());
     }
     reply
 }

@@ -9,7 +9,8 @@ use http::HeaderMap;
 
 use crate::error::{Error, Result};
 use crate::protocol::call::{Accepted, Failed};
-use crate::protocol::grpc::coding::Coding;
+use crate::protocol::compression::Coding;
+use crate::protocol::grpc::coding;
 use crate::protocol::grpc::pb::infer_parameter::ParameterChoice;
 use crate::protocol::grpc::pb::{InferParameter, ModelInferRequest};
 use crate::protocol::json::{KEYS_MAX, Object};
@@ -41,11 +42,7 @@ pub(super) fn decode(
     coding: Option<Coding>,
     bytes_max: usize,
 ) -> Result<ModelInferRequest> {
-    let bytes = match coding {
-        Some(coding) => Bytes::from(coding.decompress(&bytes, bytes_max)?),
-        None => bytes,
-    };
-    message(bytes)
+    message(coding::decompress(bytes, coding, bytes_max)?)
 }
 
 /// Bytes to a message, which is not compressed.

@@ -49,9 +49,9 @@ pub use infer::decode_message;
 
 use crate::error::{Error, ErrorCode};
 use crate::protocol::call::{Accepted, Counted, Failed};
+use crate::protocol::compression::Coding;
 use crate::protocol::grpc::answer::{UnaryForm, Writing, head};
 use crate::protocol::grpc::body::{BodyError, Stoppable};
-use crate::protocol::grpc::coding::Coding;
 use crate::protocol::grpc::foreign::{Foreign, Services};
 use crate::protocol::grpc::infer::Around;
 use crate::protocol::grpc::route::Call;
@@ -183,10 +183,7 @@ impl Grpc {
     {
         let body = request_body::read(body, &self.info_limits).await?;
         let (coding, bytes) = self.only_message(body.join(), terms)?;
-        match coding {
-            Some(coding) => Ok(coding.decompress(&bytes, info::BYTES_MAX)?.into()),
-            None => Ok(bytes),
-        }
+        coding::decompress(bytes, coding, info::BYTES_MAX)
     }
 
     async fn infer<B>(

@@ -5,7 +5,8 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName};
 
 use crate::error::{Error, Result};
-use crate::protocol::grpc::coding::{Coding, Compress};
+use crate::protocol::compression::Coding;
+use crate::protocol::grpc::coding::{self, Compress};
 use crate::protocol::message::short;
 
 /// The time that the client waits.
@@ -26,8 +27,8 @@ pub(super) struct Terms {
 
 impl Terms {
     pub(super) fn read(headers: &HeaderMap, compress: Compress) -> Result<Self> {
-        let request = Coding::of_request(headers)?;
-        let reply = Coding::of_reply(headers, request, compress);
+        let request = coding::of_request(headers)?;
+        let reply = coding::of_reply(headers, request, compress);
         Ok(Self { request, reply, within: within(headers)? })
     }
 

@@ -7,7 +7,8 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use prost::Message;
 
-use crate::protocol::grpc::coding::Coding;
+use crate::protocol::compression::Coding;
+use crate::protocol::grpc::coding;
 use crate::protocol::grpc::pb::infer_parameter::ParameterChoice;
 use crate::protocol::grpc::pb::model_infer_request::{
     InferInputTensor, InferRequestedOutputTensor,
@@ -396,7 +397,7 @@ async fn what_is_wrong_is_said() {
         (3, "the message is marked as compressed, but no grpc-encoding says how".to_owned())
     );
     let got = send(&[("grpc-encoding", "gzip")], marked).await.error();
-    assert!(got.0 == 3 && got.1.starts_with("the message is no whole gzip"), "{got:?}");
+    assert!(got.0 == 3 && got.1.starts_with("the message is not gzip"), "{got:?}");
     let got = send(&[("grpc-encoding", "br")], frame(&fine())).await;
     assert_eq!(got.error().0, 12);
     assert_eq!(got.headers["grpc-accept-encoding"], "identity,deflate,gzip");
@@ -422,7 +423,8 @@ async fn compressed_messages_are_read_within_the_limit() {
         assert_eq!(got.error().0, 0, "{:?}", got.error());
         assert_eq!(got.headers["grpc-encoding"], name);
         assert_eq!(got.body[0], 1);
-        let reply = coding.decompress(&got.body[PREFIX_BYTES..], 1 << 20).unwrap();
+        let reply =
+            coding::decompress(got.body.slice(PREFIX_BYTES..), Some(coding), 1 << 20).unwrap();
         let reply = pb::ModelInferResponse::decode(&reply[..]).unwrap();
         assert_eq!(reply.raw_output_contents[0], fp32(&rows));
     }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::protocol::compression::{Coding, Inflating};
+use crate::protocol::compression::{BODY, Coding, Inflating};
 use crate::protocol::testing::{Bench, Got, sums, sums_signature, version};
 use crate::protocol::{LARGE_BYTES, RequestLimits};
 use crate::types::ModelSettings;
@@ -37,7 +37,7 @@ fn binary(values: &[f32]) -> (Vec<u8>, String) {
 }
 
 fn inflated(got: &Got, coding: Coding) -> Bytes {
-    Inflating::new(coding, got.body.clone(), usize::MAX).read().unwrap()
+    Inflating::new(BODY, coding, got.body.clone(), usize::MAX).read().unwrap()
 }
 
 #[tokio::test]
@@ -53,7 +53,7 @@ async fn a_compressed_body_is_read_as_if_it_were_plain() {
         let plain = bench.post("/predict/sums", &body).await;
         assert_eq!(plain.status, 200);
         for (name, coding) in CODINGS {
-            let packed = coding.compress(body.as_bytes()).unwrap();
+            let packed = coding.compress(body.as_bytes(), vec![]);
             let headers = [("content-encoding", name)];
             let got = bench.send("POST", "/predict/sums", &headers, packed).await;
             assert_eq!(got.status, 200, "{}", got.text());
@@ -67,7 +67,7 @@ async fn the_length_of_the_json_is_that_of_the_plain_json() {
     let bench = bench(usize::MAX);
     let (body, length) = binary(&[1.0, 2.0, 3.0, 4.0]);
     for (name, coding) in CODINGS {
-        let packed = coding.compress(&body).unwrap();
+        let packed = coding.compress(&body, vec![]);
         let header =
             |length| [("content-encoding", name), ("inference-header-content-length", length)];
         let got = bench.send("POST", INFER, &header(&length), packed.clone()).await;
@@ -83,12 +83,12 @@ async fn the_length_of_the_json_is_that_of_the_plain_json() {
 async fn a_bomb_is_refused_at_the_limit() {
     let bench = bench(usize::MAX);
     for (name, coding) in CODINGS {
-        let bomb = coding.compress(&vec![b' '; 64 << 20]).unwrap();
+        let bomb = coding.compress(&vec![b' '; 64 << 20], vec![]);
         assert!(bomb.len() < 1 << 20);
         let headers = [("content-encoding", name)];
         for path in ["/predict/sums", INFER, "/v2/repository/index"] {
             let got = bench.send("POST", path, &headers, bomb.clone()).await;
-            let expected = "decompressed: the body is over the limit of 4194304 bytes".to_owned();
+            let expected = "the body, decompressed, is over the limit of 4194304 bytes".to_owned();
             assert_eq!(got.error(), (413, expected), "{path}");
         }
     }
