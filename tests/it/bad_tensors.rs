@@ -46,6 +46,18 @@ pub(crate) fn raw(datatype: &'static str, shape: &[i64], bytes: &[u8]) -> Input 
     Input { name: "x", datatype, shape: shape.to_vec(), contents: Contents::Raw(bytes.to_vec()) }
 }
 
+/// A good one for a script that echoes this datatype.
+pub(crate) fn good(datatype: &'static str) -> Input {
+    let bytes = match datatype {
+        "BOOL" => 2,
+        "FP16" => 4,
+        "INT64" => 16,
+        // Two empty strings, or two numbers.
+        _ => 8,
+    };
+    raw(datatype, &[1, 2], &vec![0; bytes])
+}
+
 fn typed(datatype: &'static str, shape: &[i64], elements: &'static str) -> Input {
     Input { name: "x", datatype, shape: shape.to_vec(), contents: Contents::Typed(elements) }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::bad_tensors::{self, Bad, Contents};
+use crate::bad_tensors::{self, Bad, Contents, Input};
 use crate::gateway::{start, start_with};
 use crate::http::Client;
 
@@ -18,10 +18,10 @@ fn block_on<T>(f: impl Future<Output = T>) -> T {
 }
 
 /// JSON, and the raw tensors behind it.
-fn body(bad: &Bad) -> (Vec<u8>, usize) {
+fn request(inputs: &[Input], outputs: &[&str]) -> (Vec<u8>, usize) {
     let mut tail = Vec::new();
-    let mut inputs = Vec::new();
-    for input in &bad.inputs {
+    let mut tensors = Vec::new();
+    for input in inputs {
         let (name, shape, datatype) = (input.name, &input.shape, input.datatype);
         let mut tensor = json!({"name": name, "shape": shape, "datatype": datatype});
         if let Contents::Raw(bytes) | Contents::Both(bytes, _) = &input.contents {
@@ -31,34 +31,17 @@ fn body(bad: &Bad) -> (Vec<u8>, usize) {
         if let Contents::Typed(elements) | Contents::Both(_, elements) = &input.contents {
             tensor["data"] = serde_json::from_str(elements).unwrap();
         }
-        inputs.push(tensor);
+        tensors.push(tensor);
     }
-    let outputs: Vec<_> = bad.outputs.iter().map(|name| json!({"name": name})).collect();
+    let outputs: Vec<_> = outputs.iter().map(|name| json!({"name": name})).collect();
     let request = json!({
         "parameters": {"binary_data_output": true},
-        "inputs": inputs,
+        "inputs": tensors,
         "outputs": outputs,
     });
     let json = serde_json::to_vec(&request).unwrap();
     let length = json.len();
     (json.into_iter().chain(tail).collect(), length)
-}
-
-/// A good request for the same script, in raw form.
-fn good(datatype: &str) -> (Vec<u8>, usize) {
-    let bytes = match datatype {
-        "BYTES" => vec![0; 8],
-        "BOOL" => vec![0; 2],
-        "FP16" => vec![0; 4],
-        "INT64" => vec![0; 16],
-        _ => vec![0; 8],
-    };
-    let input = json!({"name": "x", "shape": [1, 2], "datatype": datatype,
-        "parameters": {"binary_data_size": bytes.len()}});
-    let request = json!({"parameters": {"binary_data_output": true}, "inputs": [input]});
-    let json = serde_json::to_vec(&request).unwrap();
-    let length = json.len();
-    (json.into_iter().chain(bytes).collect(), length)
 }
 
 #[test]
@@ -70,10 +53,11 @@ fn every_bad_tensor_is_told_what_is_wrong_with_it() {
     for (script, cases) in by_script {
         let gateway = start("", &[script]);
         let datatype = script.split_whitespace().nth(1).unwrap();
+        let good = [bad_tensors::good(datatype)];
         block_on(async {
             let mut client = Client::connect(gateway.app.inference_address()).await;
             for bad in &cases {
-                let (body, length) = body(bad);
+                let (body, length) = request(&bad.inputs, bad.outputs);
                 let length = length.to_string();
                 let reply = client.send("POST", INFER, &[(LENGTH, &length)], body).await;
                 assert_eq!(reply.status, bad.code.http_status(), "{}: {}", bad.what, reply.text());
@@ -81,7 +65,7 @@ fn every_bad_tensor_is_told_what_is_wrong_with_it() {
                 for part in bad.says {
                     assert!(message.contains(part), "{}: {part:?} in {message:?}", bad.what);
                 }
-                let (body, length) = good(datatype);
+                let (body, length) = request(&good, &[]);
                 let length = length.to_string();
                 let reply = client.send("POST", INFER, &[(LENGTH, &length)], body).await;
                 assert_eq!(reply.status, 200, "after {}: {}", bad.what, reply.text());

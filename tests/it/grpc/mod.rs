@@ -1,5 +1,6 @@
 //! gRPC over real sockets, with tonic's client.
 
+mod bad_input;
 mod infer;
 mod life;
 mod limits;
