@@ -24,6 +24,8 @@ pub enum ErrorCode {
     Conflict,
     /// The body is over the limit (413).
     TooLarge,
+    /// The body is compressed or written in a way that nobody knows here (415).
+    UnsupportedMediaType,
     /// Valid, but this server does not do it (501).
     Unsupported,
     /// Overload or not ready yet; trying again later may help (503).
@@ -38,7 +40,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, in the order of the declaration.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::InvalidArgument,
         Self::Unauthenticated,
         Self::PermissionDenied,
@@ -47,6 +49,7 @@ impl ErrorCode {
         Self::RequestTimeout,
         Self::Conflict,
         Self::TooLarge,
+        Self::UnsupportedMediaType,
         Self::Unsupported,
         Self::Unavailable,
         Self::DeadlineExceeded,
@@ -66,6 +69,7 @@ impl ErrorCode {
             Self::RequestTimeout => "request_timeout",
             Self::Conflict => "conflict",
             Self::TooLarge => "too_large",
+            Self::UnsupportedMediaType => "unsupported_media_type",
             Self::Unsupported => "unsupported",
             Self::Unavailable => "unavailable",
             Self::DeadlineExceeded => "deadline_exceeded",
@@ -87,6 +91,7 @@ impl ErrorCode {
             Self::RequestTimeout => S::REQUEST_TIMEOUT,
             Self::Conflict => S::CONFLICT,
             Self::TooLarge => S::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType => S::UNSUPPORTED_MEDIA_TYPE,
             Self::Unsupported => S::NOT_IMPLEMENTED,
             Self::Unavailable => S::SERVICE_UNAVAILABLE,
             Self::DeadlineExceeded => S::GATEWAY_TIMEOUT,
@@ -104,7 +109,9 @@ impl ErrorCode {
             Self::Unauthenticated => C::Unauthenticated,
             Self::PermissionDenied => C::PermissionDenied,
             Self::NotFound => C::NotFound,
-            Self::MethodNotAllowed | Self::Unsupported => C::Unimplemented,
+            Self::MethodNotAllowed | Self::UnsupportedMediaType | Self::Unsupported => {
+                C::Unimplemented
+            }
             // To a client both are its own time that ran out.
             Self::RequestTimeout | Self::DeadlineExceeded => C::DeadlineExceeded,
             Self::Conflict => C::FailedPrecondition,

@@ -26,7 +26,7 @@ pub(super) enum Coding {
 /// How a request's body is compressed; `None` for as it is.
 ///
 /// # Errors
-/// `Unsupported` for any other way, and for several.
+/// `UnsupportedMediaType` for any other way, and for several.
 pub(super) fn of_request(headers: &HeaderMap) -> Result<Option<Coding>> {
     let Some(value) = headers.get(CONTENT_ENCODING) else { return Ok(None) };
     let one = headers.get_all(CONTENT_ENCODING).iter().nth(1).is_none();
@@ -34,7 +34,7 @@ pub(super) fn of_request(headers: &HeaderMap) -> Result<Option<Coding>> {
         name if one && (name.eq_ignore_ascii_case("identity") || name.is_empty()) => Ok(None),
         name => Coding::named(name).filter(|_| one).map(Some).ok_or_else(|| {
             let message = format!("Content-Encoding {value:?}: expected gzip, deflate or identity");
-            Error::new(ErrorCode::Unsupported, message)
+            Error::new(ErrorCode::UnsupportedMediaType, message)
         }),
     }
 }
@@ -304,7 +304,7 @@ mod tests {
         }
         for values in [&["br"][..], &["gzip, gzip"], &["gzip", "deflate"], &["identity", "gzip"]] {
             let error = of(values).unwrap_err();
-            assert_eq!(error.code(), ErrorCode::Unsupported, "{values:?}");
+            assert_eq!(error.code(), ErrorCode::UnsupportedMediaType, "{values:?}");
             assert!(error.message().ends_with("expected gzip, deflate or identity"), "{error}");
         }
     }

@@ -45,7 +45,7 @@ pub(super) fn of_request(headers: &HeaderMap) -> Result<Option<Coding>> {
         return Ok(found);
     }
     let message = format!("{ENCODING} {:?}: expected identity, deflate or gzip", short(name));
-    Err(Error::new(ErrorCode::Unsupported, message))
+    Err(Error::new(ErrorCode::UnsupportedMediaType, message))
 }
 
 /// That of the replies to a request whose own is `request`.
@@ -109,7 +109,7 @@ mod tests {
         assert_eq!(of("identity").unwrap(), None);
         assert_eq!(of_request(&HeaderMap::new()).unwrap(), None);
         let error = of("br").unwrap_err();
-        assert_eq!(error.code(), ErrorCode::Unsupported);
+        assert_eq!(error.code(), ErrorCode::UnsupportedMediaType);
         assert_eq!(error.message(), "grpc-encoding \"br\": expected identity, deflate or gzip");
     }
 

@@ -31,7 +31,7 @@ pub(super) fn insert(headers: &mut HeaderMap, error: &Error) {
     if let Some(seconds) = retry_seconds(error) {
         headers.insert(PUSHBACK, HeaderValue::from(seconds.saturating_mul(1000)));
     }
-    if error.code() == ErrorCode::Unsupported {
+    if error.code() == ErrorCode::UnsupportedMediaType {
         // Of use to whoever compressed in another way.
         headers.insert(ACCEPT_ENCODING, ACCEPTED);
     }

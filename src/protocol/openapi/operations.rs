@@ -60,7 +60,7 @@ const PREDICTION: &[ErrorCode] = &[
     ErrorCode::NotFound,
     ErrorCode::RequestTimeout,
     ErrorCode::TooLarge,
-    ErrorCode::Unsupported,
+    ErrorCode::UnsupportedMediaType,
     ErrorCode::Unavailable,
     ErrorCode::DeadlineExceeded,
 ];
@@ -72,7 +72,7 @@ const QUESTION: &[ErrorCode] = &[ErrorCode::NotFound, ErrorCode::Unavailable];
 const COMMAND: &[ErrorCode] = &[
     ErrorCode::RequestTimeout,
     ErrorCode::TooLarge,
-    ErrorCode::Unsupported,
+    ErrorCode::UnsupportedMediaType,
     ErrorCode::Unavailable,
 ];
 
@@ -84,7 +84,7 @@ const WISH: &[ErrorCode] = &[
     ErrorCode::RequestTimeout,
     ErrorCode::Conflict,
     ErrorCode::TooLarge,
-    ErrorCode::Unsupported,
+    ErrorCode::UnsupportedMediaType,
     ErrorCode::Unavailable,
 ];
 
@@ -102,6 +102,7 @@ pub(super) const fn why(code: ErrorCode) -> &'static str {
         ErrorCode::RequestTimeout => "The body did not arrive in time",
         ErrorCode::Conflict => "What is does not allow it",
         ErrorCode::TooLarge => "The body is over the limit",
+        ErrorCode::UnsupportedMediaType => "The body is compressed in a way that is not known here",
         ErrorCode::Unsupported => "Valid, but not implemented here",
         ErrorCode::Unavailable => "Overload, or not ready; try again after Retry-After",
         ErrorCode::DeadlineExceeded => "The request's time passed before its answer",

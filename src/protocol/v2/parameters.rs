@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use crate::error::{Error, ErrorCode, Result};
+use crate::error::{Error, Result};
 use crate::protocol::call;
 use crate::protocol::json::{Object, unescape};
 use crate::protocol::message::short;
@@ -190,14 +190,14 @@ fn refuse_sequence(name: &str, absent: bool) -> Result<()> {
         "parameter {name:?}: no model here keeps state between requests; send each request by \
          itself, without it"
     );
-    Err(Error::new(ErrorCode::Unsupported, message))
+    Err(Error::invalid(message))
 }
 
 fn no_shared_memory(name: &str) -> Error {
     let message = format!(
         "parameter {name:?}: memory is not shared with clients here; send the tensor's bytes"
     );
-    Error::new(ErrorCode::Unsupported, message)
+    Error::invalid(message)
 }
 
 fn wrong(name: &str, expected: &str, got: &Value<'_>) -> Error {
@@ -208,6 +208,7 @@ fn wrong(name: &str, expected: &str, got: &Value<'_>) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorCode;
 
     fn object(text: &str) -> Object<'_> {
         serde_json::from_str(text).unwrap()
@@ -256,14 +257,14 @@ mod tests {
         for text in [r#"{"sequence_id":7}"#, r#"{"sequence_id":"a"}"#, r#"{"sequence_start":true}"#]
         {
             let (code, message) = refused(text);
-            assert_eq!(code, ErrorCode::Unsupported);
+            assert_eq!(code, ErrorCode::InvalidArgument);
             assert!(message.contains("no model here keeps state"), "{message}");
         }
         let region = object(r#"{"shared_memory_region":"a"}"#);
         let input = binary_size(entries(Some(&region))).unwrap_err();
         let output = OutputParameters::read(entries(Some(&region))).unwrap_err();
         assert_eq!(input.message(), output.message());
-        assert_eq!(input.code(), ErrorCode::Unsupported);
+        assert_eq!(input.code(), ErrorCode::InvalidArgument);
     }
 
     #[test]

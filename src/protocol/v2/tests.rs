@@ -241,7 +241,7 @@ async fn outputs_come_as_they_are_asked_for() {
     }
     let region = r#""outputs":[{"name":"a_out","parameters":{"shared_memory_region":"a"}}]"#;
     let got = bench.post(INFER, &format!("{{{inputs},{region}}}")).await;
-    assert_eq!(got.error().0, 501);
+    assert_eq!(got.error().0, 400);
 }
 
 #[tokio::test]
@@ -311,7 +311,7 @@ async fn what_is_wrong_is_said() {
         ),
         (
             with(r#","parameters":{"shared_memory_region":"a"}"#),
-            501,
+            400,
             "input \"x\": parameter \"shared_memory_region\": memory is not shared with clients here; send the tensor's bytes",
         ),
         (
@@ -334,7 +334,7 @@ async fn what_is_wrong_is_said() {
         ),
         (
             fp32("[1,2]", "[1,2]").replacen('{', r#"{"parameters":{"sequence_id":7},"#, 1),
-            501,
+            400,
             "parameter \"sequence_id\": no model here keeps state between requests; send each request by itself, without it",
         ),
         (
