@@ -31,7 +31,7 @@ use crate::protocol::{
 use crate::registry::preflight::{self, ChildPreflight};
 use crate::registry::{Control, Registry, RegistrySettings};
 use crate::routing::{Catalog, Lane, LaneSettings, Router};
-use crate::server::{self, GrpcLimits, ServerLimits, Tls, TlsFiles};
+use crate::server::{self, GrpcLimits, ServerLimits, Summary, Tls, TlsFiles};
 use crate::serving::{Executor, ExecutorSettings};
 use crate::store::{Memory, Store};
 use crate::telemetry::Metrics;
@@ -141,13 +141,13 @@ impl App {
                 (limits.clone(), grpc_limits(config), stopped(watcher.clone()));
             data.spawn(async move {
                 let summary = server::run_grpc(listener, Arc::new(own), limits, calls, stop).await;
-                tracing::info!(?summary, "the gRPC listener is closed");
+                closed("gRPC", summary);
             })
         });
         let stop = stopped(watcher.clone());
         let serving = data.spawn(async move {
             let summary = server::run(inference, service, limits, tls, stop).await;
-            tracing::info!(?summary, "the inference listener is closed");
+            closed("inference", summary);
         });
         let state = AdminState {
             control: handle.clone(),
@@ -269,6 +269,11 @@ pub fn serve(config: &Config) -> ExitCode {
     app.stop();
     tracing::info!("stopped");
     ExitCode::SUCCESS
+}
+
+/// Tells what a listener did.
+fn closed(listener: &str, Summary { accepted, refused, aborted }: Summary) {
+    tracing::info!(listener, accepted, refused, aborted, "the listener is closed");
 }
 
 /// Done when the app is told to stop.
