@@ -256,32 +256,7 @@ impl Path {
     pub(super) fn names_in_it(&self) -> impl Iterator<Item = &'static str> {
         self.segments.iter().filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
     }
-
-    fn names(&self, segment: &str) -> bool {
-        self.segments.contains(&segment)
-    }
 }
-
-/// Every route, for those who lost their way: what can be asked of a version or
-/// a label as well stands there once.
-fn listed() -> String {
-    let templates: Vec<_> = PATHS.iter().map(Path::template).collect();
-    let folded = |template: &str| {
-        let with = |which: &str| template.replacen("{model}", &format!("{{model}}{which}"), 1);
-        let known = WHICH.iter().filter(|which| templates.contains(&with(which)));
-        let known: Vec<_> = known.copied().collect();
-        if known.is_empty() { template.to_owned() } else { with(&format!("[{}]", known.join("|"))) }
-    };
-    let plain = PATHS.iter().filter(|path| !path.names("versions") && !path.names("labels"));
-    let line = |path: &Path| match path.takes {
-        Takes::Get => format!("GET {}", folded(&path.template())),
-        Takes::Post => format!("POST {}", folded(&path.template())),
-    };
-    plain.map(line).collect::<Vec<_>>().join(", ")
-}
-
-/// What may stand behind a model, to say which version is meant.
-const WHICH: [&str; 2] = ["/versions/{version}", "/labels/{label}"];
 
 /// The longest part of a path that a message repeats, in characters.
 const SHOWN_MAX: usize = 128;
@@ -367,7 +342,8 @@ fn refused(parts: &[&str], path: &str) -> Option<Error> {
 }
 
 fn not_found(path: &str) -> Error {
-    let message = format!("no such path: {}; there are {}", shown(path), listed());
+    let message =
+        format!("no such path: {}; GET /v2/openapi.json describes what there is", shown(path));
     Error::new(ErrorCode::NotFound, message)
 }
 
@@ -472,22 +448,6 @@ mod tests {
     }
 
     #[test]
-    fn who_lost_their_way_is_told_of_every_path() {
-        let listed = listed();
-        for path in PATHS {
-            let template = path.template();
-            let plain = WHICH.iter().fold(template.clone(), |path, which| path.replace(which, ""));
-            let behind = plain.strip_prefix("/v1/models/{model}");
-            let behind = behind.or_else(|| plain.strip_prefix("/v2/models/{model}"));
-            let found = match behind {
-                Some(behind) => listed.contains(&format!("]{behind}")),
-                None => listed.contains(&plain),
-            };
-            assert!(found, "{template}: {listed}");
-        }
-    }
-
-    #[test]
     fn what_is_no_route_says_why() {
         let cases = [
             (
@@ -495,7 +455,7 @@ mod tests {
                 "/nowhere",
                 ErrorCode::NotFound,
                 None,
-                "no such path: /nowhere; there are POST /predict, ",
+                "no such path: /nowhere; GET /v2/openapi.json describes what there is",
             ),
             ("POST", "/", ErrorCode::MethodNotAllowed, Some("GET, HEAD"), "POST /: this path"),
             ("POST", "/v1/models/churn", ErrorCode::MethodNotAllowed, Some("GET, HEAD"), "POST"),

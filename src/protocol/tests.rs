@@ -230,7 +230,7 @@ async fn wrong_requests_get_their_status_and_a_reason() {
     let bench = sums_bench();
     type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], u16, &'a str);
     let cases: [Case<'_>; 11] = [
-        ("GET", "/nowhere", &[], 404, "no such path: /nowhere; there are POST /predict, "),
+        ("GET", "/nowhere", &[], 404, "no such path: /nowhere; GET /v2/openapi.json describes"),
         ("GET", "/predict/sums", &[], 405, "GET /predict/sums: this path takes POST"),
         ("POST", "/predict/nobody", &[], 404, "unknown model \"nobody\"; models: sums"),
         ("POST", "/v2/models/nobody/infer", &[], 404, "unknown model \"nobody\"; models: sums"),
