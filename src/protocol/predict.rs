@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::protocol::Arrived;
 use crate::protocol::call::{self, Accepted, Answered, Ask, Failed, Form};
-use crate::protocol::json::{self, Object, Reader, Token, Tokens};
+use crate::protocol::json::{self, Element as _, Object, Reader, Token, Tokens};
 use crate::protocol::message::short;
 use crate::protocol::reply::{self, Reply};
 use crate::protocol::route::Which;
@@ -322,15 +322,20 @@ fn signature(name: &str) -> Result<()> {
 
 /// A version as a number or a string.
 fn version(value: &str) -> Result<VersionId> {
+    let wrong = |why| Error::invalid(format!("\"version\": {why}"));
     match Tokens::new(value).next() {
-        Token::String(word) | Token::Word(word) => word
-            .parse()
-            .map_err(|_| short(word))
-            .map_err(|word| Error::invalid(format!("\"version\": {word:?} is no version number"))),
-        other => Err(Error::invalid(format!(
-            "\"version\": expected a number from 1, got {}",
-            other.kind()
-        ))),
+        Token::String(word) | Token::Word(word) => version_number(value)
+            .ok_or_else(|| wrong(format!("{:?} is no version number", short(word)))),
+        other => Err(wrong(format!("expected a number from 1, got {}", other.kind()))),
+    }
+}
+
+/// A version as JSON has it: a string, or a whole number, however it is written
+/// (`2.0` is one to whoever has no integers).
+pub(super) fn version_number(value: &str) -> Option<VersionId> {
+    match Tokens::new(value).next() {
+        Token::String(word) => word.parse().ok(),
+        number => u64::read(number).ok().and_then(VersionId::new),
     }
 }
 

@@ -309,9 +309,10 @@ pub(super) fn seconds() -> Object {
     text_like("^[1-9][0-9]{0,3}s$")
 }
 
-/// A number from 1.
+/// A number from 1 to the largest of 64 bits.
 pub(super) fn version() -> Object {
-    ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).build()
+    let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1));
+    number.maximum(Some(usize::MAX)).build()
 }
 
 pub(super) fn whole_number() -> Object {

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::json::{self, Object};
 use crate::protocol::message::short;
+use crate::protocol::predict::version_number;
 use crate::protocol::reply::{self, Reply};
 use crate::protocol::v2::metadata;
 use crate::types::{IndexEntry, ModelState, VersionId};
@@ -71,8 +72,13 @@ pub(in crate::protocol) fn version(body: &[u8]) -> Result<Option<VersionId>> {
     let mut version = None;
     for (name, value) in parameters.iter() {
         if parameter(name)? {
-            let number = value.trim_matches('"').parse();
-            version = Some(number.map_err(|error: Error| error.context("parameter \"version\""))?);
+            let number = version_number(value).ok_or_else(|| {
+                let value = short(value);
+                Error::invalid(format!(
+                    "parameter \"version\": expected a whole number from 1, got {value}"
+                ))
+            });
+            version = Some(number?);
         }
     }
     Ok(version)
@@ -119,6 +125,8 @@ mod tests {
             (r#"{"parameters":{"unload_dependents":false}}"#, None),
             (r#"{"parameters":{"version":"2"}}"#, two),
             (r#"{"parameters":{"version":2}}"#, two),
+            (r#"{"parameters":{"version":2.0}}"#, two),
+            (r#"{"parameters":{"version":2e0}}"#, two),
         ] {
             assert_eq!(version(body.as_bytes()).unwrap(), expected, "{body}");
         }
