@@ -50,7 +50,8 @@ pub(super) fn unwritable(name: &str, why: &Unwritable) -> Error {
             "output {name:?}: element {at} is {number}, which JSON does not have; ask for binary \
              tensors (/v2), or set nonfinite_as_null in model.toml"
         )),
-        Unwritable::NotText(at) => Error::internal(format!(
+        // Bytes are as good an answer as text: it is their form that was asked for.
+        Unwritable::NotText(at) => Error::invalid(format!(
             "output {name:?}: element {at} is not UTF-8; ask for binary tensors (/v2)"
         )),
     }

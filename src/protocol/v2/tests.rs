@@ -361,6 +361,18 @@ async fn what_is_wrong_is_said() {
     assert!(message.starts_with("output \"x_out\": FP16 has no JSON form"), "{message}");
 }
 
+/// What the model answered is fine; JSON was the wrong thing to ask for.
+#[tokio::test]
+async fn bytes_that_are_no_text_are_refused_as_json_alone() {
+    let bench = echo_bench(&[x(Datatype::Bytes)]);
+    let tail = [1, 0, 0, 0, 0xff, 1, 0, 0, 0, b'a'];
+    let json = r#"{"inputs":[{"name":"x","datatype":"BYTES","shape":[1,2],"parameters":{"binary_data_size":10}}]}"#;
+    let said = "output \"x_out\": element 0 is not UTF-8; ask for binary tensors (/v2)";
+    assert_eq!(mixed(&bench, json, &tail).await.error(), (400, said.to_owned()));
+    let json = json.replacen('{', r#"{"parameters":{"binary_data_output":true},"#, 1);
+    assert_eq!(mixed(&bench, &json, &tail).await.status, 200);
+}
+
 #[tokio::test]
 async fn the_largest_entries_stand_in_an_outputs_place() {
     let bench = Bench::new();
