@@ -29,8 +29,9 @@
 //! `server → protocol, admin`; `protocol → routing → serving → engine`;
 //! `registry → routing, serving, engine, store`; `admin → registry, store`.
 //! `app` wires all of it, `cli` is the door; only they use `config`. Everyone
-//! may use `types`, `error` and `telemetry`. `tests/architecture.rs` checks
-//! this against the sources.
+//! may use `types`, `error` and `telemetry`; `analysis`, which is pure, only
+//! `types` and `error`. `tests/architecture.rs` checks this against the
+//! sources.
 //!
 //! # Invariants
 //!
@@ -53,6 +54,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may"))]
 
 pub mod admin;
+pub mod analysis;
 pub mod app;
 pub mod cli;
 pub mod config;

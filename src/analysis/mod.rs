@@ -1,0 +1,23 @@
+//! The judge: is the canary worse, is it not, or is it too early to say.
+//!
+//! Pure: no clock, no I/O, no randomness, no runtime. Counts go in, and a
+//! verdict comes out with everything it was made from, so that it can be made
+//! again from its record.
+
+mod counts;
+mod effect;
+mod evidence;
+mod forecast;
+mod guard;
+mod likelihood;
+mod objective;
+mod terms;
+mod verdict;
+
+pub use counts::{StageCounts, Tally};
+pub use effect::Effect;
+pub use evidence::{Evidence, Hypothesis, p_value};
+pub use guard::{Facts, Finding, Guard, Judgement, Rule, judge};
+pub use objective::RequestCounts;
+pub use terms::{Exposure, Level, Margin, Rate};
+pub use verdict::{Outcome, Verdict, outcome};
