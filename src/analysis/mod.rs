@@ -8,9 +8,11 @@ mod counts;
 mod effect;
 mod evidence;
 mod forecast;
+mod gamma;
 mod guard;
 mod likelihood;
 mod objective;
+mod share;
 mod terms;
 mod verdict;
 
@@ -19,5 +21,6 @@ pub use effect::Effect;
 pub use evidence::{Evidence, Hypothesis, p_value};
 pub use guard::{Facts, Finding, Guard, Judgement, Rule, judge};
 pub use objective::RequestCounts;
+pub use share::{CONCENTRATION, TrafficCheck, TrafficFinding, check_traffic, split_ln_e};
 pub use terms::{Exposure, Level, Margin, Rate};
 pub use verdict::{Outcome, Verdict, outcome};

@@ -104,6 +104,14 @@ number! {
 }
 
 impl Level {
+    /// The default for a false "worse", over a whole rollout.
+    pub const WORSE: Self = Self(0.01);
+    /// The default for a false "not worse", of each guard and margin.
+    pub const NOT_WORSE: Self = Self(0.05);
+    /// The default of the traffic check. It stops a rollout, and what it is made
+    /// for (a bug, a retry storm) is never a close call.
+    pub const TRAFFIC: Self = Self(0.001);
+
     /// What each of `parts` tests may use, so that all of them together stay
     /// within this level (Bonferroni). No part gets less than the smallest
     /// level that there is.
