@@ -10,6 +10,7 @@ mod evidence;
 mod forecast;
 mod gamma;
 mod guard;
+pub mod latency;
 mod likelihood;
 mod mean;
 mod objective;
