@@ -5,6 +5,7 @@
 //! again from its record.
 
 mod counts;
+mod distribution;
 mod effect;
 mod evidence;
 mod forecast;
@@ -19,6 +20,7 @@ mod terms;
 mod verdict;
 
 pub use counts::{StageCounts, Tally};
+pub use distribution::{Distance, distance, radius};
 pub use effect::Effect;
 pub use evidence::{Evidence, Hypothesis, p_value};
 pub use guard::{Facts, Finding, Guard, Judgement, Rule, judge};
