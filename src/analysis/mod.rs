@@ -5,6 +5,7 @@
 //! again from its record.
 
 mod counts;
+mod detector;
 mod distribution;
 mod effect;
 mod evidence;
@@ -20,6 +21,7 @@ mod terms;
 mod verdict;
 
 pub use counts::{StageCounts, Tally};
+pub use detector::{EDetector, RateDetector};
 pub use distribution::{Distance, distance, radius};
 pub use effect::Effect;
 pub use evidence::{Evidence, Hypothesis, p_value};
