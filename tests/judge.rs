@@ -164,45 +164,72 @@ fn percent_of(count: usize, runs: usize) -> String {
 
 const RAMP: &[(u64, f64)] = &[(0, 1.0), (200, 5.0), (600, 25.0), (1_500, 50.0)];
 
+/// What became of an identical canary in one scenario.
+struct Healthy {
+    users: bool,
+    share: &'static str,
+    stages: &'static [(u64, f64)],
+}
+
+impl Healthy {
+    const RUNS: usize = 2_000;
+    const ALL: [Self; 8] = {
+        const fn new(users: bool, share: &'static str, stages: &'static [(u64, f64)]) -> Healthy {
+            Healthy { users, share, stages }
+        }
+        [
+            new(false, "1 %", &[(0, 1.0)]),
+            new(false, "5 %", &[(0, 5.0)]),
+            new(false, "50 %", &[(0, 50.0)]),
+            new(false, "1 → 5 → 25 → 50 %", RAMP),
+            new(true, "1 %", &[(0, 1.0)]),
+            new(true, "5 %", &[(0, 5.0)]),
+            new(true, "50 %", &[(0, 50.0)]),
+            new(true, "1 → 5 → 25 → 50 %", RAMP),
+        ]
+    };
+
+    /// A line of the table, and the lower bound of the judge's false alarms.
+    fn run(&self) -> (String, f64) {
+        let mut rng = Rng::new(if self.users { 2 } else { 1 });
+        let mut traffic = Traffic::drifting(self.users);
+        let alarms: Vec<_> = (0..Self::RUNS)
+            .map(|_| rollout(&mut rng, &mut traffic, self.stages, 3_000, 0.05, 1.645))
+            .collect();
+        let count =
+            |of: fn(&Alarms) -> Option<u64>| alarms.iter().filter(|run| of(run).is_some()).count();
+        let percent = |of| percent_of(count(of), Self::RUNS);
+        let lower = lower_bound(count(|run| run.judge), Self::RUNS);
+        let line = format!(
+            "| {} | {} | {} | {:.1} % | {} | {} | {} |",
+            if self.users { "users who fail again and again" } else { "requests by chance" },
+            self.share,
+            percent(|run| run.judge),
+            100.0 * lower,
+            if self.users { percent(|run| run.uncounted) } else { "–".into() },
+            percent(|run| run.threshold),
+            percent(|run| run.z),
+        );
+        (line, lower)
+    }
+}
+
 /// An identical canary, 3,000 failures long, looked at after each of them.
 #[test]
 fn healthy_canaries_are_left_alone() {
-    const RUNS: usize = 2_000;
-    let fixed = [[(0, 1.0)], [(0, 5.0)], [(0, 50.0)]];
-    let names = ["1 %", "5 %", "50 %"];
+    let results: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            Healthy::ALL.iter().map(|scenario| scope.spawn(|| scenario.run())).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
     println!(
         "\n| identical canary | share | judge | its 95 % lower bound | every failure of a user counted | success ≥ 99 % | z-test |"
     );
     println!("| --- | --- | --- | --- | --- | --- | --- |");
-    let mut wrong = Vec::new();
-    for (seed, users) in [(1, false), (2, true)] {
-        let scenarios = names.iter().copied().zip(fixed.iter().map(<[_; 1]>::as_slice));
-        for (share, stages) in scenarios.chain([("1 → 5 → 25 → 50 %", RAMP)]) {
-            let mut rng = Rng::new(seed);
-            let mut traffic = Traffic::drifting(users);
-            let alarms: Vec<_> = (0..RUNS)
-                .map(|_| rollout(&mut rng, &mut traffic, stages, 3_000, 0.05, 1.645))
-                .collect();
-            let count = |of: fn(&Alarms) -> Option<u64>| {
-                alarms.iter().filter(|run| of(run).is_some()).count()
-            };
-            let judge = count(|run| run.judge);
-            let lower = lower_bound(judge, RUNS);
-            println!(
-                "| {} | {share} | {} | {:.1} % | {} | {} | {} |",
-                if users { "users who fail again and again" } else { "requests by chance" },
-                percent_of(judge, RUNS),
-                100.0 * lower,
-                if users { percent_of(count(|run| run.uncounted), RUNS) } else { "–".into() },
-                percent_of(count(|run| run.threshold), RUNS),
-                percent_of(count(|run| run.z), RUNS),
-            );
-            if lower > 0.05 {
-                wrong.push(format!("{share}, users {users}: {judge} of {RUNS}"));
-            }
-        }
+    results.iter().for_each(|(line, _)| println!("{line}"));
+    for (line, lower) in results {
+        assert!(lower <= 0.05, "false alarms above 5 %: {line}");
     }
-    assert!(wrong.is_empty(), "false alarms above 5 %: {wrong:?}");
 }
 
 /// A canary with so many times the champion's failures, from the first request on.
@@ -266,12 +293,12 @@ fn broken_canaries_do_not_pass_and_equal_ones_do() {
     let mut wrong = Vec::new();
     for (share, expected) in [(1.0, 44.0), (5.0, 28.0), (25.0, 62.0), (50.0, 189.0)] {
         let margin = Margin::by_exposure(exposure(share)).get();
-        // No alarm ends these rollouts, and α is as small as can be: only the
-        // pass is looked at.
+        // Nothing is worse than a hundred times: only the pass is looked at.
+        let lenient = Rule { worse_than: Margin::new(100.0).unwrap(), ..rule(0.01) };
         let passes = |ratio: f64, events_max: u64| -> Vec<u64> {
             let (mut rng, traffic) = (Rng::new(4), Traffic::steady(0.005, ratio));
             let one = |_| {
-                let mut guard = Guard::new(rule(1e-12), exposure(share));
+                let mut guard = Guard::new(lenient, exposure(share));
                 (1..=events_max).find(|_| {
                     let canary = u64::from(rng.chance(traffic.on_canary(share / 100.0)));
                     guard.add(1 - canary, canary);

@@ -209,8 +209,14 @@ impl Guard {
     /// With a routing key, the caller counts each key once per rollout.
     pub fn add(&mut self, champion: u64, canary: u64) {
         self.tally.add(champion, canary);
-        self.worse.look(self.tally.stages());
-        self.not_worse.look(self.tally.stages());
+        // An event of the champion never speaks for "worse", and one of the
+        // canary never against it: no need to look.
+        if canary > 0 {
+            self.worse.look(self.tally.stages());
+        }
+        if champion > 0 {
+            self.not_worse.look(self.tally.stages());
+        }
     }
 
     /// Counts requests of the canary for the objective, all events among them

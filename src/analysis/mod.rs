@@ -3,6 +3,24 @@
 //! Pure: no clock, no I/O, no randomness, no runtime. Counts go in, and a
 //! verdict comes out with everything it was made from, so that it can be made
 //! again from its record.
+//!
+//! ```text
+//! events by stage and arm → Guard ─→ Judgement ┐
+//! (one guard for each kind of event)           ├→ outcome
+//! traffic by stage and arm → TrafficCheck ─────┘
+//! ```
+//!
+//! Everything that decides a rollout is *anytime-valid*: it may be looked at
+//! after every request, for as long as one likes, and keeps its error
+//! probability (Ville's inequality). Tests for a fixed sample do not, and are
+//! not here. Logarithms are natural, rates are events per request, ratios are
+//! canary over champion, durations are nanoseconds.
+//!
+//! Numbers that a formula cannot take are refused by type ([`Level`],
+//! [`Margin`], [`Rate`], [`Exposure`]); counts stop at `u64::MAX`; NaN is no
+//! observation. Nothing here panics, whatever comes in.
+//!
+//! `README.md` beside this file shows what simulated rollouts make of it.
 
 mod counts;
 mod detector;
