@@ -11,6 +11,8 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may")]
 
+#[path = "judge/levels.rs"]
+mod levels;
 #[path = "judge/world.rs"]
 mod world;
 

@@ -77,7 +77,7 @@ pub struct Finding {
     /// The always-valid p-value.
     pub p_value: f64,
     /// How many more events (both arms together) it would take at the present
-    /// share and ratio; `None` is "never", and 0 "shown".
+    /// share and ratio, by a cautious estimate; `None` is "never", and 0 "shown".
     pub events_more: Option<u64>,
 }
 
