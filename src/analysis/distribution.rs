@@ -16,7 +16,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::terms::Level;
-use crate::error::{Error, ErrorCode};
+use crate::error::Error;
 
 /// How far the distribution function of `n` observations may be off, at any
 /// time, with probability 1 − `alpha`; at most 1, as it is for none.
@@ -50,7 +50,7 @@ pub struct Distance {
 pub fn distance(a: &[u64], b: &[u64], alpha: Level) -> Result<Distance, Error> {
     if a.len() != b.len() {
         let message = format!("histograms of {} and {} bins: expected the same", a.len(), b.len());
-        return Err(Error::new(ErrorCode::InvalidArgument, message));
+        return Err(Error::invalid(message));
     }
     let [n_a, n_b] = [a, b].map(|bins| bins.iter().fold(0_u64, |n, c| n.saturating_add(*c)));
     let half = alpha.split(2);

@@ -10,6 +10,10 @@
 //! traffic by stage and arm → TrafficCheck ─────┘
 //! ```
 //!
+//! After a promotion the same guards go on with the arms exchanged: where the
+//! former champion holds back 5 % of the traffic as a control, the new one is a
+//! canary with a share of 95 %.
+//!
 //! Everything that decides a rollout is *anytime-valid*: it may be looked at
 //! after every request, for as long as one likes, and keeps its error
 //! probability (Ville's inequality). Tests for a fixed sample do not, and are

@@ -21,7 +21,7 @@ use super::counts::{StageCounts, Tally};
 use super::evidence::p_value;
 use super::gamma::ln_gamma;
 use super::terms::{Exposure, Level};
-use crate::error::{Error, ErrorCode};
+use crate::error::Error;
 
 /// How much the mixture gathers around the intended shares (k): the default
 /// looks for deviations of some percent of the traffic.
@@ -38,11 +38,11 @@ pub fn split_ln_e(intended: &[f64], counts: &[u64], concentration: f64) -> Resul
     let shares_fine = intended.iter().all(|share| *share >= 1e-9) && (sum - 1.0).abs() < 1e-9;
     if !shares_fine || intended.len() != counts.len() {
         let message = "traffic check: expected a count for each share, and shares that sum to 1";
-        return Err(Error::new(ErrorCode::InvalidArgument, message));
+        return Err(Error::invalid(message));
     }
     if !(1e-6..=1e6).contains(&concentration) {
         let message = format!("concentration {concentration}: expected from 1e-6 to 1e6");
-        return Err(Error::new(ErrorCode::InvalidArgument, message));
+        return Err(Error::invalid(message));
     }
     let arms = intended.iter().copied().zip(counts.iter().map(|count| *count as f64));
     Ok(ln_e_of(arms, concentration))

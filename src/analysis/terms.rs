@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, ErrorCode};
+use crate::error::Error;
 use crate::types::Share;
 
 /// A canary's share of the traffic, neither nothing nor everything: only such
@@ -50,7 +50,7 @@ impl From<Exposure> for Share {
 }
 
 fn invalid(what: &str, value: f64, expected: &str) -> Error {
-    Error::new(ErrorCode::InvalidArgument, format!("{what} {value}: expected {expected}"))
+    Error::invalid(format!("{what} {value}: expected {expected}"))
 }
 
 /// A number in a range, refused outside of it (NaN too).
