@@ -33,7 +33,7 @@ use crate::registry::{Control, Registry, RegistrySettings};
 use crate::routing::{Catalog, Lane, LaneSettings, Router};
 use crate::server::{self, GrpcLimits, ServerLimits, Summary, Tls, TlsFiles};
 use crate::serving::{Executor, ExecutorSettings};
-use crate::store::{Memory, Store};
+use crate::store::{Sqlite, Store};
 use crate::telemetry::Metrics;
 use crate::types::{Readiness, thread};
 
@@ -44,11 +44,12 @@ pub struct Parts {
     /// Where candidates are tried.
     pub preflight: Arc<dyn preflight::Preflight>,
     /// Where the wanted state lives.
-    pub store: Arc<dyn Store>,
+    /// `None` for the file in the state folder.
+    pub store: Option<Arc<dyn Store>>,
 }
 
 impl Parts {
-    /// The binary's engines, a child process of this binary, memory.
+    /// The binary's engines, a child process of this binary, a file.
     #[must_use]
     pub fn standard(config: &Config) -> Self {
         let Preflight { memory_max, time_max } = config.preflight;
@@ -58,11 +59,7 @@ impl Parts {
         let preflight = ChildPreflight::new(memory_max.get(), time_max)
             .with_engines(&engines)
             .remember_in(kept);
-        Self {
-            engines: EngineSet::standard(&engines),
-            preflight: Arc::new(preflight),
-            store: Arc::new(Memory::default()),
-        }
+        Self { engines: EngineSet::standard(&engines), preflight: Arc::new(preflight), store: None }
     }
 }
 
@@ -98,6 +95,10 @@ impl App {
         };
         let grpc_address = grpc.as_ref().map(address).transpose()?;
         let admin = control.block_on(server::bind(config.admin.listen, "--admin-listen"))?;
+        let store = match parts.store {
+            Some(store) => store,
+            None => Arc::new(control.block_on(Sqlite::open(&config.repository.state))?),
+        };
         let (inference_address, admin_address) = (address(&inference)?, address(&admin)?);
 
         let triton_names = config.admin.triton_metrics == Switch::On;
@@ -110,7 +111,7 @@ impl App {
                 registry_settings(config),
                 parts.engines,
                 parts.preflight,
-                parts.store,
+                store,
                 Arc::clone(&catalog),
                 Arc::clone(&metrics),
                 readiness.clone(),

@@ -7,6 +7,7 @@
 //! Exit codes: 0 done; 1 refused or failed; 2 wrong usage or wrong settings;
 //! 130 ended by Ctrl-C.
 
+mod audit;
 mod canary;
 mod check;
 mod client;
@@ -72,6 +73,7 @@ enum Command {
     Rollback(rollback::RollbackArgs),
     Compare(compare::CompareArgs),
     History(history::HistoryArgs),
+    Audit(audit::AuditArgs),
     Try(trial::TryArgs),
     Push(push::PushArgs),
     Check(check::CheckArgs),
@@ -120,6 +122,7 @@ fn run_client(command: Command) -> Result<(), Failure> {
             Command::Rollback(args) => rollback::run(&args).await,
             Command::Compare(args) => compare::run(&args).await,
             Command::History(args) => history::run(&args).await,
+            Command::Audit(args) => audit::run(&args).await,
             Command::Try(args) => trial::run(&args).await,
             Command::Serve(_) | Command::Push(_) | Command::Check(_) | Command::Preflight => Ok(()),
         }

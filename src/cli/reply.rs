@@ -277,6 +277,7 @@ mod tests {
             reason: None,
             from: "a".into(),
             to: "b".into(),
+            hash: "sha256:0".into(),
         });
         assert_eq!((entry.actor.as_str(), entry.to.as_str()), ("eve", "b"));
         let tensor = registry::TensorView {

@@ -2,10 +2,9 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
 
 use crate::error::Result;
-use crate::store::{AuditEntry, NewEntry, Pending, Store, Wanted};
+use crate::store::{AuditEntry, NewEntry, Pending, Store, Wanted, chain};
 use crate::types::ModelName;
 
 /// Entries kept; older ones are dropped.
@@ -22,6 +21,7 @@ struct State {
     wanted: HashMap<ModelName, Wanted>,
     entries: VecDeque<AuditEntry>,
     last_number: u64,
+    last_hash: String,
 }
 
 impl Memory {
@@ -32,16 +32,9 @@ impl Memory {
     fn write(&self, model: &ModelName, entry: NewEntry, wanted: &Wanted) -> AuditEntry {
         let mut state = self.lock();
         state.last_number += 1;
-        let entry = AuditEntry {
-            number: state.last_number,
-            time: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
-            model: model.to_string(),
-            actor: entry.actor,
-            action: entry.action,
-            reason: entry.reason,
-            from: entry.from,
-            to: entry.to,
-        };
+        let (number, json) = (state.last_number, wanted.to_json());
+        let entry = chain::seal(entry, number, model, &state.last_hash, &json);
+        state.last_hash.clone_from(&entry.hash);
         state.wanted.insert(model.clone(), wanted.clone());
         state.entries.push_back(entry.clone());
         if state.entries.len() > ENTRIES_MAX {

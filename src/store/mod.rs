@@ -1,10 +1,12 @@
 //! What is wanted, and the record of how it came to be.
 //!
-//! The trait is what the manager writes through before each publish; `memory`
-//! keeps it for the life of the process. Nothing may assume that it is lost
-//! at the end of it.
+//! The trait is what the manager writes through before each publish. `sqlite`
+//! keeps it in a file of the state folder; `memory`, for tests, for the life of the
+//! process. Each entry is chained to the one before (`chain`).
 
+mod chain;
 mod memory;
+mod sqlite;
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -16,6 +18,7 @@ use crate::error::Result;
 use crate::types::{ModelName, Share, VersionId};
 
 pub use memory::Memory;
+pub use sqlite::{FILE, Sqlite};
 
 /// Who should answer for a model: what the operators (and the policy) want,
 /// whether or not those versions are ready at the moment.
@@ -34,6 +37,13 @@ pub struct Wanted {
     /// What is not to be loaded, although it is there.
     #[serde(default)]
     pub unloaded: Unloaded,
+}
+
+impl Wanted {
+    /// As it is stored.
+    fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("it has no key that is no string")
+    }
 }
 
 /// What somebody had unloaded.
@@ -75,6 +85,9 @@ pub struct AuditEntry {
     pub from: String,
     /// The plan after, in words.
     pub to: String,
+    /// SHA-256 over the entry and the hash of the one before: whoever keeps it can
+    /// tell later whether the log is still the same up to here.
+    pub hash: String,
 }
 
 /// An entry before it has a number and a time.

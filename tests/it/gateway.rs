@@ -67,7 +67,7 @@ pub(crate) fn start_with(
     let parts = Parts {
         engines: EngineSet::default().with(engine.clone()),
         preflight: Arc::new(Trusting),
-        store: Arc::new(Memory::default()),
+        store: Some(Arc::new(Memory::default())),
     };
     let app = App::start(&config, parts).unwrap();
     let gateway = Gateway { app, engine, folder };

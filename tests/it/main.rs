@@ -22,6 +22,7 @@ mod program;
 mod repository;
 mod schema;
 mod shadows;
+mod store;
 mod swap;
 mod triton;
 mod v2_bad_input;

@@ -14,7 +14,7 @@ use crate::registry::settings::{OnNewVersion, Start};
 use crate::registry::wanted::{self, First, Trial};
 use crate::registry::{Change, Provenance, State};
 use crate::routing::{Salt, Slot};
-use crate::store::{NewEntry, Wanted};
+use crate::store::{AuditEntry, NewEntry, Wanted};
 use crate::types::{ModelName, VersionId};
 
 /// Changes that could not be recorded and are remembered; older ones are
@@ -212,10 +212,17 @@ impl Manager {
         reduces_risk: bool,
     ) -> Result<()> {
         let written = match self.catch_up(name).await {
-            Ok(()) => self.store.record(name, entry.clone(), wanted).await.map(drop),
+            Ok(()) => self.store.record(name, entry.clone(), wanted).await,
             Err(error) => Err(error),
         };
-        let Err(error) = written else { return Ok(()) };
+        let error = match written {
+            Ok(AuditEntry { number, action, actor, hash, .. }) => {
+                // The hash outlives the store here, as a witness of it.
+                tracing::info!(model = %name, entry = number, actor, action, hash, "recorded");
+                return Ok(());
+            }
+            Err(error) => error,
+        };
         tracing::error!(model = %name, %error, detail = error.detail(), carried_out = reduces_risk,
             action = entry.action, "a change cannot be recorded");
         if !reduces_risk {
