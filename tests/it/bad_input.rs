@@ -38,7 +38,7 @@ fn every_wrong_body_is_told_what_is_wrong_with_it() {
         ("/predict/nobody", r#"{"instances": [[1]]}"#, 404, &["nobody", "m"]),
         ("/predict", r#"{"model": "nobody", "instances": [[1]]}"#, 404, &["nobody"]),
         ("/predict/m", r#"{"version": 9, "instances": [[1]]}"#, 404, &["9", "1"]),
-        ("/nowhere", "{}", 404, &["/nowhere", "/predict"]),
+        ("/nowhere", "{}", 404, &["/nowhere", "/v2/openapi.json"]),
         (infer, r#"{"inputs": []}"#, 400, &["\"x\" is missing"]),
         (
             infer,

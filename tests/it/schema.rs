@@ -31,6 +31,7 @@ pub(crate) fn check(document: &Value, schema: &Value, value: &Value) -> Result<(
                 .map_or_else(|| is(value, said), |all| all.iter().any(|t| is(value, t))),
             "enum" => list().any(|choice| choice == value),
             "minimum" => value.as_f64().is_none_or(|value| value >= number()),
+            "maximum" => value.as_f64().is_none_or(|value| value <= number()),
             "minLength" => {
                 value.as_str().is_none_or(|text| text.chars().count() as f64 >= number())
             }
