@@ -244,7 +244,7 @@ impl Service {
             Route::V1 { model, which, verb: V1Verb::Metadata } => {
                 Ok(v1::metadata::metadata(&*self.router.plan(model)?, which)?)
             }
-            Route::V1Models => Ok(v1::status::models(self.router.catalog().names())),
+            Route::V1Models | Route::V2Models => Ok(v1::status::models(self.router.catalog().names())),
             Route::Alive => Ok(v1::status::alive()),
             Route::Document => Ok(openapi::reply()),
         }

@@ -48,6 +48,8 @@ pub(super) enum Route<'p> {
     Document,
     /// `GET /v1/models`.
     V1Models,
+    /// `GET /v2/models`, KServe's.
+    V2Models,
     /// Below `/v1/models/{model}[/versions/{version}|/labels/{label}]`.
     V1 {
         /// The model.
@@ -208,6 +210,7 @@ paths! {
     Post "v2" / "repository" / "models" / model / "unload"
         => Route::Wish { model, wish: Wish::Unload };
     Get "v1" / "models" => Route::V1Models;
+    Get "v2" / "models" => Route::V2Models;
     Get "v1" / "models" / model => Route::v1(model, Which::Any, V1Verb::Status);
     Get "v1" / "models" / model / "versions" / version
         => Route::v1(model, Which::Version(version), V1Verb::Status);
@@ -403,6 +406,7 @@ mod tests {
             ("GET", "/", Route::Alive),
             ("GET", "/v2/openapi.json", Route::Document),
             ("GET", "/v1/models", Route::V1Models),
+            ("GET", "/v2/models", Route::V2Models),
             ("GET", "/v1/models/churn", v1(Which::Any, V1Verb::Status)),
             ("GET", "/v1/models/churn/versions/2", v1(Which::Version("2"), V1Verb::Status)),
             ("GET", "/v1/models/churn/labels/canary", v1(Which::Label("canary"), V1Verb::Status)),
@@ -487,7 +491,7 @@ mod tests {
             ("POST", "/v2/logging", ErrorCode::Unsupported, None, "/v2/logging is refused: what"),
             ("GET", "/predict/", ErrorCode::NotFound, None, "no such path"),
             ("GET", "/predict/a/b", ErrorCode::NotFound, None, "no such path"),
-            ("GET", "/v2/models", ErrorCode::NotFound, None, "no such path"),
+            ("GET", "/v2/model", ErrorCode::NotFound, None, "no such path"),
             ("GET", "/v2/models/churn/unknown", ErrorCode::NotFound, None, "no such path"),
             ("GET", "/v2/models/c/versions/2/a/b/c/d", ErrorCode::NotFound, None, "no such path"),
             ("GET", "//predict", ErrorCode::NotFound, None, "no such path"),

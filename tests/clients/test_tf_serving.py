@@ -84,8 +84,9 @@ def test_status(gateway):
 
 
 def test_the_list_of_models(gateway):
-    models = requests.get(f"{gateway.http}/v1/models", timeout=30).json()["models"]
-    assert {"churn", "half_plus", "half_plus_two"} <= set(models)
+    for version in ("v1", "v2"):
+        models = requests.get(f"{gateway.http}/{version}/models", timeout=30).json()["models"]
+        assert {"churn", "half_plus", "half_plus_two"} <= set(models)
     assert requests.get(gateway.http, timeout=30).json() == {"status": "alive"}
 
 

@@ -87,6 +87,7 @@ const CALLS: &[Call] = &[
         200,
     ),
     ("GET", "/v1/models", "/v1/models", "", 200),
+    ("GET", "/v2/models", "/v2/models", "", 200),
     ("GET", "/v1/models/{model}", "/v1/models/churn", "", 200),
     ("GET", "/v1/models/{model}/versions/{version}", "/v1/models/churn/versions/1", "", 200),
     ("GET", "/v1/models/{model}/versions/{version}", "/v1/models/churn/versions/9", "", 404),

@@ -197,6 +197,9 @@ pub(super) fn described(path: &Path) -> Described {
         Route::V1Models => {
             question(V1, "v1_models", "The models' names", Schemas::add::<v1::status::Models>, &[])
         }
+        Route::V2Models => {
+            question(V2, "v2_models", "The models' names", Schemas::add::<v1::status::Models>, &[])
+        }
         Route::Alive => question(
             V1,
             "v1_alive",
