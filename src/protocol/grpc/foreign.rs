@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use http::{Request, Response};
 use tonic::body::Body;
+use tonic::codec::CompressionEncoding;
 use tonic::codegen::Service as TonicService;
 use tonic_health::pb::health_server::HealthServer;
 
 use crate::protocol::Service;
 use crate::protocol::grpc::health::Health;
+use crate::protocol::grpc::info::BYTES_MAX;
 use crate::protocol::grpc::pb;
 
 /// A reply under way.
@@ -24,6 +26,17 @@ pub(super) struct Services([(&'static str, Foreign); 3]);
 
 impl Services {
     pub(super) fn new(service: &Arc<Service>) -> Self {
+        // A channel that compresses asks them on the same connection.
+        macro_rules! as_inference {
+            ($service:expr) => {
+                foreign(
+                    $service
+                        .accept_compressed(CompressionEncoding::Gzip)
+                        .accept_compressed(CompressionEncoding::Deflate)
+                        .max_decoding_message_size(BYTES_MAX),
+                )
+            };
+        }
         let health = HealthServer::new(Health::new(Arc::clone(service)));
         let reflection = || {
             tonic_reflection::server::Builder::configure()
@@ -32,9 +45,12 @@ impl Services {
         };
         const VALID: &str = "the descriptors were made by the build";
         Self([
-            ("/grpc.health.v1.Health/", foreign(health)),
-            ("/grpc.reflection.v1.", foreign(reflection().build_v1().expect(VALID))),
-            ("/grpc.reflection.v1alpha.", foreign(reflection().build_v1alpha().expect(VALID))),
+            ("/grpc.health.v1.Health/", as_inference!(health)),
+            ("/grpc.reflection.v1.", as_inference!(reflection().build_v1().expect(VALID))),
+            (
+                "/grpc.reflection.v1alpha.",
+                as_inference!(reflection().build_v1alpha().expect(VALID)),
+            ),
         ])
     }
 

@@ -1,6 +1,7 @@
 //! What the server and its models are; health and reflection.
 
 use tonic::Code;
+use tonic::codec::CompressionEncoding;
 use tonic::codegen::tokio_stream::once;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -43,6 +44,29 @@ async fn ready_models(client: &mut Client) {
         let got = client.model_ready(request).await.unwrap().into_inner().ready;
         assert_eq!(got, ready, "{name} {version}");
     }
+}
+
+/// A client's one channel may compress everything.
+#[test]
+fn health_and_reflection_take_what_is_compressed() {
+    let gateway = start("", &["answers 1"]);
+    runtime().block_on(async {
+        for encoding in [CompressionEncoding::Gzip, CompressionEncoding::Deflate] {
+            let mut client = HealthClient::new(channel(&gateway).await).send_compressed(encoding);
+            let ask = HealthCheckRequest { service: "m".to_owned() };
+            let got = client.check(ask).await.unwrap().into_inner();
+            assert_eq!(got.status(), ServingStatus::Serving);
+            let client = ServerReflectionClient::new(channel(&gateway).await);
+            let request = ServerReflectionRequest {
+                message_request: Some(MessageRequest::ListServices(String::new())),
+                ..ServerReflectionRequest::default()
+            };
+            let mut client = client.send_compressed(encoding);
+            let replies = client.server_reflection_info(once(request)).await.unwrap();
+            assert!(replies.into_inner().message().await.unwrap().is_some());
+        }
+    });
+    gateway.app.stop();
 }
 
 #[test]
