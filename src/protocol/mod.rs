@@ -62,16 +62,13 @@ use crate::protocol::body::Pieces;
 use crate::protocol::call::{Accepted, Answered, Counted, Failed};
 use crate::protocol::compression::{BODY, Coding, Inflating};
 use crate::protocol::ids::{Id, Ids};
-use crate::protocol::offload::{Crowded, LARGE_BYTES};
+use crate::protocol::offload::{COMPRESSED_LARGE_BYTES, Crowded, LARGE_BYTES};
 use crate::protocol::predict::Target;
 use crate::protocol::reply::{REQUEST_ID, Reply};
 use crate::protocol::route::{Route, V1Verb, Verb, route};
 use crate::routing::Router;
 use crate::telemetry::Metrics;
 use crate::types::{Asked, Readiness, Repository, Wish};
-
-/// Compressed bodies above this are decompressed on threads of their own.
-const COMPRESSED_LARGE_BYTES: usize = 8 << 10;
 
 /// Answers requests. One for the process; every connection shares it.
 pub struct Service {
@@ -244,7 +241,9 @@ impl Service {
             Route::V1 { model, which, verb: V1Verb::Metadata } => {
                 Ok(v1::metadata::metadata(&*self.router.plan(model)?, which)?)
             }
-            Route::V1Models | Route::V2Models => Ok(v1::status::models(self.router.catalog().names())),
+            Route::V1Models | Route::V2Models => {
+                Ok(v1::status::models(self.router.catalog().names()))
+            }
             Route::Alive => Ok(v1::status::alive()),
             Route::Document => Ok(openapi::reply()),
         }

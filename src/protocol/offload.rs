@@ -23,6 +23,9 @@ use crate::types::{Inbox, thread as os_thread};
 /// some 0.1 ms, a few times as long as handing over.
 pub(super) const LARGE_BYTES: usize = 64 << 10;
 
+/// What is compressed and above this is decompressed here.
+pub(super) const COMPRESSED_LARGE_BYTES: usize = 8 << 10;
+
 /// Settings of an [`Offload`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OffloadSettings {

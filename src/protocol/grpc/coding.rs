@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::compression::{Coding, Inflating, Subject};
 use crate::protocol::message::short;
+use crate::protocol::offload::{COMPRESSED_LARGE_BYTES, LARGE_BYTES};
 
 /// How messages are compressed.
 pub(super) const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
@@ -65,6 +66,27 @@ pub(super) fn of_reply(
     }
 }
 
+/// A message on its way back to what it was before it was compressed.
+pub(super) enum Unpacking {
+    /// It is there.
+    Done(Bytes),
+    /// The rest takes its time.
+    Begun(Box<Inflating>),
+}
+
+impl Unpacking {
+    /// Does what is done quickly: all of it for a message that is small, and was.
+    pub(super) fn begin(message: Bytes, coding: Option<Coding>, bytes_max: usize) -> Result<Self> {
+        let Some(coding) = coding else { return Ok(Self::Done(message)) };
+        let small = message.len() <= COMPRESSED_LARGE_BYTES;
+        let mut inflating = Inflating::new(MESSAGE, coding, message, bytes_max);
+        if small && inflating.read_to(LARGE_BYTES)? {
+            return Ok(Self::Done(inflating.into_bytes()));
+        }
+        Ok(Self::Begun(Box::new(inflating)))
+    }
+}
+
 /// A message as it was before it was compressed so; at most `bytes_max`.
 pub(super) fn decompress(
     message: Bytes,
@@ -100,6 +122,34 @@ mod tests {
             decompress(packed, gzip, 9).unwrap_err().message(),
             "the message, decompressed, is over the limit of 9 bytes"
         );
+    }
+
+    /// Else every small message of a client that compresses would wait behind the
+    /// large ones of others.
+    #[test]
+    fn what_is_small_and_was_is_there_at_once() {
+        let begin = |message: &[u8], coding: Option<Coding>| {
+            let message = match coding {
+                Some(coding) => coding.compress(message, Vec::new()),
+                None => message.to_vec(),
+            };
+            match Unpacking::begin(message.into(), coding, 1 << 20).unwrap() {
+                Unpacking::Done(message) => (true, message),
+                Unpacking::Begun(rest) => (false, rest.read().unwrap()),
+            }
+        };
+        let random: Vec<u8> =
+            (0..20_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        for coding in ALL.map(Some) {
+            let cases: [(&[u8], bool); 3] =
+                [(b"a row", true), (&[0; LARGE_BYTES], true), (&[0; LARGE_BYTES + 1], false)];
+            for (message, at_once) in cases {
+                assert_eq!(begin(message, coding), (at_once, Bytes::copy_from_slice(message)));
+            }
+            let packed = ALL[0].compress(&random, vec![]).len();
+            assert_eq!(begin(&random, coding).0, packed <= COMPRESSED_LARGE_BYTES);
+        }
+        assert!(begin(&random, None).0);
     }
 
     #[test]

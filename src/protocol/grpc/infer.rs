@@ -9,8 +9,6 @@ use http::HeaderMap;
 
 use crate::error::{Error, Result};
 use crate::protocol::call::{Accepted, Failed};
-use crate::protocol::compression::Coding;
-use crate::protocol::grpc::coding;
 use crate::protocol::grpc::pb::infer_parameter::ParameterChoice;
 use crate::protocol::grpc::pb::{InferParameter, ModelInferRequest};
 use crate::protocol::json::{KEYS_MAX, Object};
@@ -37,15 +35,6 @@ pub(super) struct Around<'a> {
 }
 
 /// Bytes to a message.
-pub(super) fn decode(
-    bytes: Bytes,
-    coding: Option<Coding>,
-    bytes_max: usize,
-) -> Result<ModelInferRequest> {
-    message(coding::decompress(bytes, coding, bytes_max)?)
-}
-
-/// Bytes to a message, which is not compressed.
 pub(super) fn message<M: prost::Message + Default>(bytes: Bytes) -> Result<M> {
     M::decode(bytes).map_err(|error| Error::invalid(format!("malformed protobuf: {error}")))
 }

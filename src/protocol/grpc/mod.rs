@@ -52,6 +52,7 @@ use crate::protocol::call::{Accepted, Counted, Failed};
 use crate::protocol::compression::Coding;
 use crate::protocol::grpc::answer::{UnaryForm, Writing, head};
 use crate::protocol::grpc::body::{BodyError, Stoppable};
+use crate::protocol::grpc::coding::Unpacking;
 use crate::protocol::grpc::foreign::{Foreign, Services};
 use crate::protocol::grpc::infer::Around;
 use crate::protocol::grpc::route::Call;
@@ -181,7 +182,7 @@ impl Grpc {
     where
         B: Body<Data = Bytes, Error: std::fmt::Display>,
     {
-        let body = request_body::read(body, &self.info_limits).await?;
+        let body = request_body::read(body, &terms.limits(&self.info_limits)).await?;
         let (coding, bytes) = self.only_message(body.join(), terms)?;
         coding::decompress(bytes, coding, info::BYTES_MAX)
     }
@@ -197,30 +198,52 @@ impl Grpc {
     where
         B: Body<Data = Bytes, Error: std::fmt::Display>,
     {
-        let body = request_body::read(body, &self.limits).await?;
-        // However small, what is compressed may become large.
-        let accepted = if terms.request.is_none() && body.len() <= LARGE_BYTES {
-            self.accept(&parts.headers, body.join(), terms, at)?
+        let body = request_body::read(body, &terms.limits(&self.limits)).await?;
+        let bytes = body.len();
+        let accepted = if bytes <= LARGE_BYTES {
+            let (coding, message) = self.only_message(body.join(), terms)?;
+            match Unpacking::begin(message, coding, self.settings.message_bytes_max)? {
+                Unpacking::Done(message) => self.accept(&parts.headers, message, terms, at)?,
+                Unpacking::Begun(rest) => {
+                    let message = move |_: &Self| rest.read();
+                    self.accept_elsewhere(parts, LARGE_BYTES, message, terms, at).await?
+                }
+            }
         } else {
-            let grpc = Arc::clone(self);
-            let bytes = body.len();
-            let accept = move || grpc.accept(&parts.headers, body.join(), terms, at);
-            self.service.read_elsewhere(bytes, at, accept).await??
+            let message = move |grpc: &Self| {
+                let (coding, message) = grpc.only_message(body.join(), terms)?;
+                coding::decompress(message, coding, grpc.settings.message_bytes_max)
+            };
+            self.accept_elsewhere(parts, bytes, message, terms, at).await?
         };
         self.service.answer(accepted, id).await
     }
 
-    /// Reads the only message of a call for the version that shall answer it.
+    /// Reads a large message, of which `bytes` bytes came, without holding up this
+    /// thread.
+    async fn accept_elsewhere(
+        self: &Arc<Self>,
+        parts: Parts,
+        bytes: usize,
+        message: impl FnOnce(&Self) -> Result<Bytes, Error> + Send + 'static,
+        terms: Terms,
+        at: Instant,
+    ) -> Result<Accepted<UnaryForm>, Failed> {
+        let grpc = Arc::clone(self);
+        let accept = move || grpc.accept(&parts.headers, message(&grpc)?, terms, at);
+        self.service.read_elsewhere(bytes, at, accept).await?
+    }
+
+    /// Reads a call's message for the version that shall answer it.
     fn accept(
         &self,
         headers: &HeaderMap,
-        body: Bytes,
+        message: Bytes,
         terms: Terms,
         at: Instant,
     ) -> Result<Accepted<UnaryForm>, Failed> {
         let read = Instant::now();
-        let (coding, bytes) = self.only_message(body, terms)?;
-        let message = infer::decode(bytes, coding, self.settings.message_bytes_max)?;
+        let message = infer::message(message)?;
         let (timeout, within) = (self.limits.timeout, terms.within);
         let around = Around { headers, at, read, timeout, within };
         let writing = self.writing(terms);

@@ -21,12 +21,13 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::call::{Accepted, Failed};
 use crate::protocol::grpc::answer::{Framed, StreamForm, UnaryForm, Writing};
 use crate::protocol::grpc::body::BodyError;
+use crate::protocol::grpc::coding::{self, Unpacking};
 use crate::protocol::grpc::infer::{self, Around};
 use crate::protocol::grpc::pb::infer_parameter::ParameterChoice;
 use crate::protocol::grpc::pb::{InferParameter, ModelInferResponse, ModelStreamInferResponse};
 use crate::protocol::grpc::terms::Terms;
 use crate::protocol::grpc::wire::{Deframer, Message};
-use crate::protocol::grpc::{Grpc, ending, status};
+use crate::protocol::grpc::{Grpc, ending, pb, status};
 use crate::protocol::offload::LARGE_BYTES;
 use crate::protocol::{guarded, reply};
 
@@ -250,35 +251,52 @@ impl Shared {
 
     async fn infer(self: &Arc<Self>, message: Message, id: &mut String) -> Result<Framed, Failed> {
         let (at, service) = (Instant::now(), &self.grpc.service);
-        let small = !message.compressed && message.pieces.len() <= LARGE_BYTES;
-        let accepted = if small {
-            self.accept(message, at, id)?
+        let coding = self.terms.coding(message.compressed)?;
+        let (bytes, bytes_max) = (message.pieces.len(), self.grpc.settings.message_bytes_max);
+        let accepted = if bytes <= LARGE_BYTES {
+            match Unpacking::begin(message.pieces.join(), coding, bytes_max)? {
+                Unpacking::Done(message) => self.accept(message, at, id)?,
+                Unpacking::Begun(rest) => {
+                    self.accept_elsewhere(LARGE_BYTES, move || rest.read(), at, id).await?
+                }
+            }
         } else {
-            let shared = Arc::clone(self);
-            let bytes = message.pieces.len();
-            let accept = move || {
-                let mut id = String::new();
-                let accepted = shared.accept(message, at, &mut id);
-                (accepted, id)
-            };
-            let accepted;
-            (accepted, *id) = service.read_elsewhere(bytes, at, accept).await?;
-            accepted?
+            let message = move || coding::decompress(message.pieces.join(), coding, bytes_max);
+            self.accept_elsewhere(bytes, message, at, id).await?
         };
         service.answer(accepted, service.ids.next()).await
+    }
+
+    /// Reads a large message, of which `bytes` bytes came, without holding up this
+    /// thread.
+    async fn accept_elsewhere(
+        self: &Arc<Self>,
+        bytes: usize,
+        message: impl FnOnce() -> Result<Bytes, Error> + Send + 'static,
+        at: Instant,
+        id: &mut String,
+    ) -> Result<Accepted<StreamForm>, Failed> {
+        let shared = Arc::clone(self);
+        let accept = move || {
+            let mut id = String::new();
+            let accepted = message().map_err(Failed::from);
+            let accepted = accepted.and_then(|message| shared.accept(message, at, &mut id));
+            (accepted, id)
+        };
+        let accepted;
+        (accepted, *id) = self.grpc.service.read_elsewhere(bytes, at, accept).await?;
+        accepted
     }
 
     /// Reads a message for the version that shall answer it; `id` becomes its own.
     fn accept(
         &self,
-        message: Message,
+        message: Bytes,
         at: Instant,
         id: &mut String,
     ) -> Result<Accepted<StreamForm>, Failed> {
         let read = Instant::now();
-        let coding = self.terms.coding(message.compressed)?;
-        let bytes_max = self.grpc.settings.message_bytes_max;
-        let message = infer::decode(message.pieces.join(), coding, bytes_max)?;
+        let message: pb::ModelInferRequest = infer::message(message)?;
         id.clone_from(&message.id);
         let within = self.deadline.map(|deadline| deadline.saturating_duration_since(at));
         let (headers, timeout) = (&self.headers, self.grpc.limits.timeout);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName};
 
 use crate::error::{Error, Result};
+use crate::protocol::RequestLimits;
 use crate::protocol::compression::Coding;
 use crate::protocol::grpc::coding::{self, Compress};
 use crate::protocol::message::short;
@@ -30,6 +31,12 @@ impl Terms {
         let request = coding::of_request(headers)?;
         let reply = coding::of_reply(headers, request, compress);
         Ok(Self { request, reply, within: within(headers)? })
+    }
+
+    /// The limits of the call's body: a client that waits no longer needs no more of it.
+    pub(super) fn limits(self, usual: &RequestLimits) -> RequestLimits {
+        let within = self.within.unwrap_or(Duration::MAX);
+        RequestLimits { body_timeout: usual.body_timeout.min(within), ..usual.clone() }
     }
 
     /// How a message is compressed that says whether it is.

@@ -409,6 +409,36 @@ async fn what_is_wrong_is_said() {
     assert_eq!(send(&[], frame(&fine())).await.error().0, 0);
 }
 
+/// A body that never comes.
+struct Late;
+
+impl hyper::body::Body for Late {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<hyper::body::Frame<Bytes>, Self::Error>>> {
+        std::task::Poll::Pending
+    }
+}
+
+/// The client's own time holds while its message is read, too, not thirty seconds.
+#[tokio::test]
+async fn a_message_that_does_not_come_ends_with_the_clients_time() {
+    let grpc = grpc(&echo_bench(Datatype::Fp32));
+    for method in ["ModelInfer", "ModelStatistics"] {
+        let request = Request::post(format!("/inference.GRPCInferenceService/{method}"))
+            .header("content-type", "application/grpc")
+            .header("grpc-timeout", "20m");
+        let reply = grpc.handle(request.body(Late).unwrap()).await;
+        assert_eq!(reply.headers()["grpc-status"], "4", "{method}");
+        let message = reply.headers()["grpc-message"].to_str().unwrap();
+        assert!(message.contains("20ms"), "{message}");
+    }
+}
+
 #[tokio::test]
 async fn compressed_messages_are_read_within_the_limit() {
     let bench = echo_bench(Datatype::Fp32);
