@@ -138,10 +138,11 @@ impl App {
         }
         let calls = grpc.map(|listener| {
             let own = Grpc::new(Arc::clone(&service), grpc_settings(config));
-            let (limits, calls, stop) =
-                (limits.clone(), grpc_limits(config), stopped(watcher.clone()));
+            let (limits, calls, tls) = (limits.clone(), grpc_limits(config), tls.clone());
+            let stop = stopped(watcher.clone());
             data.spawn(async move {
-                let summary = server::run_grpc(listener, Arc::new(own), limits, calls, stop).await;
+                let summary =
+                    server::run_grpc(listener, Arc::new(own), limits, calls, tls, stop).await;
                 closed("gRPC", summary);
             })
         });

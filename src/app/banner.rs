@@ -15,7 +15,9 @@ const SAMPLE_BYTES_MAX: u64 = 4 << 20;
 
 /// Where it listens; printed as soon as it does.
 pub(super) fn addresses(app: &App, config: &Config) {
-    let grpc = app.grpc_address().map_or_else(|| "off".to_owned(), |address| address.to_string());
+    let secured = if config.server.tls_certificate.is_some() { " (TLS)" } else { "" };
+    let grpc = app.grpc_address();
+    let grpc = grpc.map_or_else(|| "off".to_owned(), |address| format!("{address}{secured}"));
     println!(
         "foreshadow {}\n  inference  {}://{}\n  grpc       {grpc}\n  admin      http://{}  (metrics: /metrics, description: /v1/openapi.json)\n  models     {}",
         env!("CARGO_PKG_VERSION"),

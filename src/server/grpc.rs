@@ -1,4 +1,4 @@
-//! One connection of gRPC: HTTP/2 by prior knowledge.
+//! One connection of gRPC: HTTP/2 by prior knowledge, or behind a handshake of TLS.
 //!
 //! A client may keep its connection for as long as it answers pings; what it must
 //! not do is to connect and say nothing.
@@ -17,30 +17,37 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
+use tokio_rustls::TlsAcceptor;
 
 use crate::protocol::Grpc;
 use crate::server::conn::{Counted, set_options};
-use crate::server::{Connections, GrpcLimits, ServerLimits};
-use crate::telemetry::Metrics;
+use crate::server::{Connections, GrpcLimits, ServerLimits, Tls};
+use crate::telemetry::{ConnectionCut, Metrics};
 
 /// The first bytes of a client that speaks HTTP/2.
 const PREFACE_BYTES: usize = 24;
 
 /// Connections of gRPC's listener.
 pub(super) struct Http2 {
-    builder: Arc<Builder<TokioExecutor>>,
+    builder: Builder<TokioExecutor>,
     service: Arc<Grpc>,
     limits: ServerLimits,
     own: GrpcLimits,
+    tls: Option<Arc<Tls>>,
 }
 
 impl Http2 {
-    pub(super) fn new(service: Arc<Grpc>, limits: ServerLimits, own: GrpcLimits) -> Self {
-        Self { builder: Arc::new(builder(&limits, &own)), service, limits, own }
+    pub(super) fn new(
+        service: Arc<Grpc>,
+        limits: ServerLimits,
+        own: GrpcLimits,
+        tls: Option<Arc<Tls>>,
+    ) -> Self {
+        Self { builder: builder(&limits, &own), service, limits, own, tls }
     }
 }
 
-impl Connections for Http2 {
+impl Connections for Arc<Http2> {
     fn metrics(&self) -> &Metrics {
         self.service.service().metrics()
     }
@@ -50,8 +57,7 @@ impl Connections for Http2 {
         stream: TcpStream,
         stopped: watch::Receiver<bool>,
     ) -> impl Future<Output = ()> + Send + 'static {
-        let (builder, service) = (Arc::clone(&self.builder), Arc::clone(&self.service));
-        serve(builder, stream, service, self.limits.clone(), self.own.clone(), stopped)
+        serve(Self::clone(self), stream, stopped)
     }
 }
 
@@ -68,18 +74,39 @@ fn builder(limits: &ServerLimits, own: &GrpcLimits) -> Builder<TokioExecutor> {
 }
 
 /// Serves a connection to its end.
-async fn serve(
-    builder: Arc<Builder<TokioExecutor>>,
-    stream: TcpStream,
-    service: Arc<Grpc>,
-    limits: ServerLimits,
-    own: GrpcLimits,
-    mut stopped: watch::Receiver<bool>,
-) {
-    let _counted = Counted::new(service.service().metrics().connections());
-    if let Err(error) = set_options(&stream, limits.write_timeout) {
+async fn serve(shared: Arc<Http2>, stream: TcpStream, mut stopped: watch::Receiver<bool>) {
+    let metrics = shared.service.service().metrics();
+    let _counted = Counted::new(metrics.connections());
+    if let Err(error) = set_options(&stream, shared.limits.write_timeout) {
         tracing::debug!(%error, "a connection's options could not be set");
     }
+    let Some(tls) = &shared.tls else { return speak(&shared, stream, stopped).await };
+    let handshake = TlsAcceptor::from(tls.config()).accept(stream);
+    let shaken = tokio::select! {
+        biased;
+        shaken = tokio::time::timeout(shared.limits.handshake_timeout, handshake) => shaken,
+        // An error means that the server is gone, which is the same.
+        _ = stopped.wait_for(|stop| *stop) => return,
+    };
+    match shaken {
+        // Large: a connection without TLS shall not carry it along.
+        Ok(Ok(stream)) => Box::pin(speak(&shared, stream, stopped)).await,
+        failed => {
+            let error = failed.map(|shaken| shaken.err());
+            tracing::debug!(?error, "a handshake failed");
+            metrics.connection_cut(ConnectionCut::Handshake);
+        }
+    }
+}
+
+/// Serves what a stream says to its end.
+async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    shared: &Arc<Http2>,
+    stream: S,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let Http2 { builder, limits, own, .. } = &**shared;
+    let service = Arc::clone(&shared.service);
     let (stream, greeted) = Greeting::new(stream);
     let answer = service_fn(move |request: http::Request<Incoming>| {
         let service = Arc::clone(&service);
@@ -134,20 +161,20 @@ fn scattered(age: Duration, random: u32) -> Duration {
 }
 
 /// A stream that tells when the client's first bytes have come.
-struct Greeting {
-    stream: TcpStream,
+struct Greeting<S> {
+    stream: S,
     missing: usize,
     greeted: Option<oneshot::Sender<()>>,
 }
 
-impl Greeting {
-    fn new(stream: TcpStream) -> (Self, oneshot::Receiver<()>) {
+impl<S> Greeting<S> {
+    fn new(stream: S) -> (Self, oneshot::Receiver<()>) {
         let (sender, greeted) = oneshot::channel();
         (Self { stream, missing: PREFACE_BYTES, greeted: Some(sender) }, greeted)
     }
 }
 
-impl AsyncRead for Greeting {
+impl<S: AsyncRead + Unpin> AsyncRead for Greeting<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -169,7 +196,7 @@ impl AsyncRead for Greeting {
     }
 }
 
-impl AsyncWrite for Greeting {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Greeting<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -80,6 +80,7 @@ pub async fn run_grpc(
     service: Arc<Grpc>,
     limits: ServerLimits,
     own: GrpcLimits,
+    tls: Option<Arc<Tls>>,
     shutdown: impl Future<Output = ()>,
 ) -> Summary {
     let draining = Arc::clone(&service);
@@ -87,7 +88,8 @@ pub async fn run_grpc(
         shutdown.await;
         draining.drain();
     };
-    accept(listener, grpc::Http2::new(service, limits.clone(), own), &limits, shutdown).await
+    let connections = Arc::new(grpc::Http2::new(service, limits.clone(), own, tls));
+    accept(listener, connections, &limits, shutdown).await
 }
 
 async fn accept(

@@ -1,5 +1,6 @@
 //! The inference port's other wires: HTTP/2, and TLS.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -73,6 +74,13 @@ async fn secure(
     gateway: &Gateway,
     trusted: &CertificateDer<'static>,
 ) -> std::io::Result<TlsStream<TcpStream>> {
+    secure_at(gateway.app.inference_address(), trusted).await
+}
+
+async fn secure_at(
+    address: SocketAddr,
+    trusted: &CertificateDer<'static>,
+) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     roots.add(trusted.clone()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -80,7 +88,7 @@ async fn secure(
     let builder = builder.with_safe_default_protocol_versions().unwrap();
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let stream = TcpStream::connect(gateway.app.inference_address()).await.unwrap();
+    let stream = TcpStream::connect(address).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();
     TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }
@@ -108,6 +116,48 @@ fn a_certificate_is_served_and_renewed_without_a_restart() {
         };
         tokio::time::timeout(HANG, renewed).await.expect("the new certificate is taken");
         assert_eq!(predict(&mut open, "/predict/m").await.0, 200, "what is open goes on");
+    });
+    gateway.app.stop();
+}
+
+/// With a certificate, gRPC is behind it as well: what is secret in a call must not
+/// travel in clear text beside a REST that does not.
+#[test]
+fn grpc_has_the_same_certificate() {
+    let folder = tempfile::tempdir().unwrap();
+    let certificate = certify(folder.path());
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let settings = [
+        ("server.tls_certificate", path("cert.pem")),
+        ("server.tls_key", path("key.pem")),
+        ("server.tls_handshake_timeout", "50ms".to_owned()),
+    ];
+    let settings: Vec<_> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    let gateway = start_with("", &["answers 1"], &settings);
+    block_on(async {
+        let address = gateway.app.grpc_address().unwrap();
+        let mut sender = speak(secure_at(address, &certificate).await.unwrap()).await;
+        let request =
+            http::Request::post("https://localhost/inference.GRPCInferenceService/ServerLive")
+                .header("content-type", "application/grpc")
+                .body(Full::new(Bytes::from_static(&[0; 5])))
+                .unwrap();
+        let reply =
+            sender.send_request(request).await.unwrap().into_body().collect().await.unwrap();
+        assert_eq!(reply.trailers().unwrap()["grpc-status"], "0");
+        assert_eq!(reply.to_bytes(), [0, 0, 0, 0, 2, 8, 1][..]);
+        // Who says nothing, and who speaks in clear text, does not get through.
+        let cut = r#"foreshadow_connections_cut_total{reason="handshake"}"#;
+        let silent = TcpStream::connect(address).await.unwrap();
+        gateway.wait_for_metric(&format!("{cut} 1")).await;
+        drop(silent);
+        let plain = TcpStream::connect(address).await.unwrap();
+        let (mut sender, connection) =
+            handshake(TokioExecutor::new(), TokioIo::new(plain)).await.unwrap();
+        tokio::spawn(connection);
+        let request = http::Request::post(format!("http://{address}/x"));
+        assert!(sender.send_request(request.body(Full::new(Bytes::new())).unwrap()).await.is_err());
+        gateway.wait_for_metric(&format!("{cut} 2")).await;
     });
     gateway.app.stop();
 }
