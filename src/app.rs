@@ -4,6 +4,7 @@
 //! Two runtimes: `data` has the request threads, `control` everything else,
 //! so that nothing an operator or a scrape does can take a request's thread.
 
+mod audit;
 mod banner;
 mod log;
 mod repository;
@@ -20,6 +21,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::admin::{self, Access, AdminState};
+pub use crate::app::audit::verify_audit;
 use crate::app::repository::Clients;
 use crate::app::signals::Signals;
 use crate::config::{ByteSize, Config, Preflight, ReadyWhen, ReplyCompression, Switch, Token};

@@ -18,7 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "store",
         ],
     ),
-    ("cli", &["app", "config", "engine", "registry", "store"]),
+    ("cli", &["app", "config", "engine", "registry"]),
     ("config", &[]),
     ("engine", &[]),
     ("error", &[]),

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use crate::app;
 use crate::cli::failure::Failure;
 use crate::cli::output;
-use crate::store::Sqlite;
 use crate::types::Digest;
 
 /// Check the audit log in the state folder, without a gateway or beside one.
@@ -50,9 +50,8 @@ struct VerifyArgs {
 pub(super) async fn run(args: &AuditArgs) -> Result<(), Failure> {
     let AuditCommand::Verify(VerifyArgs { state, head }) = &args.command;
     let failed = |error: crate::error::Error| Failure::failed(error.message().to_owned());
-    let store = Sqlite::open_to_read(state).await.map_err(failed)?;
     let known = head.map(|head| head.to_string());
-    let (entries, last) = store.verify(known).await.map_err(failed)?;
+    let (entries, last) = app::verify_audit(state, known).await.map_err(failed)?;
     output::print(&match entries {
         0 => "the audit log is empty".to_owned(),
         1 => format!("1 entry, whole; its hash is {last}"),

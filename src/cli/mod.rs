@@ -1,4 +1,4 @@
-//! The command line: `serve`, `check`, and the clients of the admin API.
+//! The command line: `serve`, `check`, `audit`, and the clients of the admin API.
 //!
 //! One file for each subcommand. A client command knows the gateway through
 //! its admin API only, never through the process's own state, so that it
