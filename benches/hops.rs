@@ -17,6 +17,7 @@ use foreshadow::engine::{EngineError, EngineSet, EngineSettings, Model, Session}
 use foreshadow::protocol::hops;
 use foreshadow::routing::{Arm, Canary, Catalog, Judge, Plan, Salt, Shadow, Slot, Worst, split};
 use foreshadow::serving::{Executor, ExecutorSettings, LoadedVersion, Request};
+use foreshadow::telemetry::recorder::Recorder;
 use foreshadow::telemetry::{Answered, ArmRole, Metrics};
 use foreshadow::types::{
     Batching, Data, Datatype, Digest, Dim, ModelName, ModelSettings, Share, Signature, Tensor,
@@ -73,6 +74,8 @@ fn plan(metrics: &Metrics) -> Arc<Plan> {
         canary: Some(Canary {
             arm: arm(2, ArmRole::Canary),
             weight: Share::from_percent(10.0).unwrap(),
+            holdback: false,
+            recorder: Arc::new(Recorder::new(Share::from_percent(10.0).unwrap(), Arc::default())),
         }),
         shadows: vec![Shadow {
             sample: Share::ALL,

@@ -25,6 +25,7 @@ use foreshadow::routing::{
     Arm, Assignment, Canary, Catalog, Lane, LaneSettings, Plan, Router, Salt, Slot,
 };
 use foreshadow::serving::{Executor, ExecutorSettings, LoadedVersion};
+use foreshadow::telemetry::recorder::Recorder;
 use foreshadow::telemetry::{Answered, ArmRole, Metrics};
 use foreshadow::types::{
     Data, Datatype, Digest, Dim, ModelName, ModelSettings, Readiness, Share, Signature, Tensor,
@@ -199,6 +200,8 @@ fn plan(metrics: &Metrics, versions: &[Arc<LoadedVersion>], features: &[&str]) -
         canary: versions.get(1).map(|version| Canary {
             arm: arm(version, ArmRole::Canary),
             weight: Share::from_percent(0.01).unwrap(),
+            holdback: false,
+            recorder: Arc::new(Recorder::new(Share::from_percent(0.01).unwrap(), Arc::default())),
         }),
         shadows: vec![],
         settings: Arc::new(ModelSettings { features, ..ModelSettings::default() }),

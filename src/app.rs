@@ -9,6 +9,9 @@ mod banner;
 mod log;
 mod repository;
 mod signals;
+mod store;
+mod tokens;
+mod webhooks;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -20,10 +23,12 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::admin::{self, Access, AdminState};
+use crate::admin::{self, Access, AdminState, Events, Tokens};
 pub use crate::app::audit::verify_audit;
 use crate::app::repository::Clients;
 use crate::app::signals::Signals;
+use crate::app::store::Opened;
+pub use crate::app::tokens::open_tokens;
 use crate::config::{ByteSize, Config, Preflight, ReadyWhen, ReplyCompression, Switch, Token};
 use crate::engine::{EngineSet, EngineSettings};
 use crate::error::{Error, Result};
@@ -31,13 +36,15 @@ use crate::protocol::{
     Compress, Grpc, GrpcSettings, Offload, OffloadSettings, RequestLimits, Service,
 };
 use crate::registry::preflight::{self, ChildPreflight};
-use crate::registry::{Control, Registry, RegistrySettings};
+use crate::registry::{Control, Past, Prepared, Registry, RegistrySettings};
+use crate::rollout::{self, Recovered, Rollouts, Running};
 use crate::routing::{Catalog, Lane, LaneSettings, Router};
 use crate::server::{self, GrpcLimits, ServerLimits, Summary, Tls, TlsFiles};
 use crate::serving::{Executor, ExecutorSettings};
-use crate::store::{Sqlite, Store};
+use crate::store::Store;
 use crate::telemetry::Metrics;
 use crate::types::{Readiness, thread};
+use crate::webhooks::Couriers;
 
 /// What may be exchanged: engines, the candidates' trial, the store.
 pub struct Parts {
@@ -72,6 +79,9 @@ pub struct App {
     handle: Control,
     metrics: Arc<Metrics>,
     registry: Registry,
+    rollouts: Rollouts,
+    judging: Running,
+    couriers: Couriers,
     readiness: Readiness,
     shutdown: watch::Sender<bool>,
     serving: Vec<JoinHandle<()>>,
@@ -97,29 +107,70 @@ impl App {
         };
         let grpc_address = grpc.as_ref().map(address).transpose()?;
         let admin = control.block_on(server::bind(config.admin.listen, "--admin-listen"))?;
-        let store = match parts.store {
-            Some(store) => store,
-            None => Arc::new(control.block_on(Sqlite::open(&config.repository.state))?),
+        // Nobody else uses what is opened from here on.
+        let prepared = Prepared::new(registry_settings(config))?;
+        let Opened { store, problem } = match parts.store {
+            Some(store) => Opened { store, problem: None },
+            None => {
+                let required = config.repository.store_required == Switch::On;
+                control.block_on(store::open(&config.repository.state, required))?
+            }
         };
         let (inference_address, admin_address) = (address(&inference)?, address(&admin)?);
 
         let triton_names = config.admin.triton_metrics == Switch::On;
         let metrics = Arc::new(Metrics::new().with_triton_names(triton_names));
+        if let Some(problem) = &problem {
+            tracing::error!("{problem}");
+        }
+        metrics.set_store(problem.clone());
         let readiness = Readiness::default();
         let catalog = Arc::new(Catalog::default());
+        let executor = executor(config, &metrics)?;
+        let router = Arc::new(Router::new(Arc::clone(&catalog), executor, lane(config)?));
+        let (shutdown, watcher) = watch::channel(false);
+        let events = Events::new(Arc::clone(&store), watcher.clone());
+        let couriers = {
+            let _entered = control.enter();
+            webhooks::spawn(config, &store, &metrics)?
+        };
+        // Behind whatever may end a start for reasons of its own, which is no unclean exit;
+        // before anything is loaded: a version may be what ended the process.
+        let unclean_max = u32::try_from(config.rollout.unclean_exits_max).unwrap_or(u32::MAX);
+        let recovered = match (control.block_on(rollout::recover(&*store, unclean_max)), &problem) {
+            (Err(error), Some(_)) => {
+                tracing::error!(%error, "rollouts are not judged until the store can be used");
+                Recovered::default()
+            }
+            (recovered, _) => recovered?,
+        };
+        let Recovered { open, unrecorded } = recovered;
         let (handle, registry) = {
             let _entered = control.enter();
             Registry::spawn(
-                registry_settings(config),
+                prepared,
                 parts.engines,
                 parts.preflight,
-                store,
-                Arc::clone(&catalog),
+                Past { store: Arc::clone(&store), unrecorded },
+                catalog,
                 Arc::clone(&metrics),
                 readiness.clone(),
             )?
         };
-        let router = Arc::new(Router::new(catalog, executor(config, &metrics)?, lane(config)?));
+        let tokens = Arc::new(Tokens::new(Arc::clone(&store)));
+        let fresh = Arc::clone(&tokens);
+        control.spawn(async move { fresh.keep_fresh().await });
+        let (rollouts, judging) = control.block_on(rollout::spawn(
+            rollout_settings(config),
+            handle.clone(),
+            store,
+            Arc::clone(&metrics),
+            open,
+        ))?;
+        let access = access(config).with_tokens(
+            Arc::clone(&tokens),
+            config.admin.open == Switch::On && config.admin.listen.ip().is_loopback(),
+        );
         let service = Service::new(
             router,
             Arc::clone(&metrics),
@@ -129,11 +180,10 @@ impl App {
         );
         let service = Arc::new(service.with_repository(Arc::new(Clients {
             control: handle.clone(),
-            access: access(config),
+            access: access.clone(),
             load_unload: config.repository.load_unload == Switch::On,
         })));
 
-        let (shutdown, watcher) = watch::channel(false);
         let limits = server_limits(config);
         if let Some(tls) = &tls {
             control.spawn(Arc::clone(tls).watch(config.server.tls_rescan));
@@ -155,9 +205,12 @@ impl App {
         });
         let state = AdminState {
             control: handle.clone(),
+            rollouts: rollouts.clone(),
             metrics: Arc::clone(&metrics),
             readiness: readiness.clone(),
-            access: access(config),
+            access,
+            tokens,
+            events,
         };
         let administering = control.spawn(async move {
             admin::serve(admin, admin::router(state), stopped(watcher)).await;
@@ -168,6 +221,9 @@ impl App {
             handle,
             metrics,
             registry,
+            rollouts,
+            judging,
+            couriers,
             readiness,
             shutdown,
             serving: std::iter::once(serving).chain(calls).collect(),
@@ -203,6 +259,12 @@ impl App {
         &self.handle
     }
 
+    /// The handle to rollouts.
+    #[must_use]
+    pub const fn rollouts(&self) -> &Rollouts {
+        &self.rollouts
+    }
+
     /// Whether it wants traffic.
     #[must_use]
     pub const fn readiness(&self) -> &Readiness {
@@ -229,7 +291,9 @@ impl App {
         });
         self.control.block_on(async {
             let _ = tokio::time::timeout(Duration::from_secs(1), self.administering).await;
+            self.judging.stop().await;
             self.registry.stop().await;
+            self.couriers.stop().await;
         });
         self.data.shutdown_timeout(Duration::from_secs(1));
         self.control.shutdown_timeout(Duration::from_secs(1));
@@ -341,7 +405,15 @@ fn registry_settings(config: &Config) -> RegistrySettings {
         load_threads: repository.load_threads,
         artifact_bytes_max: repository.artifact_max.get(),
         ready_when_all: repository.ready_when == ReadyWhen::All,
+        retire_after: repository.retire_after,
+        keep_versions: repository.keep_versions,
+        keep_for: repository.keep_for,
+        keep_bytes_max: repository.keep_max.get(),
     }
+}
+
+fn rollout_settings(config: &Config) -> rollout::Settings {
+    rollout::Settings { tick: config.rollout.tick, ..rollout::Settings::default() }
 }
 
 fn server_limits(config: &Config) -> ServerLimits {

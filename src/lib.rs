@@ -8,7 +8,9 @@
 //!                                           └ shadow copy (bounded, droppable) ┘        └→ telemetry (lock-free counts)
 //! CONTROL  notify → scan → settle → pin → preflight (child process) → load → warm-up → gate → publish → retire
 //!          operator → cli → admin → manager ────────────────────────────────────────────┘
-//! LEARN    telemetry counts → comparison (champion beside canary and shadows) → people
+//! LEARN    recorder counts → jury → analysis (pure) → outcome → policy (pure) → controller → manager → publish
+//!          audit log → webhooks, server-sent events → others
+//!          telemetry counts → comparison (champion beside canary and shadows) → people
 //! ```
 //!
 //! Data never calls control: they meet only in the slot, one `ArcSwap<Plan>`
@@ -27,8 +29,9 @@
 //! # Who may use whom
 //!
 //! `server → protocol, admin`; `protocol → routing → serving → engine`;
-//! `registry → routing, serving, engine, store`; `admin → registry, store`.
-//! `app` wires all of it, `cli` is the door; only they use `config`. Everyone
+//! `registry → routing, serving, engine, store`; `rollout → registry, analysis,
+//! store`; `admin → registry, rollout, store`; `webhooks → store`.
+//! `app` wires all of it, `cli` is the door; only they and `webhooks` use `config`. Everyone
 //! may use `types`, `error` and `telemetry`; `analysis`, which is pure, only
 //! `types` and `error`. `tests/architecture.rs` checks this against the
 //! sources.
@@ -64,9 +67,11 @@ pub mod error;
 mod golden;
 pub mod protocol;
 pub mod registry;
+pub mod rollout;
 pub mod routing;
 pub mod server;
 pub mod serving;
 pub mod store;
 pub mod telemetry;
 pub mod types;
+pub mod webhooks;

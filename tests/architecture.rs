@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 
 /// Component → what it may use besides [`EVERYONE`]'s words.
 const MAY_USE: &[(&str, &[&str])] = &[
-    ("admin", &["registry", "store"]),
+    ("admin", &["registry", "rollout", "store"]),
     ("analysis", &[]),
     (
         "app",
         &[
-            "admin", "config", "engine", "protocol", "registry", "routing", "server", "serving",
-            "store",
+            "admin", "config", "engine", "protocol", "registry", "rollout", "routing", "server",
+            "serving", "store", "webhooks",
         ],
     ),
     ("cli", &["app", "config", "engine", "registry"]),
@@ -24,12 +24,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("protocol", &["routing"]),
     ("registry", &["engine", "routing", "serving", "store"]),
+    ("rollout", &["analysis", "registry", "store"]),
     ("routing", &["serving"]),
     ("server", &["admin", "protocol"]),
     ("serving", &["engine"]),
     ("store", &[]),
     ("telemetry", &[]),
     ("types", &[]),
+    ("webhooks", &["config", "store"]),
 ];
 
 /// What every component may use.

@@ -8,7 +8,10 @@ use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::admin::AdminState;
-use crate::admin::extract::{Body, InModel, InVersion, Params, provenance, version, whole};
+use crate::admin::access::Caller;
+use crate::admin::extract::{
+    Body, InModel, InVersion, Params, maybe_whole, numbered, provenance, version, whole,
+};
 use crate::admin::reply::{ApiError, ErrorBody};
 use crate::registry::{Change, ModelView, Provenance};
 use crate::types::{ModelName, Share};
@@ -65,18 +68,33 @@ pub(super) struct PromoteBody {
     actor: Option<String>,
 }
 
+/// What to go back to.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RollbackBody {
+    /// The audit entry from which on it was so; the previous champion, and no canary,
+    /// if absent.
+    #[serde(default, deserialize_with = "maybe_whole")]
+    #[schema(minimum = 1, maximum = 9007199254740991.0)]
+    entry: Option<u64>,
+    /// Why.
+    #[schema(max_length = 1000, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
+    reason: Option<String>,
+    /// By whose hand.
+    #[schema(max_length = 128, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
+    actor: Option<String>,
+}
+
 /// Who and why.
-#[derive(Debug, Deserialize, ToSchema, IntoParams)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ByWhom {
     /// Why.
     #[param(max_length = 1000, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
-    #[schema(max_length = 1000, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     reason: Option<String>,
     /// By whose hand.
     #[param(max_length = 128, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
-    #[schema(max_length = 128, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     actor: Option<String>,
 }
 
@@ -98,10 +116,11 @@ async fn change(state: &AdminState, model: &ModelName, change: Change, by: Prove
 )]
 pub(super) async fn set_canary(
     State(state): State<AdminState>,
+    caller: Caller,
     InModel(model): InModel,
     Body(body): Body<CanaryBody>,
 ) -> Changed {
-    let by = provenance(body.actor, body.reason)?;
+    let by = provenance(&caller, body.actor, body.reason)?;
     let version = version(body.version)?;
     change(&state, &model, Change::SetCanary { version, weight: body.weight }, by).await
 }
@@ -117,10 +136,11 @@ pub(super) async fn set_canary(
 )]
 pub(super) async fn remove_canary(
     State(state): State<AdminState>,
+    caller: Caller,
     InModel(model): InModel,
     Params(by): Params<ByWhom>,
 ) -> Changed {
-    let by = provenance(by.actor, by.reason)?;
+    let by = provenance(&caller, by.actor, by.reason)?;
     change(&state, &model, Change::RemoveCanary, by).await
 }
 
@@ -140,10 +160,11 @@ pub(super) async fn remove_canary(
 )]
 pub(super) async fn set_shadow(
     State(state): State<AdminState>,
+    caller: Caller,
     InVersion(model, version): InVersion,
     Body(body): Body<ShadowBody>,
 ) -> Changed {
-    let by = provenance(body.actor, body.reason)?;
+    let by = provenance(&caller, body.actor, body.reason)?;
     let sample = body.sample.unwrap_or(Share::ALL);
     change(&state, &model, Change::SetShadow { version, sample }, by).await
 }
@@ -163,10 +184,11 @@ pub(super) async fn set_shadow(
 )]
 pub(super) async fn remove_shadow(
     State(state): State<AdminState>,
+    caller: Caller,
     InVersion(model, version): InVersion,
     Params(by): Params<ByWhom>,
 ) -> Changed {
-    let by = provenance(by.actor, by.reason)?;
+    let by = provenance(&caller, by.actor, by.reason)?;
     change(&state, &model, Change::RemoveShadow { version }, by).await
 }
 
@@ -183,30 +205,40 @@ pub(super) async fn remove_shadow(
 )]
 pub(super) async fn promote(
     State(state): State<AdminState>,
+    caller: Caller,
     InModel(model): InModel,
     Body(body): Body<PromoteBody>,
 ) -> Changed {
-    let by = provenance(body.actor, body.reason)?;
+    let by = provenance(&caller, body.actor, body.reason)?;
     let version = version(body.version)?;
     change(&state, &model, Change::Promote { version }, by).await
 }
 
-/// Makes the previous champion the champion again, and takes the canary out.
+/// Makes the previous champion the champion again, and takes the canary out; or makes
+/// it as it was from an audit entry on.
+///
+/// A version of then whose folder is gone is loaded from its copy, while that is kept.
+/// A canary or shadow that cannot be had is left out, and named in the history.
 #[utoipa::path(post, path = "/v1/models/{model}/rollback", tag = "changes",
     params(("model" = String, Path, description = "Its name")),
-    request_body = Option<ByWhom>,
+    request_body = Option<RollbackBody>,
     responses(
         (status = 200, description = "Published", body = ModelView),
         (status = 400, description = "Malformed", body = ErrorBody),
-        (status = 404, description = "No such model", body = ErrorBody),
-        (status = 409, description = "There is nothing to go back to", body = ErrorBody),
+        (status = 404, description = "No such model or entry", body = ErrorBody),
+        (status = 409, description = "The champion to go back to cannot be had", body = ErrorBody),
     )
 )]
 pub(super) async fn rollback(
     State(state): State<AdminState>,
+    caller: Caller,
     InModel(model): InModel,
-    Body(by): Body<ByWhom>,
+    Body(body): Body<RollbackBody>,
 ) -> Changed {
-    let by = provenance(by.actor, by.reason)?;
-    change(&state, &model, Change::Rollback, by).await
+    let by = provenance(&caller, body.actor, body.reason)?;
+    let back = match body.entry {
+        Some(entry) => Change::Restore { entry: numbered("entry", entry)? },
+        None => Change::Rollback,
+    };
+    change(&state, &model, back, by).await
 }

@@ -8,6 +8,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize as _, Deserializer};
 
+use crate::admin::access::Caller;
 use crate::admin::reply::ApiError;
 use crate::error::{Error, ErrorCode, Result};
 use crate::registry::Provenance;
@@ -123,17 +124,43 @@ pub(super) fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D
     })
 }
 
+/// The same where it may be missing, or null.
+pub(super) fn maybe_whole<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u64>, D::Error> {
+    #[derive(serde::Deserialize)]
+    struct Whole(#[serde(deserialize_with = "whole")] u64);
+    Ok(Option::<Whole>::deserialize(d)?.map(|Whole(number)| number))
+}
+
+/// A number from 1 in a body.
+pub(super) fn numbered(name: &str, number: u64) -> Result<u64> {
+    let wrong = || Error::invalid(format!("{name} {number}: expected a whole number from 1"));
+    Some(number).filter(|number| *number > 0).ok_or_else(wrong)
+}
+
 /// A version's number in a body.
 pub(super) fn version(number: u64) -> Result<VersionId> {
     let error = || Error::invalid(format!("version {number}: expected a whole number from 1"));
     VersionId::new(number).ok_or_else(error)
 }
 
-/// Checks who and why: they stand in the audit log for good.
-pub(super) fn provenance(actor: Option<String>, reason: Option<String>) -> Result<Provenance> {
-    let actor = line("actor", actor, ACTOR_CHARS_MAX)?;
+/// Checks who and why: they stand in the audit log for good. Whoever shows a token
+/// with a name is that name, whatever else they say.
+pub(super) fn provenance(
+    caller: &Caller,
+    actor: Option<String>,
+    reason: Option<String>,
+) -> Result<Provenance> {
+    let said = line("actor", actor, ACTOR_CHARS_MAX)?;
     let reason = line("reason", reason, REASON_CHARS_MAX)?;
-    Ok(Provenance { actor: actor.unwrap_or_else(|| UNNAMED.to_owned()), reason })
+    let actor = match (&caller.name, said) {
+        (Some(name), _) => name.clone(),
+        (None, Some(said)) => {
+            caller.may_be(&said)?;
+            said
+        }
+        (None, None) => UNNAMED.to_owned(),
+    };
+    Ok(Provenance { actor, reason })
 }
 
 /// A text of one line; blank counts as none.
@@ -188,6 +215,8 @@ mod tests {
 
     #[test]
     fn who_and_why_are_one_line_each() {
+        let caller = |name: Option<&str>| Caller::named(name);
+        let provenance = |actor, reason| provenance(&caller(None), actor, reason);
         let by = provenance(Some(" eve ".into()), Some("  ".into())).unwrap();
         assert_eq!(by, Provenance { actor: "eve".into(), reason: None });
         assert_eq!(provenance(None, None).unwrap().actor, UNNAMED);
@@ -199,5 +228,7 @@ mod tests {
         for (actor, reason) in bad {
             assert!(provenance(actor, reason).is_err());
         }
+        let by = super::provenance(&caller(Some("ann")), Some("eve".into()), None).unwrap();
+        assert_eq!(by.actor, "ann");
     }
 }

@@ -12,22 +12,27 @@
 mod access;
 mod changes;
 mod document;
+mod events;
 mod extract;
 mod models;
 mod pages;
 mod reply;
+mod rollouts;
 mod router;
 mod serve;
 #[cfg(test)]
 pub(crate) mod testing;
+mod tokens;
 
 use std::sync::Arc;
 
 use crate::registry::Control;
+use crate::rollout::Rollouts;
 use crate::telemetry::Metrics;
 use crate::types::Readiness;
 
-pub use access::Access;
+pub use access::{Access, Tokens};
+pub use events::Events;
 pub use router::{openapi, router};
 pub use serve::serve;
 
@@ -36,10 +41,16 @@ pub use serve::serve;
 pub struct AdminState {
     /// Reads the models and changes them.
     pub control: Control,
+    /// Reads rollouts and steers them.
+    pub rollouts: Rollouts,
     /// What `/metrics` shows.
     pub metrics: Arc<Metrics>,
     /// What `/healthz` shows.
     pub readiness: Readiness,
     /// Who may call.
     pub access: Access,
+    /// Tokens with names and roles.
+    pub tokens: Arc<Tokens>,
+    /// What happens, as it happens.
+    pub events: Events,
 }

@@ -25,9 +25,25 @@ PUT    /v1/models/{model}/shadows/{version}         {\"sample\": \"100%\"}
 DELETE /v1/models/{model}/shadows/{version}
 GET    /v1/models/{model}/shadows/{version}/disagreements
 POST   /v1/models/{model}/promote                   {\"version\": 2}
-POST   /v1/models/{model}/rollback
+POST   /v1/models/{model}/rollback                  {\"entry\": 17}, or nothing
+GET    /v1/models/{model}/rollout
+POST   /v1/models/{model}/rollout
+POST   /v1/models/{model}/rollout/pause
+POST   /v1/models/{model}/rollout/resume
+POST   /v1/models/{model}/rollout/abort
+POST   /v1/models/{model}/rollout/skip
+POST   /v1/models/{model}/rollout/promote
+POST   /v1/models/{model}/rollout/approve
+POST   /v1/models/{model}/rollout/comments
+POST   /v1/models/{model}/rollout/plan
+GET    /v1/models/{model}/rollouts
+GET    /v1/rollouts/{id}/replay
 GET    /v1/models/{model}/history                   what was changed, by whom and why
 GET    /v1/history
+GET    /v1/events                                   what happens, as it happens
+GET    /v1/tokens                                   who may do what
+POST   /v1/tokens                                   {\"name\": \"eve\", \"role\": \"operator\"}
+DELETE /v1/tokens/{name}
 GET    /v1/openapi.json                             all of this for programs
 GET    /metrics                                     for Prometheus
 GET    /healthz                                     starting, waiting …, ready or draining
@@ -53,10 +69,15 @@ pub(super) async fn metrics(State(state): State<AdminState>) -> impl IntoRespons
 
 /// That the process lives, and whether it wants traffic. Needs no token.
 #[utoipa::path(get, path = "/healthz", tag = "pages", security(()), responses(
-    (status = 200, description = "`starting`, `waiting for models that serve`, `ready` or `draining`", body = String, content_type = "text/plain"),
+    (status = 200, description = "`starting`, `waiting for models that serve`, `ready` or `draining`; a second line where changes cannot be recorded", body = String, content_type = "text/plain"),
 ))]
 pub(super) async fn health(State(state): State<AdminState>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, TEXT), (CACHE_CONTROL, "no-store")], format!("{}\n", state.readiness.as_str()))
+    let mut text = format!("{}\n", state.readiness.as_str());
+    if state.metrics.store_problem().is_some() {
+        // Why, the log tells and those who have the token.
+        text.push_str("changes cannot be recorded\n");
+    }
+    ([(CONTENT_TYPE, TEXT), (CACHE_CONTROL, "no-store")], text)
 }
 
 /// A path that does not exist.

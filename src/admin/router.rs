@@ -16,7 +16,7 @@ use utoipa_axum::routes;
 
 use crate::admin::document::{self, Document};
 use crate::admin::reply::ApiError;
-use crate::admin::{AdminState, access, changes, models, pages};
+use crate::admin::{AdminState, access, changes, events, models, pages, rollouts, tokens};
 use crate::error::{Error, ErrorCode};
 
 /// Longest wait for a handler: changes wait for the manager's present step.
@@ -33,10 +33,24 @@ fn routes() -> (Router<AdminState>, OpenApi) {
         .routes(routes!(models::disagreements))
         .routes(routes!(models::model_history))
         .routes(routes!(models::whole_history))
+        .routes(routes!(events::events))
         .routes(routes!(changes::set_canary, changes::remove_canary))
         .routes(routes!(changes::set_shadow, changes::remove_shadow))
         .routes(routes!(changes::promote))
         .routes(routes!(changes::rollback))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::revoke))
+        .routes(routes!(rollouts::status, rollouts::start))
+        .routes(routes!(rollouts::pause))
+        .routes(routes!(rollouts::resume))
+        .routes(routes!(rollouts::abort))
+        .routes(routes!(rollouts::skip))
+        .routes(routes!(rollouts::promote))
+        .routes(routes!(rollouts::approve))
+        .routes(routes!(rollouts::comment))
+        .routes(routes!(rollouts::forecast))
+        .routes(routes!(rollouts::list))
+        .routes(routes!(rollouts::replay))
         .split_for_parts();
     document::complete(&mut document);
     (router, document)

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex};
 
 use axum::Router;
 
-use crate::admin::{Access, AdminState, router};
+use crate::admin::{Access, AdminState, Events, Tokens, router};
 use crate::error::{Error, ErrorCode};
 use crate::registry::{Change, Control, ModelView, PlanView, Provenance};
+use crate::rollout::{self, Rollouts};
 use crate::routing::{Catalog, Plan, Salt, Slot};
 use crate::store::{Memory, NewEntry, Store as _, Unloaded, Wanted};
 use crate::telemetry::Metrics;
@@ -28,6 +29,7 @@ pub(super) fn churn() -> ModelName {
 pub(super) fn view() -> ModelView {
     ModelView {
         name: "churn".into(),
+        rollout: Arc::default(),
         owner: None,
         description: None,
         features: vec![],
@@ -63,9 +65,12 @@ pub(super) async fn history() -> Arc<Memory> {
         champion: None,
         previous: vec![],
         canary: None,
+        holdback: false,
         shadows: vec![],
         salt: [0; 16],
         unloaded: Unloaded::default(),
+        pinned: [].into(),
+        newest: None,
     };
     for action in ["promote 1", "promote 2"] {
         let entry = NewEntry {
@@ -74,16 +79,26 @@ pub(super) async fn history() -> Arc<Memory> {
             reason: None,
             from: String::new(),
             to: String::new(),
+            rollout: None,
         };
         store.record(&churn(), entry, &wanted).await.unwrap();
     }
     Arc::new(store)
 }
 
+/// The handle of a controller that has nothing to do.
+pub(super) async fn rollouts(control: &Control) -> Rollouts {
+    let (store, metrics) = (history().await, Arc::new(Metrics::new()));
+    let spawned =
+        rollout::spawn(rollout::Settings::default(), control.clone(), store, metrics, vec![]);
+    spawned.await.unwrap().0
+}
+
 /// The router, and what its manager was asked for. The manager refuses to
 /// promote version 9.
 pub(crate) async fn gateway(token: Option<&str>) -> (Router, Noted) {
-    let (control, board, mut commands) = Control::channel(catalog(), history().await);
+    let (control, board, mut commands) =
+        Control::channel(catalog(), history().await, tokio::sync::mpsc::channel(1).1);
     board.store(Arc::new(BTreeMap::from([(churn(), Arc::new(view()))])));
     let noted = Noted::default();
     let notes = Arc::clone(&noted);
@@ -97,10 +112,13 @@ pub(crate) async fn gateway(token: Option<&str>) -> (Router, Noted) {
         }
     });
     let state = AdminState {
+        rollouts: rollouts(&control).await,
         control,
         metrics: Arc::new(Metrics::new()),
         readiness: Readiness::default(),
         access: Access::new(token, &[]),
+        tokens: Arc::new(Tokens::new(history().await)),
+        events: Events::new(history().await, tokio::sync::watch::channel(false).1),
     };
     (router(state), noted)
 }

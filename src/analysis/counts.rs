@@ -47,6 +47,12 @@ impl StageCounts {
 pub struct Tally(Vec<StageCounts>);
 
 impl Tally {
+    /// A tally that goes on from these stages, the present one last.
+    #[must_use]
+    pub(super) const fn of(stages: Vec<StageCounts>) -> Self {
+        Self(stages)
+    }
+
     /// Nothing yet, at the first stage's share.
     #[must_use]
     pub fn new(share: Exposure) -> Self {

@@ -145,6 +145,21 @@ impl Evidence {
         evidence
     }
 
+    /// Evidence that goes on from what was recorded: the counts so far, and those
+    /// at the best look.
+    #[must_use]
+    pub fn resume(
+        hypothesis: Hypothesis,
+        stages: &[StageCounts],
+        best_at: Vec<StageCounts>,
+    ) -> Self {
+        let mut evidence = Self::new(hypothesis, &[]);
+        evidence.best_ln_e = hypothesis.ln_e(&best_at).max(0.0);
+        evidence.best_at = best_at;
+        evidence.begin(stages);
+        evidence
+    }
+
     /// The present stage (the last one) is another now.
     pub fn begin(&mut self, stages: &[StageCounts]) {
         let Some((present, settled)) = stages.split_last() else { return };

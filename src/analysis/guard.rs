@@ -191,6 +191,35 @@ impl Guard {
         }
     }
 
+    /// A guard that goes on from what was recorded; in a rollout that had no
+    /// canary yet, from `share` on.
+    #[must_use]
+    pub fn resume(rule: Rule, facts: Facts, share: Exposure) -> Self {
+        let Some(present) = facts.stages.last().map(|stage| stage.share) else {
+            return Self::new(rule, share);
+        };
+        let tally = Tally::of(facts.stages);
+        let at_least = Hypothesis::AtLeast(rule.not_worse_at(present));
+        let objective_ln_e = rule.objective.map_or(0.0, |q| facts.objective_at.ln_e(q).max(0.0));
+        let resume = |hypothesis, at| Evidence::resume(hypothesis, tally.stages(), at);
+        Self {
+            worse: resume(Hypothesis::AtMost(rule.worse_than), facts.worse_at),
+            not_worse: resume(at_least, facts.not_worse_at),
+            rule,
+            tally,
+            requests: facts.requests,
+            objective_at: facts.objective_at,
+            objective_ln_e,
+            dropped: facts.dropped,
+        }
+    }
+
+    /// The canary's present share.
+    #[must_use]
+    pub fn share(&self) -> Option<Exposure> {
+        self.tally.stages().last().map(|stage| stage.share)
+    }
+
     /// From now on the canary has this share. What was shown against an earlier
     /// stage's margin does not pass for this one's; the counts go on.
     pub fn begin(&mut self, share: Exposure) {
@@ -231,9 +260,9 @@ impl Guard {
         }
     }
 
-    /// So many events could not be counted.
-    pub const fn add_dropped(&mut self, events: u64) {
-        self.dropped = self.dropped.saturating_add(events);
+    /// So many events could not be counted so far.
+    pub const fn set_dropped(&mut self, events: u64) {
+        self.dropped = events;
     }
 
     /// The verdict alone: cheap enough for each event.

@@ -34,8 +34,8 @@ mod evidence;
 mod forecast;
 mod gamma;
 mod guard;
-pub mod latency;
 mod likelihood;
+mod limit;
 mod mean;
 mod objective;
 mod outlook;
@@ -46,10 +46,13 @@ mod verdict;
 
 pub use counts::{StageCounts, Tally};
 pub use detector::{EDetector, RateDetector};
-pub use distribution::{Distance, distance, radius};
+pub use distribution::{
+    Bin, Distance, ShiftFacts, ShiftJudgement, ShiftRule, distance, judge_shift, radius,
+};
 pub use effect::Effect;
 pub use evidence::{Evidence, Hypothesis, p_value};
 pub use guard::{Facts, Finding, Guard, Judgement, Rule, judge};
+pub use limit::{LimitFacts, LimitGuard, LimitJudgement, LimitRule, judge_limit, limit_outlook};
 pub use mean::{Interval, Mean};
 pub use objective::RequestCounts;
 pub use outlook::{FAULTS, FaultOutlook, Reach, StageBudget, StageOutlook, outlook};

@@ -124,6 +124,13 @@ impl TrafficCheck {
         Self { alpha, tally: Tally::new(share), best_ln_e: 0.0, worst_at: Vec::new() }
     }
 
+    /// A check that goes on from what was recorded.
+    #[must_use]
+    pub fn resume(alpha: Level, stages: Vec<StageCounts>, worst_at: Vec<StageCounts>) -> Self {
+        let best_ln_e = stages_ln_e(&worst_at).max(0.0);
+        Self { alpha, tally: Tally::of(stages), best_ln_e, worst_at }
+    }
+
     /// From now on the canary has this share.
     pub fn begin(&mut self, share: Exposure) {
         self.tally.begin(share);

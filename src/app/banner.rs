@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::value::RawValue;
 
 use crate::app::App;
-use crate::config::Config;
+use crate::config::{Config, Switch};
 use crate::registry::{ModelView, State};
 
 /// A larger sample is not read for the pasted line.
@@ -26,6 +26,21 @@ pub(super) fn addresses(app: &App, config: &Config) {
         app.admin_address(),
         config.repository.models.display()
     );
+    if is_open(config) {
+        println!(
+            "  access     whoever is on this machine may change everything, without a token \
+             ([admin] open)"
+        );
+    }
+    if let Some(problem) = app.metrics.store_problem() {
+        println!("  ! {problem}");
+        println!("  ! changes that add risk are refused, and nothing that is done is remembered");
+    }
+}
+
+/// Whether the admin API asks nobody who they are.
+fn is_open(config: &Config) -> bool {
+    config.admin.open == Switch::On && config.admin.token.is_none()
 }
 
 /// How the inference listener is spoken to.

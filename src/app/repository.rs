@@ -5,7 +5,7 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::registry::{Control, Provenance};
 use crate::types::{Asked, Granting, IndexEntry, ModelName, Repository, Wish};
 
-/// Who stands in the audit log: clients have no names.
+/// Who stands in the audit log for a client without a token of its own.
 const ACTOR: &str = "client";
 
 /// Control's side of the protocols' repository extension.
@@ -25,13 +25,16 @@ impl Clients {
                  \"on\" in [repository] (FORESHADOW_REPOSITORY_LOAD_UNLOAD=on)",
             ));
         }
-        self.access.check_client(asked.headers)?;
+        let name = self.access.check_client(asked.headers)?;
         let model: ModelName = asked.model.parse()?;
         let reason = match asked.wish {
             Wish::Load => "the repository API's load",
             Wish::Unload => "the repository API's unload",
         };
-        let by = Provenance { actor: ACTOR.to_owned(), reason: Some(reason.to_owned()) };
+        let by = Provenance {
+            actor: name.unwrap_or_else(|| ACTOR.to_owned()),
+            reason: Some(reason.to_owned()),
+        };
         self.control.grant(asked.wish, &model, asked.version, by).await
     }
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use clap::Args;
 use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -48,7 +49,7 @@ pub(super) struct ClientArgs {
 }
 
 /// What the audit log is told.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Audit log")]
 pub(super) struct ChangeArgs {
     /// Why; it stands in the audit log
@@ -187,11 +188,27 @@ impl Admin {
             })?;
             Ok((head.status, body.to_bytes()))
         };
-        let (status, body) = tokio::time::timeout(TIMEOUT, exchange).await.map_err(|_| {
-            let seconds = TIMEOUT.as_secs();
-            Failure::failed(format!("{} did not answer within {seconds} s", self.base))
-        })??;
+        let (status, body) =
+            tokio::time::timeout(TIMEOUT, exchange).await.map_err(|_| self.silent())??;
         self.accept(status, &body)
+    }
+
+    /// Sends a request without a body; the reply's head, and its body as it comes.
+    pub(super) async fn open(
+        &self,
+        method: Method,
+        path: &str,
+    ) -> Result<(StatusCode, Incoming), Failure> {
+        let request = self.request(method, path, None)?;
+        let reply = tokio::time::timeout(TIMEOUT, self.http.request(request)).await;
+        let reply = reply.map_err(|_| self.silent())?.map_err(|error| self.unreachable(&error))?;
+        let (head, body) = reply.into_parts();
+        Ok((head.status, body))
+    }
+
+    fn silent(&self) -> Failure {
+        let seconds = TIMEOUT.as_secs();
+        Failure::failed(format!("{} did not answer within {seconds} s", self.base))
     }
 
     fn request(
@@ -212,7 +229,8 @@ impl Admin {
         request.map_err(|error| Failure::usage(format!("{}{path}: {error}", self.base)))
     }
 
-    fn accept(&self, status: StatusCode, body: &[u8]) -> Result<Value, Failure> {
+    /// A reply's JSON, or what was refused.
+    pub(super) fn accept(&self, status: StatusCode, body: &[u8]) -> Result<Value, Failure> {
         let value: Option<Value> = serde_json::from_slice(body).ok();
         if status == StatusCode::OK {
             return value.ok_or_else(|| self.foreign());
@@ -245,7 +263,8 @@ impl Admin {
         ))
     }
 
-    fn foreign(&self) -> Failure {
+    /// Somebody else answered.
+    pub(super) fn foreign(&self) -> Failure {
         let base = &self.base;
         Failure::failed(format!(
             "{base} answers, but not as a gateway's admin API; is --admin right? (inference and \

@@ -135,7 +135,24 @@ fn shadows(comparison: &Comparison) -> String {
             by_reason(&shadow.failures),
         ]);
     }
-    sheet.render()
+    sheet.render() + &comparison.shadows.iter().filter_map(noise).collect::<String>()
+}
+
+/// How often the champion differs from itself, where that is looked at.
+fn noise(shadow: &ShadowFigures) -> Option<String> {
+    let noise = shadow.noise.as_ref()?;
+    let of = |count, all| format!("{} of {all}", count_and_rate(count, all));
+    let failed = match noise.champion_failed {
+        0 => String::new(),
+        failed => format!("; {failed} it could not run again"),
+    };
+    Some(format!(
+        "\n\nA lot gives each copy to either. From the champion's answer differ:\n  champion {}{failed}\n  \
+         shadow {} {}",
+        of(noise.champion_disagreed, noise.champion_compared),
+        shadow.version,
+        of(noise.shadow_disagreed, noise.shadow_compared),
+    ))
 }
 
 /// JSON has no infinity: what was compared and has no largest difference had
@@ -242,6 +259,20 @@ mod tests {
         for figure in ["12 (2.00 %)", "221 (4.10 %)", "12.3 µs", "1.2e-5", "queue_count 10"] {
             assert!(text.contains(figure), "{figure:?} is not in {text}");
         }
+    }
+
+    #[test]
+    fn the_champions_own_noise_stands_beside_the_shadows() {
+        let mut comparison = comparison();
+        comparison.shadows[0].noise = serde_json::from_value(json!({
+            "champion_compared": 200, "champion_disagreed": 4, "champion_failed": 1,
+            "shadow_compared": 210, "shadow_disagreed": 0
+        }))
+        .unwrap();
+        let text = render(&comparison);
+        let lines = "\n\nA lot gives each copy to either. From the champion's answer differ:\n  \
+                     champion 4 (2.00 %) of 200; 1 it could not run again\n  shadow 3 0 of 210";
+        assert!(text.contains(lines), "{text}");
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! `foreshadow history`: the audit log.
 
+use std::time::Duration;
+
 use clap::Args;
 
-use crate::cli::client::ClientArgs;
+use crate::cli::client::{Admin, ClientArgs};
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::reply::{Entry, History};
@@ -10,19 +12,26 @@ use crate::types::ModelName;
 
 /// Show what was changed, when, by whom and why; the newest first.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  foreshadow history\n  foreshadow history churn --limit 5")]
+#[command(after_help = "Examples:\n  foreshadow history\n  foreshadow history churn --limit 5\n  \
+                        foreshadow history --follow --json | jq .action")]
 pub(super) struct HistoryArgs {
     /// Only this model
     model: Option<ModelName>,
     /// The most entries
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
     limit: u16,
+    /// Show what is changed from now on, as it is; with --json a line each
+    #[arg(long, conflicts_with = "limit")]
+    follow: bool,
     #[command(flatten)]
     client: ClientArgs,
 }
 
 pub(super) async fn run(args: &HistoryArgs) -> Result<(), Failure> {
     let admin = args.client.connect()?;
+    if args.follow {
+        return follow(args, &admin).await;
+    }
     let path = match &args.model {
         Some(model) => format!("/v1/models/{model}/history"),
         None => "/v1/history".to_owned(),
@@ -35,6 +44,34 @@ pub(super) async fn run(args: &HistoryArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The pause after a stream that gave nothing.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Until Ctrl-C, or until the gateway is gone.
+async fn follow(args: &HistoryArgs, admin: &Admin) -> Result<(), Failure> {
+    let model = args.model.as_ref().map_or_else(String::new, |model| format!("&model={model}"));
+    let newest = admin.parse::<History>(admin.get_json("/v1/history?limit=1").await?)?;
+    let mut after = newest.entries.first().map_or(0, |entry| entry.number);
+    loop {
+        let path = format!("/v1/events?after={after}{model}");
+        let (mut events, before) = (admin.events(&path).await?, after);
+        while let Some(data) = events.next().await? {
+            let entry: Entry = admin.parse(serde_json::from_slice(&data).unwrap_or_default())?;
+            after = entry.number;
+            if args.client.json {
+                output::print_as_it_is(&String::from_utf8_lossy(&data));
+            } else {
+                output::print(&self::entry(&entry));
+            }
+        }
+        // The gateway ends a stream now and then: it goes on from where it was, and not
+        // at once if it gave nothing.
+        if after == before {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
 fn render(entries: &[Entry]) -> String {
     if entries.is_empty() {
         return "nothing was changed yet".into();
@@ -45,8 +82,12 @@ fn render(entries: &[Entry]) -> String {
 /// An entry in two lines, or three if somebody said why.
 fn entry(entry: &Entry) -> String {
     let Entry { number, model, actor, action, from, to, .. } = entry;
+    // What is about no model is about the gateway itself, and changes no plan.
+    let model = if model.is_empty() { "foreshadow" } else { model };
     let mut text = format!("#{number}  {}  {model}  {action}  (by {actor})", second(&entry.time));
-    text.push_str(&format!("\n    {from} -> {to}"));
+    if !(from.is_empty() && to.is_empty()) {
+        text.push_str(&format!("\n    {from} -> {to}"));
+    }
     if let Some(reason) = &entry.reason {
         text.push_str(&format!("\n    {reason}"));
     }

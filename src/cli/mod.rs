@@ -1,4 +1,4 @@
-//! The command line: `serve`, `check`, `audit`, and the clients of the admin API.
+//! The command line: `serve`, `check`, `audit`, `token`, and the clients of the admin API.
 //!
 //! One file for each subcommand. A client command knows the gateway through
 //! its admin API only, never through the process's own state, so that it
@@ -23,10 +23,13 @@ mod push;
 mod reply;
 mod report;
 mod rollback;
+mod rollout;
 mod serve;
 mod shadow;
 mod show;
+mod stream;
 mod table;
+mod token;
 mod trial;
 
 use std::process::ExitCode;
@@ -44,6 +47,7 @@ Examples:
   foreshadow serve --config gateway.toml --check-config
   foreshadow models                              what is there, and who answers
   foreshadow canary churn 2 --weight 5%          send 5 % of the requests to version 2
+  foreshadow rollout start churn 2               bring version 2 in, by evidence
   foreshadow try churn --rate 200 --for 30s      send the sample's rows and compare
   foreshadow promote churn 2 --reason \"5 % looked good for a day\"
   foreshadow check models/churn/3                what a gateway would say of it, without one
@@ -71,9 +75,11 @@ enum Command {
     Shadow(shadow::ShadowArgs),
     Promote(promote::PromoteArgs),
     Rollback(rollback::RollbackArgs),
+    Rollout(rollout::RolloutArgs),
     Compare(compare::CompareArgs),
     History(history::HistoryArgs),
     Audit(audit::AuditArgs),
+    Token(token::TokenArgs),
     Try(trial::TryArgs),
     Push(push::PushArgs),
     Check(check::CheckArgs),
@@ -120,9 +126,11 @@ fn run_client(command: Command) -> Result<(), Failure> {
             Command::Shadow(args) => shadow::run(&args).await,
             Command::Promote(args) => promote::run(&args).await,
             Command::Rollback(args) => rollback::run(&args).await,
+            Command::Rollout(args) => rollout::run(&args).await,
             Command::Compare(args) => compare::run(&args).await,
             Command::History(args) => history::run(&args).await,
             Command::Audit(args) => audit::run(&args).await,
+            Command::Token(args) => token::run(&args).await,
             Command::Try(args) => trial::run(&args).await,
             Command::Serve(_) | Command::Push(_) | Command::Check(_) | Command::Preflight => Ok(()),
         }

@@ -35,6 +35,13 @@ fn write(text: &str) {
     let _ = out.flush();
 }
 
+/// Clears the terminal, for a display that is written anew.
+pub(super) fn clear() {
+    let mut out = std::io::stdout().lock();
+    let _ = write!(out, "\u{1b}[H\u{1b}[2J");
+    let _ = out.flush();
+}
+
 /// Writes a reply as JSON to stdout.
 pub(super) fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value)

@@ -145,6 +145,17 @@ pub(super) struct ShadowFigures {
     pub(super) difference_max: Option<f64>,
     pub(super) difference_mean: Option<f64>,
     pub(super) cpu_mean_seconds: Option<f64>,
+    #[serde(default)]
+    pub(super) noise: Option<NoiseFigures>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct NoiseFigures {
+    pub(super) champion_compared: u64,
+    pub(super) champion_disagreed: u64,
+    pub(super) champion_failed: u64,
+    pub(super) shadow_compared: u64,
+    pub(super) shadow_disagreed: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -230,7 +241,11 @@ mod tests {
         let plan: Plan = read(registry::PlanView {
             generation: 2,
             champion: Some(registry::ArmView { version: one() }),
-            canary: Some(registry::CanaryView { version: one(), weight: Share::ALL }),
+            canary: Some(registry::CanaryView {
+                version: one(),
+                weight: Share::ALL,
+                holdback: false,
+            }),
             shadows: vec![registry::ShadowView { version: one(), sample: Share::ALL }],
             previous_champion: Some(one()),
         });
@@ -277,6 +292,7 @@ mod tests {
             reason: None,
             from: "a".into(),
             to: "b".into(),
+            evidence: None,
             hash: "sha256:0".into(),
         });
         assert_eq!((entry.actor.as_str(), entry.to.as_str()), ("eve", "b"));

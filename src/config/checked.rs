@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::kinds::{Kind, Positive};
 use super::raw::{self, Layers, Source, Value};
-use super::{Admin, Config, KEYS, Problems, Sources, Switch, Token, env};
+use super::{Admin, Config, KEYS, Problems, Sources, Switch, Token, env, read_webhooks};
 
 /// Takes values out of the layers and gathers what is wrong with them.
 pub(super) struct Reader<'a> {
@@ -58,13 +58,19 @@ impl Reader<'_> {
     fn check(&mut self, mut config: Config) -> Config {
         self.check_listeners(&config);
         self.check_tls(&config);
+        if let Some(Err(problem)) = config.webhooks.file.as_deref().map(read_webhooks) {
+            let at = self.source("webhooks.file");
+            self.problems.push(format!("{at}: webhooks.file: {problem}"));
+        }
         config.admin.token = self.token(&config.admin);
-        let open = config.admin.token.is_none() && config.admin.token_file.is_none();
+        let no_token = config.admin.token.is_none() && config.admin.token_file.is_none();
+        let open = no_token && config.admin.open == Switch::On;
         if open && !config.admin.listen.ip().is_loopback() {
             let at = self.source("admin.listen");
             self.problems.push(format!(
                 "{at}: admin.listen: {} can be reached from other machines, so a token is \
-                 required: set FORESHADOW_ADMIN_TOKEN or admin.token_file, or listen on 127.0.0.1",
+                 required: set FORESHADOW_ADMIN_TOKEN or admin.token_file, or admin.open = \"off\" and \
+                 make one with `foreshadow token create --state`, or listen on 127.0.0.1",
                 config.admin.listen
             ));
         }

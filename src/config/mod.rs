@@ -19,6 +19,7 @@ mod render;
 mod secret;
 mod settings;
 mod size;
+mod webhooks;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -31,8 +32,10 @@ pub use kinds::{
 pub use secret::{TOKEN_CHARS_MIN, Token};
 pub use settings::{
     Admin, Config, Engine, Execution, Grpc, KEYS, Key, Log, Preflight, Repository, Server, Shadow,
+    Webhooks,
 };
 pub use size::ByteSize;
+pub use webhooks::{Webhook, WebhookForm, read_webhooks};
 
 /// Where settings come from, besides the defaults.
 #[derive(Clone, Debug, Default)]

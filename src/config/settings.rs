@@ -176,8 +176,11 @@ settings! {
     admin: Admin {
         /// Address and port of the admin listener.
         listen: SocketAddr = "127.0.0.1:8002";
-        /// What callers must show as a bearer token; required unless the
-        /// address is loopback.
+        /// Whether who shows no token may do everything, as long as `token` is not
+        /// set and the address is loopback (on or off).
+        open: Switch = "on";
+        /// A bearer token that may do everything, to make the others with
+        /// (`foreshadow token create`).
         token: Option<Token> = "";
         /// A file that holds the token, instead of `token`.
         token_file: Option<PathBuf> = "";
@@ -202,6 +205,19 @@ settings! {
         load_threads: usize = "1" positive;
         /// The largest artifact.
         artifact_max: ByteSize = "2GiB" positive;
+        /// How long a former champion stays loaded when its folder is gone, so that a
+        /// rollback is immediate.
+        retire_after: Duration = "10m";
+        /// Former versions of a model whose files are kept for a rollback, in the
+        /// state folder.
+        keep_versions: usize = "10";
+        /// How long they are kept after they last had a role.
+        keep_for: Duration = "30d";
+        /// The most bytes of them, of all models.
+        keep_max: ByteSize = "20GiB";
+        /// Whether it starts only with a store that can be used (on or off). Without
+        /// one, who answers may be another than what was acknowledged.
+        store_required: Switch = "on";
         /// What makes the gateway ready at start, once all that is there was
         /// tried: any model that serves, or all of them.
         ready_when: ReadyWhen = "any";
@@ -252,6 +268,27 @@ settings! {
         queue_bytes_max: ByteSize = "64MiB" positive;
         /// A copy that runs for longer counts as failed.
         timeout: Duration = "10s" positive;
+    }
+    /// How rollouts are judged.
+    rollout: Rollout {
+        /// How often their counts are looked at.
+        tick: Duration = "1s" positive;
+        /// After so many unclean exits of the process within a stage the version is
+        /// taken out at the next start, and the rollout paused.
+        unclean_exits_max: usize = "3" positive;
+    }
+    /// Who is told what happens.
+    webhooks: Webhooks {
+        /// A file with a table "webhook" for each: name, url, secret or secret_file,
+        /// form (json or slack), models.
+        file: Option<PathBuf> = "";
+        /// How long a receiver may take to answer.
+        timeout: Duration = "10s" positive;
+        /// The first pause after a failure; each further one is twice as long, up to
+        /// five minutes.
+        pause: Duration = "1s" positive;
+        /// How old an entry may be when it fails again; then it is given up.
+        give_up: Duration = "1d" positive;
     }
     /// What is logged, to stderr.
     log: Log {

@@ -159,6 +159,21 @@ impl Drop for InFlight {
     }
 }
 
+/// Tells the judge of a request whose client left while it waited or ran.
+struct Waiting<'a> {
+    assignment: &'a Assignment,
+    since: Instant,
+    over: bool,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.over {
+            self.assignment.left(self.since.elapsed());
+        }
+    }
+}
+
 /// A request on its version, decoded.
 pub(super) struct Accepted<F> {
     assignment: Assignment,
@@ -193,6 +208,7 @@ pub(super) fn accept<F>(
     let may_run = if late { Err(passed()) } else { router.check(&assignment, deadline) };
     if let Err(error) = may_run {
         in_flight.failed(error.code());
+        assignment.failed(error.code());
         return Err(Failed::on_version(error, assignment));
     }
     let decoded = caught(|| {
@@ -210,6 +226,7 @@ pub(super) fn accept<F>(
             }
             None => {
                 in_flight.failed(error.code());
+                assignment.failed(error.code());
                 Err(Failed::on_version(error, assignment))
             }
         },
@@ -226,21 +243,26 @@ impl Service {
         let Accepted { assignment, inputs, form, deadline, in_flight } = accepted;
         let decoded = Instant::now();
         let outcome: Result<_> = {
+            let mut waiting = Waiting { assignment: &assignment, since: decoded, over: false };
             let work = pin!(async {
                 let answer = self.run(&assignment, inputs, deadline, decoded).await?;
                 self.encode(&assignment, answer, form, id).await
             });
-            guarded(work).await
+            let outcome = guarded(work).await;
+            waiting.over = true;
+            outcome
         };
         match outcome {
             Ok((mut reply, answer)) => {
                 in_flight.answered(decoded, answer.queue + answer.inference);
+                assignment.answered(&answer);
                 reply.sign(&assignment, id);
                 self.copy_later(assignment, answer, id);
                 Ok(reply)
             }
             Err(error) => {
                 in_flight.failed(error.code());
+                assignment.failed(error.code());
                 Err(Failed::on_version(error, assignment))
             }
         }

@@ -65,7 +65,7 @@ use crate::protocol::ids::{Id, Ids};
 use crate::protocol::offload::{COMPRESSED_LARGE_BYTES, Crowded, LARGE_BYTES};
 use crate::protocol::predict::Target;
 use crate::protocol::reply::{REQUEST_ID, Reply};
-use crate::protocol::route::{Route, V1Verb, Verb, route};
+use crate::protocol::route::{Route, V1Verb, Verb, decoded, route};
 use crate::routing::Router;
 use crate::telemetry::Metrics;
 use crate::types::{Asked, Readiness, Repository, Wish};
@@ -192,7 +192,8 @@ impl Service {
         B: Body<Data = Bytes>,
         B::Error: std::fmt::Display,
     {
-        match route(&parts.method, parts.uri.path())? {
+        let path = decoded(parts.uri.path())?;
+        match route(&parts.method, &path)? {
             route @ (Route::Predict { .. }
             | Route::Model { verb: Verb::Infer, .. }
             | Route::V1 { verb: V1Verb::Predict, .. }) => {
@@ -349,7 +350,8 @@ impl Service {
         let accept = move || {
             let (read, body) = (Instant::now(), body()?);
             let arrived = Arrived { parts: &parts, body, at, read };
-            let route = route(&parts.method, parts.uri.path())?;
+            let path = decoded(parts.uri.path())?;
+            let route = route(&parts.method, &path)?;
             accept(&router, timeout, &arrived, route)
         };
         self.read_elsewhere(bytes, at, accept).await?

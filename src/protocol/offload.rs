@@ -5,6 +5,12 @@
 //! their processor to whoever waits for it, since the kernel lets even a nicer
 //! thread finish its slice of some milliseconds first.
 //!
+//! What is compressed is decompressed by these threads only, one piece at a time
+//! each. So it counts in the queue as the memory that it holds there, and what all of
+//! them hold at most is `queue_bytes_max` and, for each thread, one body's limit. To
+//! count what each may unpack to would refuse small bodies for what they are not:
+//! nobody knows it before it is done.
+//!
 //! Invariant: a data thread never waits for these threads, not even for a lock.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -33,7 +39,8 @@ pub struct OffloadSettings {
     pub threads: usize,
     /// Pieces of work that may wait for one.
     pub queue_count_max: usize,
-    /// Bytes of bodies and outputs that may wait. One piece may have more.
+    /// Bytes of bodies and outputs that may wait, as they came: what is compressed
+    /// waits compressed, and counts so. One piece may have more.
     pub queue_bytes_max: usize,
 }
 

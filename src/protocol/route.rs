@@ -3,6 +3,8 @@
 //! One list names every path: who looks a route up, who is told that there is
 //! none, and who reads the description of the API goes by it.
 
+use std::borrow::Cow;
+
 use http::Method;
 
 use crate::error::{Error, ErrorCode, Result};
@@ -265,7 +267,7 @@ impl Path {
 const SHOWN_MAX: usize = 128;
 
 /// The most segments of a path.
-const SEGMENTS_MAX: usize = 6;
+const SEGMENTS_MAX: usize = 7;
 
 /// Why there is no route: the error, and the methods that the path has.
 #[derive(Debug)]
@@ -276,7 +278,48 @@ pub(super) struct NoRoute {
     pub(super) allow: Option<&'static str>,
 }
 
-/// Finds the route.
+/// A path as its segments are meant: each is decoded once. A `/` stays encoded: it
+/// must not split, and no name has one.
+///
+/// # Errors
+/// `InvalidArgument` for what is no encoding, of no text, or of a control character.
+pub(super) fn decoded(path: &str) -> Result<Cow<'_, str>> {
+    if !path.contains('%') {
+        return Ok(Cow::Borrowed(path));
+    }
+    let wrong = |why: &str| {
+        let path = shown(path);
+        Error::invalid(format!("{path}: {why}; expected % and two hexadecimal digits of UTF-8"))
+    };
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let [first, behind @ ..] = rest {
+        rest = behind;
+        if *first != b'%' {
+            bytes.push(*first);
+            continue;
+        }
+        let byte = rest.split_first_chunk().and_then(|(digits, behind)| {
+            rest = behind;
+            hexadecimal(*digits)
+        });
+        match byte.ok_or_else(|| wrong("an encoding breaks off"))? {
+            b'/' => bytes.extend(b"%2F"),
+            byte if byte.is_ascii_control() => {
+                return Err(wrong("no name has a control character"));
+            }
+            byte => bytes.push(byte),
+        }
+    }
+    String::from_utf8(bytes).map(Cow::Owned).map_err(|_| wrong("what it encodes is no text"))
+}
+
+fn hexadecimal(digits: [u8; 2]) -> Option<u8> {
+    let [high, low] = digits.map(|digit| char::from(digit).to_digit(16));
+    u8::try_from(high? << 4 | low?).ok()
+}
+
+/// Finds the route of a path that is decoded.
 pub(super) fn route<'p>(method: &Method, path: &'p str) -> Result<Route<'p>, NoRoute> {
     let (takes, found) = match_path(path).map_err(|error| NoRoute { error, allow: None })?;
     if takes.fits(method) {
@@ -325,7 +368,9 @@ fn refused(parts: &[&str], path: &str) -> Option<Error> {
             "a client that changes memory while it is read could crash this server; send tensors \
              in the body",
         )),
-        ["v2", "trace", "setting"] | ["v2", "models", _, "trace", "setting"] => {
+        ["v2", "trace", "setting"]
+        | ["v2", "models", _, "trace", "setting"]
+        | ["v2", "models", _, "versions", _, "trace", "setting"] => {
             Some(refusal(path, "requests are not traced at a client's wish"))
         }
         ["v2", "logging"] => {
@@ -430,6 +475,30 @@ mod tests {
     }
 
     #[test]
+    fn segments_are_decoded_once_and_never_split() {
+        let cases = [
+            ("/v2/models/churn", "/v2/models/churn"),
+            ("/v1/models/churn%3Apredict", "/v1/models/churn:predict"),
+            ("/v1/models/churn%3apredict", "/v1/models/churn:predict"),
+            ("/v2/models/my%20model/infer", "/v2/models/my model/infer"),
+            ("/v2/models/%C3%BC", "/v2/models/ü"),
+            ("/v2/models%2Fchurn", "/v2/models%2Fchurn"),
+            ("/v2/models/a%252Fb", "/v2/models/a%2Fb"),
+            ("/v2/models/a+b", "/v2/models/a+b"),
+        ];
+        for (path, expected) in cases {
+            assert_eq!(decoded(path).unwrap(), expected);
+        }
+        for path in ["/%", "/a%2", "/%zz", "/%+1", "/%FF", "/%C3/a", "/a%0Ab", "/%00"] {
+            let error = decoded(path).unwrap_err();
+            assert_eq!(error.code(), ErrorCode::InvalidArgument, "{path}");
+            assert!(error.message().starts_with(path), "{error}");
+        }
+        let found = route(&Method::GET, &decoded("/v2%2Fmodels/churn").unwrap()).unwrap_err();
+        assert_eq!(found.error.code(), ErrorCode::NotFound);
+    }
+
+    #[test]
     fn labels_are_roles() {
         for (label, role) in [("champion", Role::Champion), ("shadow", Role::Shadow)] {
             assert_eq!(Which::Label(label).role().unwrap(), Some(role));
@@ -488,6 +557,13 @@ mod tests {
             ("GET", "/v2/cudasharedmemory/status", ErrorCode::Unsupported, None, "/v2/cuda"),
             ("GET", "/v2/trace/setting", ErrorCode::Unsupported, None, "/v2/trace/setting is"),
             ("POST", "/v2/models/c/trace/setting", ErrorCode::Unsupported, None, "/v2/models/c"),
+            (
+                "GET",
+                "/v2/models/c/versions/2/trace/setting",
+                ErrorCode::Unsupported,
+                None,
+                "/v2/models/c/versions/2/trace/setting is refused: requests are not traced",
+            ),
             ("POST", "/v2/logging", ErrorCode::Unsupported, None, "/v2/logging is refused: what"),
             ("GET", "/predict/", ErrorCode::NotFound, None, "no such path"),
             ("GET", "/predict/a/b", ErrorCode::NotFound, None, "no such path"),

@@ -15,6 +15,7 @@ use crate::routing::{
     Arm, Canary, Catalog, Judge, Lane, LaneSettings, Plan, Router, Salt, Shadow, Slot, Worst,
 };
 use crate::serving::{Executor, ExecutorSettings, LoadedVersion};
+use crate::telemetry::recorder::Recorder;
 use crate::telemetry::{ArmRole, Metrics};
 use crate::types::{
     Data, Datatype, Digest, Dim, ModelName, ModelSettings, Readiness, Share, Signature, Tensor,
@@ -213,6 +214,8 @@ impl Bench {
         let canary = weight.map(|weight| Canary {
             arm: arm(&versions[1], ArmRole::Canary),
             weight: Share::from_percent(weight).unwrap(),
+            holdback: false,
+            recorder: Arc::new(Recorder::new(Share::from_percent(weight).unwrap(), Arc::default())),
         });
         let shadow = |version: &Arc<LoadedVersion>| Shadow {
             version: Arc::clone(version),

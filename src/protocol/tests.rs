@@ -43,6 +43,23 @@ fn sums_bench() -> Bench {
 }
 
 #[tokio::test]
+async fn a_path_may_be_encoded() {
+    let bench = sums_bench();
+    let row = r#"{"instances":[[1,2]]}"#;
+    for path in ["/predict/%73ums", "/v1/models/sums%3Apredict", "/v1/models/su%6ds:predict"] {
+        assert_eq!(bench.post(path, row).await.status, 200, "{path}");
+    }
+    // What is read elsewhere finds its model, too.
+    let many = format!(r#"{{"instances":[{}[1,2]]}}"#, "[1,2],".repeat(20_000));
+    assert_eq!(bench.post("/predict/%73ums", &many).await.status, 200);
+    for (path, status) in
+        [("/predict/my%20sums", 404), ("/predict%2Fsums", 404), ("/predict/%zz", 400)]
+    {
+        assert_eq!(bench.post(path, row).await.status, status, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn replies_name_version_role_request_and_prediction() {
     let bench = sums_bench();
     let headers = [("x-request-id", "mine"), ("x-foreshadow-role", "canary")];

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::engine::{ExternalFile, external_files};
@@ -17,7 +18,7 @@ use crate::registry::scan::{ARTIFACT, INNER_FOLDERS_MAX};
 use crate::types::Digest;
 
 /// The digests of an artifact and its files.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Whole {
     pub(super) artifact: Digest,
     /// The files in which it keeps tensors, by their paths in the folder.
@@ -89,6 +90,20 @@ impl Copies {
         }
         Ok(blobs.assemble(digest, &files)?.join(ARTIFACT))
     }
+}
+
+/// The artifact's path in the store, once more, for what was taken into it before.
+/// All of it is read: an earlier process may have left it.
+pub(super) fn again(blobs: &Blobs, whole: &Whole, bytes_max: u64) -> Result<PathBuf, PinError> {
+    let artifact = blobs.check(whole.artifact, bytes_max)?;
+    if whole.files.is_empty() {
+        return Ok(artifact);
+    }
+    let mut files = vec![(ARTIFACT.to_owned(), artifact)];
+    for (location, digest) in &whole.files {
+        files.push((location.clone(), blobs.check(*digest, bytes_max)?));
+    }
+    Ok(blobs.assemble(whole.digest(), &files)?.join(ARTIFACT))
 }
 
 /// The digests of what an artifact and its files are now, where it had `files`

@@ -31,11 +31,18 @@ pub(super) struct Pinned {
     pub(super) path: PathBuf,
 }
 
-/// A copy that is not in the store yet; it goes when it is dropped.
+/// A copy that is not in the store yet; it goes when it is dropped. Or, where none
+/// could be made, what is in the store already and was found to be the same.
 #[derive(Debug)]
 pub(super) struct Copied {
     pub(super) digest: Digest,
-    file: NamedTempFile,
+    file: Copy,
+}
+
+#[derive(Debug)]
+enum Copy {
+    New(NamedTempFile),
+    Known(PathBuf),
 }
 
 /// Why a file was not pinned.
@@ -45,17 +52,31 @@ pub(super) enum PinError {
     Moving(String),
     /// It cannot be taken as it is.
     Refused(String),
+    /// The store cannot take it, as a full disk cannot: try again later.
+    NoRoom(String),
+}
+
+impl PinError {
+    /// Why, for people.
+    pub(super) fn why(self) -> String {
+        match self {
+            Self::Moving(why) | Self::Refused(why) | Self::NoRoom(why) => why,
+        }
+    }
 }
 
 impl Copied {
     /// Where the copy is until it is kept.
     pub(super) fn path(&self) -> &Path {
-        self.file.path()
+        match &self.file {
+            Copy::New(file) => file.path(),
+            Copy::Known(path) => path,
+        }
     }
 
     /// Its size.
     pub(super) fn bytes(&self) -> Result<u64, PinError> {
-        let metadata = self.file.as_file().metadata();
+        let metadata = fs::metadata(self.path());
         let metadata = metadata.map_err(|e| PinError::Refused(format!("a copy is lost: {e}")))?;
         Ok(metadata.len())
     }
@@ -85,13 +106,13 @@ impl Blobs {
         for entry in fs::read_dir(&folder)? {
             let entry = entry?;
             if entry.file_name().to_string_lossy().starts_with('.') {
-                fs::remove_file(entry.path())?;
+                gone(fs::remove_file(entry.path()))?;
             }
         }
         for entry in fs::read_dir(&versions)? {
             let entry = entry?;
             if entry.file_name().to_string_lossy().starts_with('.') {
-                fs::remove_dir_all(entry.path())?;
+                gone(fs::remove_dir_all(entry.path()))?;
             }
         }
         Ok(Self { folder, versions, assembled: Arc::default(), _lock: lock })
@@ -139,12 +160,24 @@ impl Blobs {
         digest: Digest,
         files: &[(String, PathBuf)],
     ) -> Result<PathBuf, PinError> {
-        let own = |error| self.not_copied(&error);
         let mut assembled = self.assembled.lock().unwrap_or_else(PoisonError::into_inner);
         let target = self.versions.join(digest.hex());
         if assembled.contains(&digest) {
             return Ok(target);
         }
+        if let Err(error) = self.link_all(&target, files) {
+            // Where none can be made, one that is there and holds the same will do.
+            if !holds(&target, files) {
+                return Err(error);
+            }
+        }
+        assembled.insert(digest);
+        Ok(target)
+    }
+
+    /// A new folder in the place of `target`, or no change.
+    fn link_all(&self, target: &Path, files: &[(String, PathBuf)]) -> Result<(), PinError> {
+        let own = |error| self.not_copied(&error);
         let hidden = tempfile::Builder::new().prefix(".").tempdir_in(&self.versions);
         let hidden = hidden.map_err(own)?;
         for (name, blob) in files {
@@ -153,30 +186,52 @@ impl Blobs {
             link(blob, &path).map_err(own)?;
         }
         if target.exists() {
-            fs::remove_dir_all(&target).map_err(own)?;
+            fs::remove_dir_all(target).map_err(own)?;
         }
-        fs::rename(hidden.path(), &target).map_err(own)?;
+        fs::rename(hidden.path(), target).map_err(own)?;
         // What was a temporary folder is the version's now.
         let _ = hidden.keep();
-        assembled.insert(digest);
-        Ok(target)
+        Ok(())
     }
 
     /// Copies `source` next to the store. Nothing is left of it unless it is
-    /// kept.
+    /// kept. If the disk is full, or can only be read, what is in the store already
+    /// will do: whoever served before a restart serves after it.
     pub(super) fn copy(&self, source: &Path, bytes_max: u64) -> Result<Copied, PinError> {
+        match self.copy_anew(source, bytes_max) {
+            Err(PinError::NoRoom(why)) => match self.known(source, bytes_max) {
+                // It is not there, or damaged: what is missing is the room for a new one.
+                Err(PinError::Refused(_)) => Err(PinError::NoRoom(why)),
+                known => known,
+            },
+            copied => copied,
+        }
+    }
+
+    /// What is in the store already of a source's content. Both are read.
+    fn known(&self, source: &Path, bytes_max: u64) -> Result<Copied, PinError> {
+        let digest = digest(source, bytes_max)?;
+        let path = self.check(digest, bytes_max)?;
+        Ok(Copied { digest, file: Copy::Known(path) })
+    }
+
+    fn copy_anew(&self, source: &Path, bytes_max: u64) -> Result<Copied, PinError> {
         let input = open(source, bytes_max)?;
         let own = |error| self.not_copied(&error);
         let mut output =
             tempfile::Builder::new().prefix(".").tempfile_in(&self.folder).map_err(own)?;
         let digest = hash(input, source, bytes_max, |chunk| output.write_all(chunk).map_err(own))?;
-        Ok(Copied { digest, file: output })
+        Ok(Copied { digest, file: Copy::New(output) })
     }
 
     /// Takes a copy into the store.
     pub(super) fn keep(&self, copied: Copied) -> Result<Pinned, PinError> {
         let own = |error| self.not_copied(&error);
-        let Copied { digest, file } = copied;
+        let digest = copied.digest;
+        let file = match copied.file {
+            Copy::New(file) => file,
+            Copy::Known(path) => return Ok(Pinned { digest, path }),
+        };
         file.as_file().sync_all().map_err(own)?;
         let path = self.path(digest);
         // Replaces a former copy of the same content: what the store holds
@@ -186,9 +241,44 @@ impl Blobs {
         Ok(Pinned { digest, path })
     }
 
-    fn not_copied(&self, error: &io::Error) -> PinError {
-        PinError::Refused(format!("could not be copied into {}: {error}", self.folder.display()))
+    /// The path of what is stored under a digest, if it still is that.
+    pub(super) fn check(&self, expected: Digest, bytes_max: u64) -> Result<PathBuf, PinError> {
+        let path = self.path(expected);
+        let refused = |why: &str| PinError::Refused(format!("its copy {} {why}", path.display()));
+        match digest(&path, bytes_max) {
+            Ok(found) if found == expected => Ok(path),
+            Ok(found) => Err(refused(&format!("is damaged: its digest is {found}"))),
+            Err(error) => Err(refused(&format!("cannot be used: {}", error.why()))),
+        }
     }
+
+    /// Bytes of what is stored under these digests; what is not there has none.
+    pub(super) fn bytes(&self, digests: impl Iterator<Item = Digest>) -> u64 {
+        let digests: HashSet<Digest> = digests.collect();
+        let sizes = digests.into_iter().map(|digest| self.path(digest).metadata());
+        sizes.flatten().map(|metadata| metadata.len()).sum()
+    }
+
+    fn not_copied(&self, error: &io::Error) -> PinError {
+        PinError::NoRoom(format!("could not be copied into {}: {error}", self.folder.display()))
+    }
+}
+
+/// What is left of an interrupted copy on a disk that can only be read harms nobody.
+fn gone(removed: io::Result<()>) -> io::Result<()> {
+    removed.or_else(|error| match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => Ok(()),
+        _ => Err(error),
+    })
+}
+
+/// Whether a folder holds the contents of these blobs under these names. All of it is
+/// read: an earlier process left it.
+fn holds(folder: &Path, files: &[(String, PathBuf)]) -> bool {
+    files.iter().all(|(name, blob)| {
+        let there = digest(&folder.join(name), u64::MAX);
+        there.is_ok_and(|there| blob.file_name().is_some_and(|name| *name == *there.hex()))
+    })
 }
 
 /// Makes `path` another name of a blob; a copy where the file system has no
@@ -203,7 +293,12 @@ fn link(blob: &Path, path: &Path) -> io::Result<()> {
 
 /// Takes the lock that goes with the process, or fails if another has it.
 fn lock(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path);
+    let file = file.or_else(|error| match error.kind() {
+        // The lock needs no more than that.
+        io::ErrorKind::ReadOnlyFilesystem => File::open(path),
+        _ => Err(error),
+    })?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -331,6 +426,30 @@ mod tests {
     }
 
     #[test]
+    fn what_is_there_already_will_do_if_it_is_whole() {
+        let state = tempfile::tempdir().unwrap();
+        let source = state.path().join("model.onnx");
+        fs::write(&source, "abc").unwrap();
+        let blobs = Blobs::open(state.path()).unwrap();
+        assert!(matches!(blobs.known(&source, 3), Err(PinError::Refused(_))));
+        let pinned = pin(&blobs, &source).unwrap();
+        let known = blobs.known(&source, 3).unwrap();
+        assert_eq!((known.path(), known.bytes().unwrap()), (&*pinned.path, 3));
+        assert_eq!(blobs.keep(known).unwrap(), pinned);
+        let files = [("w.bin".to_owned(), pinned.path.clone())];
+        let folder = blobs.assemble(Digest::new([7; 32]), &files).unwrap();
+        assert!(holds(&folder, &files));
+        // What one process hashed, the next one does not believe.
+        fs::remove_file(&pinned.path).unwrap();
+        fs::write(&pinned.path, "abd").unwrap();
+        assert!(matches!(blobs.known(&source, 3), Err(PinError::Refused(_))));
+        fs::remove_file(folder.join("w.bin")).unwrap();
+        assert!(!holds(&folder, &files));
+        fs::write(folder.join("w.bin"), "abd").unwrap();
+        assert!(!holds(&folder, &files));
+    }
+
+    #[test]
     fn two_names_of_one_file_do_not_empty_its_blob() {
         let state = tempfile::tempdir().unwrap();
         let source = state.path().join("w.bin");
@@ -374,6 +493,25 @@ mod tests {
         fs::write(&path, "damaged").unwrap();
         pin(&blobs, &source).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"abc");
+    }
+
+    #[test]
+    fn what_an_earlier_process_left_is_read_before_it_is_used() {
+        let state = tempfile::tempdir().unwrap();
+        let source = state.path().join("model.onnx");
+        fs::write(&source, "abc").unwrap();
+        let blobs = Blobs::open(state.path()).unwrap();
+        let Pinned { digest, path } = pin(&blobs, &source).unwrap();
+        assert_eq!(blobs.check(digest, 3).unwrap(), path);
+        assert_eq!(blobs.bytes([digest, digest, Digest::new([7; 32])].into_iter()), 3);
+        fs::write(&path, "abd").unwrap();
+        let why = |checked: Result<PathBuf, PinError>| match checked {
+            Err(PinError::Refused(why)) => why,
+            other => panic!("{other:?}"),
+        };
+        assert!(why(blobs.check(digest, 3)).contains("is damaged"));
+        fs::remove_file(&path).unwrap();
+        assert!(why(blobs.check(digest, 3)).contains("cannot be used"));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The handle by which operators reach the manager.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -12,9 +12,11 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::registry::compare::{compare, disagreements};
 use crate::registry::watch::Waker;
 use crate::registry::{Comparison, DisagreementView, ModelView};
-use crate::routing::{Catalog, Plan};
-use crate::store::{AuditEntry, Store};
-use crate::types::{ModelName, Share, VersionId};
+use crate::routing::{Catalog, Plan, Shadow};
+use crate::store::{AuditEntry, RolloutStep, Store};
+use crate::telemetry::recorder::Recorder;
+use crate::telemetry::{ArmStats, ShadowStats};
+use crate::types::{ModelName, RolloutPolicy, Share, VersionId};
 
 /// Commands that may wait for the manager; more are refused.
 const COMMANDS_MAX: usize = 64;
@@ -50,8 +52,30 @@ pub enum Change {
         /// The version; must be ready.
         version: VersionId,
     },
+    /// Make this version the champion, and keep the former one as a control with
+    /// this share of the requests.
+    PromoteKeeping {
+        /// The version; must be ready.
+        version: VersionId,
+        /// The control's share.
+        holdback: Share,
+    },
     /// Make the previous champion the champion again, and take the canary out.
     Rollback,
+    /// Take this version out of whatever role it has; a champion gives way to the
+    /// one before it.
+    Retreat {
+        /// The version.
+        version: VersionId,
+    },
+    /// Nothing: only the entry is written.
+    Note,
+    /// Make it as it was from this audit entry on, as far as its versions can be had:
+    /// what is not loaded any more is loaded again, from the copies that are kept.
+    Restore {
+        /// The entry's number.
+        entry: u64,
+    },
     /// Load what is not loaded and try again what failed; of one version, or all.
     Load {
         /// The version; all for `None`.
@@ -72,9 +96,15 @@ impl Change {
             Self::SetCanary { version, .. }
             | Self::SetShadow { version, .. }
             | Self::RemoveShadow { version }
-            | Self::Promote { version } => Some(version),
+            | Self::Promote { version }
+            | Self::PromoteKeeping { version, .. } => Some(version),
             Self::Load { version } | Self::Unload { version } => version,
-            Self::RemoveCanary | Self::Rollback => None,
+            // One that is gone can still be taken out of its role.
+            Self::RemoveCanary
+            | Self::Rollback
+            | Self::Retreat { .. }
+            | Self::Note
+            | Self::Restore { .. } => None,
         }
     }
 }
@@ -88,6 +118,34 @@ pub struct Provenance {
     pub reason: Option<String>,
 }
 
+/// A change as a step of a rollout.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OfRollout {
+    /// What is done, in words, for the entry.
+    pub action: String,
+    /// What is kept with the entry.
+    pub step: RolloutStep,
+    /// What it was decided on: if it is otherwise by now, nothing is done. `None` for
+    /// what holds whatever there is.
+    pub basis: Option<RolesSeen>,
+}
+
+/// Champion, canary and its weight, as somebody saw them.
+pub type RolesSeen = (Option<VersionId>, Option<(VersionId, Share)>);
+
+/// What the judge counts by, as a model's plan stands now.
+#[derive(Clone)]
+pub struct Watched {
+    /// The champion, with its counts.
+    pub champion: Option<(VersionId, Arc<ArmStats>)>,
+    /// The canary, with its weight, and whether it is a control.
+    pub canary: Option<(VersionId, Share, bool)>,
+    /// The counts of champion and canary.
+    pub recorder: Option<Arc<Recorder>>,
+    /// The shadows, with their samples and counts.
+    pub shadows: Vec<(VersionId, Share, Arc<ShadowStats>)>,
+}
+
 /// A change on its way to the manager.
 pub struct Command {
     /// The model.
@@ -96,8 +154,22 @@ pub struct Command {
     pub change: Change,
     /// By whom.
     pub by: Provenance,
+    /// The rollout whose step it is.
+    pub rollout: Option<OfRollout>,
     /// Where the outcome goes: the model as it stands after the publish.
     pub reply: oneshot::Sender<Result<Arc<ModelView>>>,
+}
+
+/// A version that became ready while its model served, and whose model asks for
+/// a rollout.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Arrival {
+    /// The model.
+    pub model: ModelName,
+    /// The version.
+    pub version: VersionId,
+    /// How it is to be brought in.
+    pub policy: Arc<RolloutPolicy>,
 }
 
 /// What the manager shows; replaced whole after each of its steps.
@@ -111,6 +183,7 @@ pub struct Control {
     catalog: Arc<Catalog>,
     store: Arc<dyn Store>,
     steps: Arc<watch::Sender<u64>>,
+    arrivals: Arc<Mutex<Option<mpsc::Receiver<Arrival>>>>,
     waker: Option<Waker>,
     /// The newest look that was asked for and taken.
     looked: Arc<AtomicU64>,
@@ -122,6 +195,7 @@ impl Control {
     pub fn channel(
         catalog: Arc<Catalog>,
         store: Arc<dyn Store>,
+        arrivals: mpsc::Receiver<Arrival>,
     ) -> (Self, Board, mpsc::Receiver<Command>) {
         let board = Board::default();
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
@@ -133,6 +207,7 @@ impl Control {
             catalog,
             store,
             steps,
+            arrivals: Arc::new(Mutex::new(Some(arrivals))),
             waker: None,
             looked,
         };
@@ -212,8 +287,29 @@ impl Control {
         change: Change,
         by: Provenance,
     ) -> Result<Arc<ModelView>> {
+        self.send(model, change, by, None).await
+    }
+
+    /// The same, as a step of a rollout.
+    pub async fn step(
+        &self,
+        model: &ModelName,
+        change: Change,
+        by: Provenance,
+        rollout: OfRollout,
+    ) -> Result<Arc<ModelView>> {
+        self.send(model, change, by, Some(rollout)).await
+    }
+
+    async fn send(
+        &self,
+        model: &ModelName,
+        change: Change,
+        by: Provenance,
+        rollout: Option<OfRollout>,
+    ) -> Result<Arc<ModelView>> {
         let (reply, outcome) = oneshot::channel();
-        let command = Command { model: model.clone(), change, by, reply };
+        let command = Command { model: model.clone(), change, by, rollout, reply };
         self.commands.try_send(command).map_err(|_| {
             Error::new(
                 ErrorCode::Unavailable,
@@ -223,6 +319,28 @@ impl Control {
         outcome.await.unwrap_or_else(|_| {
             Err(Error::new(ErrorCode::Unavailable, "the gateway is stopping; nothing was changed"))
         })
+    }
+
+    /// What the judge counts by; `None` while the model has no plan.
+    #[must_use]
+    pub fn watched(&self, model: &ModelName) -> Option<Watched> {
+        let plan = self.catalog.slot(model.as_str())?.load();
+        let champion = plan.champion.as_ref();
+        let shadow =
+            |shadow: &Shadow| (shadow.version.id(), shadow.sample, Arc::clone(&shadow.stats));
+        Some(Watched {
+            champion: champion.map(|arm| (arm.version.id(), Arc::clone(&arm.stats))),
+            canary: plan.canary.as_ref().map(|c| (c.arm.version.id(), c.weight, c.holdback)),
+            recorder: plan.canary.as_ref().map(|canary| Arc::clone(&canary.recorder)),
+            shadows: plan.shadows.iter().map(shadow).collect(),
+        })
+    }
+
+    /// The versions that arrived for a rollout, once; `None` if somebody took
+    /// them already.
+    #[must_use]
+    pub fn arrivals(&self) -> Option<mpsc::Receiver<Arrival>> {
+        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Champion, canary and shadows side by side.

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::registry::blobs::{PinError, read_text};
+use crate::registry::blobs::read_text;
 use crate::registry::scan::{MODEL_FILE, TRITON_FILE};
 use crate::registry::settings::{ModelFile, TOML_BYTES_MAX};
 use crate::registry::triton::{self, TritonFile};
@@ -49,7 +49,7 @@ impl Folder<'_> {
             config.label(|name| match read_text(&self.path.join(name), LABELS_BYTES_MAX) {
                 Ok(Some(text)) => Ok(text),
                 Ok(None) => Err(format!("{name} is not there")),
-                Err(PinError::Moving(why) | PinError::Refused(why)) => Err(why),
+                Err(error) => Err(error.why()),
             });
         let toml = toml.as_deref().unwrap_or_default();
         let file = labelled.and_then(|()| ModelFile::parse_with(toml, Some(config), engines));
@@ -63,7 +63,7 @@ impl Folder<'_> {
         match read_text(&self.path.join(name), bytes_max) {
             Ok(Some(text)) => Ok(Some(text)),
             Ok(None) => Err(format!("{name} is gone; looking again")),
-            Err(PinError::Moving(why) | PinError::Refused(why)) => Err(why),
+            Err(error) => Err(error.why()),
         }
     }
 }

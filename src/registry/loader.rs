@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::engine::{EngineSet, declare};
@@ -19,6 +20,7 @@ use crate::registry::artifact::{self, Whole};
 use crate::registry::blobs::{Blobs, PinError, Pinned, digest, read_text};
 use crate::registry::gate;
 use crate::registry::preflight::{Candidate, Preflight, Report};
+use crate::registry::retention::Content;
 use crate::registry::scan::{ARTIFACT, Files, GOLDEN_FILE, Stamp, VERSION_FILE, apart};
 use crate::registry::settings::{Gate, TOML_BYTES_MAX, located};
 use crate::registry::settle::Place;
@@ -30,7 +32,7 @@ use crate::types::{Declared, Digest};
 const GOLDEN_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// The digests that a version is pinned to.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Digests {
     pub(super) whole: Whole,
     pub(super) golden: Option<Digest>,
@@ -68,8 +70,10 @@ pub(super) struct Intake {
 
 /// What to do.
 pub(super) enum Task {
-    /// Load it so; what is measured will be judged so.
-    Load { intake: Intake, gate: Gate },
+    /// Load it so; what is measured will be judged so. Not from its folder, but what
+    /// is kept, where that is given; and nothing but `expected`, where somebody gave it
+    /// its role as that.
+    Load { intake: Intake, gate: Gate, kept: Option<Arc<Content>>, expected: Option<Digest> },
     /// Its files were touched: are they still these?
     Verify(Digests),
 }
@@ -83,8 +87,8 @@ pub(super) struct News {
 
 /// How far a job is.
 pub(super) enum Step {
-    /// Its bytes are pinned; the child tries them now.
-    Pinned(Digests, Box<Lineage>),
+    /// Its bytes are pinned, and how many they are; the child tries them now.
+    Pinned(Box<Content>, u64),
     /// The child has ended; what it found out.
     Tried(Arc<Report>),
     /// The child was content; it is loaded now.
@@ -101,6 +105,10 @@ pub(super) enum Outcome {
     Ready(Arc<LoadedVersion>),
     /// It may not; why.
     Failed(String),
+    /// There is no room for it; why. It is worth another try later.
+    NoRoom(String),
+    /// Its folder holds another content than the expected one.
+    Other(Box<Digests>),
     /// Its folder is not whole after all; what is missing.
     NotYet(String),
     /// Whether its files have another content than the one that is pinned.
@@ -176,7 +184,16 @@ impl Tools {
             news.blocking_send(news_item).map_err(|_| Gone)
         };
         let work = || match &job.task {
-            Task::Load { intake, gate } => self.load(&job, intake, *gate, pulse, &tell),
+            Task::Load { intake, gate, kept, expected } => {
+                let taken = pulse.during(|| match kept {
+                    Some(kept) => self.again(&job, intake, kept),
+                    None => self.pin(&job, intake),
+                });
+                match other(&taken, *expected) {
+                    Some(digests) => Ok(Outcome::Other(Box::new(digests))),
+                    None => self.load(taken, intake, *gate, pulse, &tell),
+                }
+            }
             Task::Verify(digests) => Ok(pulse.during(|| self.verify(&job, digests))),
         };
         // What `work` touched is dropped with the panic.
@@ -187,20 +204,22 @@ impl Tools {
 
     fn load(
         &self,
-        job: &Job,
+        taken: Result<(Candidate, Whole, Lineage), PinError>,
         intake: &Intake,
         gate: Gate,
         pulse: &Pulse,
         tell: &impl Fn(Step) -> Result<(), Gone>,
     ) -> Result<Outcome, Gone> {
-        let (candidate, whole, lineage) = match pulse.during(|| self.pin(job, intake)) {
+        let (candidate, whole, lineage) = match taken {
             Ok(pinned) => pinned,
             Err(PinError::Moving(why)) => return Ok(Outcome::NotYet(why)),
             Err(PinError::Refused(why)) => return Ok(Outcome::Failed(why)),
+            Err(PinError::NoRoom(why)) => return Ok(Outcome::NoRoom(why)),
         };
         let golden = candidate.golden.as_ref().map(|(_, digest)| *digest);
-        let digests = Digests { whole, golden };
-        tell(Step::Pinned(digests, Box::new(lineage)))?;
+        let content = Content { digests: Digests { whole, golden }, lineage };
+        let bytes = self.blobs.bytes(content.digests.clone().each());
+        tell(Step::Pinned(Box::new(content), bytes))?;
         // Without the pulse: this thread only waits.
         let report = match self.preflight.try_candidate(&candidate) {
             Ok(report) => Arc::new(report),
@@ -277,6 +296,30 @@ impl Tools {
         Ok((candidate, whole, lineage))
     }
 
+    /// Takes what is kept, as [`Self::pin`] takes a folder.
+    fn again(
+        &self,
+        job: &Job,
+        intake: &Intake,
+        kept: &Content,
+    ) -> Result<(Candidate, Whole, Lineage), PinError> {
+        let Content { digests: Digests { whole, golden }, lineage } = kept.clone();
+        let engine = lineage.engine.as_deref().unwrap_or(&intake.engine).to_owned();
+        let golden = golden
+            .map(|digest| Ok((self.blobs.check(digest, GOLDEN_BYTES_MAX)?, digest)))
+            .transpose()?;
+        let candidate = Candidate {
+            model: job.place.0.clone(),
+            version: job.place.1,
+            artifact: artifact::again(&self.blobs, &whole, self.artifact_bytes_max)?,
+            digest: whole.digest(),
+            golden,
+            engine,
+            declared: intake.declared.as_ref().map(|declared| declared.without_classes()),
+        };
+        Ok((candidate, whole, lineage))
+    }
+
     fn verify(&self, job: &Job, pinned: &Digests) -> Outcome {
         let files = pinned.whole.files.keys();
         let whole = artifact::digests(&job.artifact(), files, self.artifact_bytes_max);
@@ -289,11 +332,23 @@ impl Tools {
             (Ok(whole), Ok(golden)) => {
                 Outcome::Verified { changed: Digests { whole, golden } != *pinned }
             }
-            (Err(PinError::Refused(_)), _) | (_, Err(PinError::Refused(_))) => {
+            // Nothing is stored here.
+            (Err(PinError::Refused(_) | PinError::NoRoom(_)), _)
+            | (_, Err(PinError::Refused(_) | PinError::NoRoom(_))) => {
                 Outcome::Verified { changed: true }
             }
         }
     }
+}
+
+/// What was taken, if it is not what was expected.
+fn other(
+    taken: &Result<(Candidate, Whole, Lineage), PinError>,
+    expected: Option<Digest>,
+) -> Option<Digests> {
+    let ((candidate, whole, _), expected) = (taken.as_ref().ok()?, expected?);
+    let golden = candidate.golden.as_ref().map(|(_, digest)| *digest);
+    (whole.digest() != expected).then(|| Digests { whole: whole.clone(), golden })
 }
 
 impl Lineage {
@@ -388,7 +443,8 @@ mod tests {
             let place = (ModelName::new("m").unwrap(), VersionId::new(1).unwrap());
             let intake = Intake { engine: "tract".into(), ..Intake::default() };
             let (folder, artifact) = (root.path().to_owned(), ARTIFACT.to_owned());
-            let job = Job { place, ticket: 0, folder, artifact, task: Task::Load { intake, gate } };
+            let task = Task::Load { intake, gate, kept: None, expected: None };
+            let job = Job { place, ticket: 0, folder, artifact, task };
             let (news, _received) = mpsc::channel(16);
             assert!(tools.handle(job, &news, &Pulse::new(LeastShare::Tenth)).is_ok());
             assert_eq!(preflight.0.load(SeqCst), forgotten, "{cost_max:?}");

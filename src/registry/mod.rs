@@ -20,6 +20,7 @@ mod manager;
 pub mod preflight;
 mod push;
 mod reaper;
+mod retention;
 mod scan;
 mod settings;
 mod settle;
@@ -38,10 +39,12 @@ pub mod steps {
 }
 
 pub use check::{CheckSettings, CheckStep, Checked, Status, check};
-pub use control::{Board, Change, Command, Control, Provenance};
+pub use control::{
+    Arrival, Board, Change, Command, Control, OfRollout, Provenance, RolesSeen, Watched,
+};
 pub use lineage::Lineage;
 pub use push::push;
-pub use start::{Registry, RegistrySettings};
+pub use start::{Past, Prepared, Registry, RegistrySettings, Unrecorded};
 pub use view::{
     ArmView, CanaryView, Comparison, ComparisonArm, ComparisonShadow, DisagreementView, ModelView,
     PlanView, ShadowView, State, TensorSpecView, TensorView, VersionView,

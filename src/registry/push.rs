@@ -139,8 +139,7 @@ fn checked_lineage(path: &Path, whole: &Whole) -> Result<String> {
 }
 
 fn unreadable(path: &Path, error: PinError) -> Error {
-    let (PinError::Moving(why) | PinError::Refused(why)) = error;
-    Error::invalid(format!("{}: {why}", path.display()))
+    Error::invalid(format!("{}: {}", path.display(), error.why()))
 }
 
 /// Temporary folders are private; a version is for the gateway's user.

@@ -9,8 +9,8 @@ use serde::Deserialize;
 use crate::registry::scan::ARTIFACT;
 use crate::registry::triton::{TritonBatching, TritonFile};
 use crate::types::{
-    Batching, Declared, DeclaredTensor, Dim, ModelSettings, Share, Signature, Task, VersionId,
-    VersionPolicy,
+    Batching, Declared, DeclaredTensor, Dim, ModelSettings, RolloutOverrides, RolloutPolicy, Share,
+    Signature, Task, VersionId, VersionPolicy,
 };
 
 /// The largest `model.toml` or `version.toml` that is read, in bytes.
@@ -33,6 +33,8 @@ pub(super) enum OnNewVersion {
     Shadow,
     /// It becomes champion, if its number is above the champion's.
     Promote,
+    /// It is brought in by a rollout, if its number is above the champion's.
+    Rollout,
 }
 
 /// Who has which role when the model is seen for the first time.
@@ -63,6 +65,8 @@ pub(super) struct ModelFile {
     pub(super) engine: String,
     pub(super) gate: Gate,
     pub(super) start: Option<Start>,
+    /// How a rollout brings in a version.
+    pub(super) rollout: Arc<RolloutPolicy>,
     /// What of a `config.pbtxt` is not taken, for people.
     pub(super) not_taken: Vec<String>,
 }
@@ -78,6 +82,7 @@ impl Default for ModelFile {
             engine: ENGINE.to_owned(),
             gate: Gate::default(),
             start: None,
+            rollout: Arc::default(),
             not_taken: Vec::new(),
         }
     }
@@ -105,6 +110,8 @@ struct Raw {
     #[serde(default)]
     batching: RawBatching,
     start: Option<RawStart>,
+    #[serde(default)]
+    rollout: RolloutOverrides,
 }
 
 #[derive(Default, Deserialize)]
@@ -259,11 +266,16 @@ fn check(raw: Raw, triton: Option<TritonFile>, engines: &[&str]) -> Result<Model
     });
     let (triton, mut not_taken) = triton.map(|file| (file.settings, file.not_taken)).unzip();
     let not_taken: &mut Vec<String> = not_taken.get_or_insert_default();
+    let rollout = raw
+        .rollout
+        .apply(&RolloutPolicy::default())
+        .map_err(|problem| format!("rollout.{problem}"))?;
     let settings = ModelSettings {
         features: raw.features,
         routing_key: raw.routing_key,
         task: raw.task,
         tolerance: raw.tolerance,
+        shadow_noise: rollout.guards.noise.enabled,
         allow_forced_role: raw.allow_forced_role,
         nonfinite_as_null: raw.nonfinite == Nonfinite::Null,
         batching: join(check_batching(&raw.batching)?, &raw.batching, &theirs, not_taken),
@@ -281,6 +293,7 @@ fn check(raw: Raw, triton: Option<TritonFile>, engines: &[&str]) -> Result<Model
             cost_max: raw.cost_max.as_deref().map(check_cost).transpose()?,
         },
         start: raw.start.map(check_start).transpose()?,
+        rollout: Arc::new(rollout),
         not_taken: std::mem::take(not_taken),
     })
 }
@@ -493,11 +506,11 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named_with_its_place() {
-        let cases: [(&str, &[&str]); 19] = [
+        let cases: [(&str, &[&str]); 20] = [
             ("owner = \"a\"\nownr = \"b\"", &["model.toml, line 2, column 1", "`ownr`"]),
             ("features = 3", &["line 1, column 12", "sequence"]),
             ("task = \"ranking\"", &["line 1, column 8", "ranking"]),
-            ("on_new_version = \"rollout\"", &["line 1", "rollout", "hold"]),
+            ("on_new_version = \"deploy\"", &["line 1", "deploy", "hold"]),
             ("owner = ", &["line 1"]),
             ("features = [\"a\", \"a\"]", &["features[1]", "twice"]),
             ("tolerance = nan", &["tolerance", "NaN"]),
@@ -513,6 +526,7 @@ mod tests {
             ("[start]\nchampion = 1\ncanary = { version = 1, weight = \"5%\" }", &["two roles"]),
             ("[start]\nchampion = 1\ncanary = { version = 2, weight = \"500%\" }", &["500"]),
             ("[start]\nchampion = 1\nextra = 2", &["line 3", "extra"]),
+            ("[rollout]\nweights = [\"5%\", \"1%\"]", &["rollout.weights", "ascending"]),
         ];
         for (text, expected) in cases {
             let problem = parse(text).unwrap_err();

@@ -15,14 +15,17 @@ use crate::registry::loader::{Loader, Tools};
 use crate::registry::manager::{Inbox, Manager, Parts};
 use crate::registry::preflight::Preflight;
 use crate::registry::reaper::Reaper;
+use crate::registry::retention::Retention;
 use crate::registry::watch::{Waker, Watch};
 use crate::routing::Catalog;
-use crate::store::Store;
+use crate::store::{NewEntry, Store, Wanted};
 use crate::telemetry::Metrics;
-use crate::types::Readiness;
+use crate::types::{Digest, ModelName, Readiness};
 
 /// News that may wait for the manager; a thread with more waits itself.
 const NEWS_MAX: usize = 64;
+/// Versions that may wait for their rollout to begin.
+const ARRIVALS_MAX: usize = 256;
 /// How long a stop waits for threads: a load cannot be interrupted, and ends
 /// with the process.
 const STOP_MAX: Duration = Duration::from_secs(2);
@@ -45,12 +48,21 @@ pub struct RegistrySettings {
     pub artifact_bytes_max: u64,
     /// Whether all models must serve before it is ready, not only one.
     pub ready_when_all: bool,
+    /// How long a former champion whose folder is gone stays loaded.
+    pub retire_after: Duration,
+    /// Contents of one model that are kept for a rollback when nobody needs them.
+    pub keep_versions: usize,
+    /// How long after they were last wanted.
+    pub keep_for: Duration,
+    /// Bytes of all of them.
+    pub keep_bytes_max: u64,
 }
 
 impl Default for RegistrySettings {
     /// `models` and `.foreshadow` in the working directory; a look every 10 s, a
     /// settle time of 1 s, one load at a time, artifacts up to 2 GiB, ready with any
-    /// model.
+    /// model; former champions stay loaded for 10 min, 10 contents of a model and
+    /// 20 GiB of all are kept for 30 days.
     fn default() -> Self {
         Self {
             models_dir: PathBuf::from("models"),
@@ -60,8 +72,57 @@ impl Default for RegistrySettings {
             load_threads: 1,
             artifact_bytes_max: 2 << 30,
             ready_when_all: false,
+            retire_after: Duration::from_secs(600),
+            keep_versions: 10,
+            keep_for: Duration::from_secs(30 * 24 * 3600),
+            keep_bytes_max: 20 << 30,
         }
     }
+}
+
+/// A repository and a state folder that can be used, the latter by nobody else.
+pub struct Prepared {
+    settings: RegistrySettings,
+    models_dir: PathBuf,
+    blobs: Blobs,
+    stored: Vec<Digest>,
+}
+
+impl Prepared {
+    /// Takes the lock of the state folder. To be done before anything in it is
+    /// opened: whoever comes too late has changed nothing.
+    ///
+    /// # Errors
+    /// The models folder is missing, or the state folder cannot be used.
+    pub fn new(settings: RegistrySettings) -> Result<Self> {
+        let models_dir = models_dir(&settings)?;
+        let opened = Blobs::open(&settings.state_dir).and_then(|b| b.list().map(|list| (b, list)));
+        let (blobs, stored) = opened.map_err(|error| {
+            let folder = settings.state_dir.display();
+            Error::invalid(format!("state folder {folder} cannot be used: {error}"))
+        })?;
+        Ok(Self { settings, models_dir, blobs, stored })
+    }
+}
+
+/// A change that was made before the registry began, and that the store could not
+/// take: it is in force, and recorded as soon as it can be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unrecorded {
+    /// Whose.
+    pub model: ModelName,
+    /// What is to be recorded.
+    pub entry: NewEntry,
+    /// What is wanted from then on.
+    pub wanted: Wanted,
+}
+
+/// What is known of former times.
+pub struct Past {
+    /// What was acknowledged.
+    pub store: Arc<dyn Store>,
+    /// What is in force besides.
+    pub unrecorded: Vec<Unrecorded>,
 }
 
 /// The running registry.
@@ -79,32 +140,29 @@ impl Registry {
     /// and `readiness` tell.
     ///
     /// # Errors
-    /// The models folder is missing, the state folder cannot be used, or a
-    /// thread cannot be started.
+    /// A thread cannot be started.
     pub fn spawn(
-        settings: RegistrySettings,
+        prepared: Prepared,
         engines: EngineSet,
         preflight: Arc<dyn Preflight>,
-        store: Arc<dyn Store>,
+        past: Past,
         catalog: Arc<Catalog>,
         metrics: Arc<Metrics>,
         readiness: Readiness,
     ) -> Result<(Control, Self)> {
-        let models_dir = models_dir(&settings)?;
-        let opened = Blobs::open(&settings.state_dir).and_then(|b| b.list().map(|list| (b, list)));
-        let (blobs, stored) = opened.map_err(|error| {
-            let folder = settings.state_dir.display();
-            Error::invalid(format!("state folder {folder} cannot be used: {error}"))
-        })?;
+        let Prepared { settings, models_dir, blobs, stored } = prepared;
+        let Past { store, unrecorded } = past;
         let (alive, ended) = mpsc::channel(1);
         let (news_sender, news) = mpsc::channel(NEWS_MAX);
         let (freed_sender, freed) = mpsc::channel(NEWS_MAX);
         let (snapshot_sender, snapshots) = mpsc::channel(1);
+        let (arrivals, arrived) = mpsc::channel(ARRIVALS_MAX);
         let (stop, stopped) = watch::channel(false);
         let names = engines.names().collect();
         let (watch, waker) =
             Watch::new(models_dir.clone(), settings.rescan, settings.settle, names);
-        let (control, board, commands) = Control::channel(Arc::clone(&catalog), Arc::clone(&store));
+        let (control, board, commands) =
+            Control::channel(Arc::clone(&catalog), Arc::clone(&store), arrived);
         let control = control.with_waker(waker.clone());
 
         let artifact_bytes_max = settings.artifact_bytes_max;
@@ -139,8 +197,16 @@ impl Registry {
             ready_when_all: settings.ready_when_all,
             loader,
             reaper,
+            arrivals,
+            unrecorded,
             blobs,
             stored,
+            retention: Retention {
+                versions: settings.keep_versions,
+                time: settings.keep_for,
+                bytes: settings.keep_bytes_max,
+            },
+            retire_after: settings.retire_after,
         });
         let inbox = Inbox { commands, snapshots, news, freed, stop: stopped };
         let manager = tokio::spawn(manager.run(inbox));

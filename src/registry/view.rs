@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::registry::Lineage;
 use crate::registry::preflight::Report;
 use crate::telemetry::{ArmSnapshot, ShadowSnapshot};
-use crate::types::{Share, VersionId};
+use crate::types::{RolloutPolicy, Share, VersionId};
 
 /// Where a version is on its way; states only move forward (a failed version
 /// stays failed until its folder is replaced by a new number, but for one that
@@ -60,6 +60,9 @@ impl State {
 pub struct ModelView {
     /// Its name.
     pub name: String,
+    /// How a rollout brings in its versions.
+    #[serde(skip)]
+    pub rollout: Arc<RolloutPolicy>,
     /// Who owns it.
     pub owner: Option<String>,
     /// What it is.
@@ -100,7 +103,8 @@ impl std::fmt::Display for PlanView {
         let Some(champion) = &self.champion else { return f.write_str("nobody answers") };
         write!(f, "champion {}", champion.version)?;
         if let Some(canary) = &self.canary {
-            write!(f, ", canary {} at {}", canary.version, canary.weight)?;
+            let role = if canary.holdback { "control" } else { "canary" };
+            write!(f, ", {role} {} at {}", canary.version, canary.weight)?;
         }
         self.shadows
             .iter()
@@ -125,6 +129,8 @@ pub struct CanaryView {
     /// Its share of the requests, as a percentage (`"5%"`).
     #[schema(value_type = String)]
     pub weight: Share,
+    /// Whether it is the former champion, kept as a control.
+    pub holdback: bool,
 }
 
 /// A shadow in a plan.

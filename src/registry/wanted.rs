@@ -4,6 +4,8 @@
 //! role; no version becomes champion by appearing, unless its model's policy
 //! says so or the model had none.
 
+mod restore;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
@@ -13,6 +15,8 @@ use crate::registry::settings::OnNewVersion;
 use crate::routing::SHADOWS_MAX;
 use crate::store::{PREVIOUS_MAX, Unloaded, Wanted};
 use crate::types::{Share, VersionId};
+
+pub(super) use restore::{Had, Restored, no_entry, restore, roles, same_roles, takes_risk_away};
 
 /// How far the attempt to load a version has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,9 +71,12 @@ pub(super) const fn nobody(salt: [u8; 16]) -> Wanted {
         champion: None,
         previous: Vec::new(),
         canary: None,
+        holdback: false,
         shadows: Vec::new(),
         salt,
         unloaded: Unloaded { all: false, versions: BTreeSet::new() },
+        pinned: BTreeMap::new(),
+        newest: None,
     }
 }
 
@@ -95,10 +102,12 @@ pub(super) fn apply(
                 next.salt = salt;
             }
             next.canary = Some((version, weight));
+            next.holdback &= next.canary.map(|(v, _)| v) == wanted.canary.map(|(v, _)| v);
             next.shadows.retain(|(shadow, _)| *shadow != version);
         }
         Change::RemoveCanary => {
             next.canary.take().ok_or_else(|| conflict("there is no canary to remove"))?;
+            next.holdback = false;
         }
         Change::SetShadow { version, sample } => set_shadow(&mut next, version, sample, ready)?,
         Change::RemoveShadow { version } => {
@@ -108,9 +117,18 @@ pub(super) fn apply(
             }
         }
         Change::Promote { version } => promote(&mut next, version, ready)?,
+        Change::PromoteKeeping { version, holdback } => {
+            let former = wanted.champion;
+            promote(&mut next, version, ready)?;
+            next.canary = former.filter(|v| ready.contains(v)).map(|former| (former, holdback));
+            next.holdback = next.canary.is_some();
+        }
         Change::Rollback => rollback(&mut next, ready)?,
+        Change::Retreat { version } => retreat(&mut next, version, ready)?,
+        Change::Note => {}
         Change::Load { version } => load(&mut next, version)?,
         Change::Unload { version } => unload(&mut next, version)?,
+        Change::Restore { .. } => return Err(Error::internal("what it means is not known yet")),
     }
     Ok(next)
 }
@@ -119,12 +137,20 @@ pub(super) fn apply(
 /// when it cannot be recorded.
 pub(super) fn reduces_risk(wanted: &Wanted, change: &Change) -> bool {
     match *change {
-        Change::RemoveCanary | Change::RemoveShadow { .. } | Change::Rollback => true,
+        Change::RemoveCanary
+        | Change::RemoveShadow { .. }
+        | Change::Rollback
+        | Change::Retreat { .. } => true,
         Change::SetCanary { version, weight } => {
             wanted.canary.is_some_and(|(canary, now)| canary == version && weight <= now)
         }
-        Change::SetShadow { .. }
-        | Change::Promote { .. }
+        Change::SetShadow { version, sample } => {
+            wanted.shadows.iter().any(|(shadow, now)| *shadow == version && sample <= *now)
+        }
+        Change::Promote { .. }
+        | Change::PromoteKeeping { .. }
+        | Change::Note
+        | Change::Restore { .. }
         | Change::Load { .. }
         | Change::Unload { .. } => false,
     }
@@ -208,7 +234,8 @@ fn rollback(next: &mut Wanted, ready: &BTreeSet<VersionId>) -> Result<()> {
     let Some(at) = rollback_index(next, ready) else {
         let gone: Vec<_> = next.previous.iter().map(ToString::to_string).collect();
         return Err(conflict(format!(
-            "no previous champion is ready (previous: {})",
+            "no previous champion is ready (previous: {}); a rollback to an audit entry loads \
+             what is kept",
             gone.join(", ")
         )));
     };
@@ -216,6 +243,19 @@ fn rollback(next: &mut Wanted, ready: &BTreeSet<VersionId>) -> Result<()> {
     next.previous.truncate(at);
     crown(next, version);
     next.canary = None;
+    next.holdback = false;
+    Ok(())
+}
+
+/// Without a former champion that is ready a champion stays what it is: somebody
+/// has to answer.
+fn retreat(next: &mut Wanted, version: VersionId, ready: &BTreeSet<VersionId>) -> Result<()> {
+    if next.champion == Some(version) {
+        return rollback(next, ready);
+    }
+    next.canary = next.canary.filter(|(canary, _)| *canary != version);
+    next.holdback &= next.canary.is_some();
+    next.shadows.retain(|(shadow, _)| *shadow != version);
     Ok(())
 }
 
@@ -233,7 +273,9 @@ pub(super) fn rollback_target(wanted: &Wanted, ready: &BTreeSet<VersionId>) -> O
 /// Makes `version` champion and takes it out of every other role.
 fn crown(next: &mut Wanted, version: VersionId) {
     next.champion = Some(version);
-    next.canary = next.canary.filter(|(canary, _)| *canary != version);
+    // A control is one for the champion before only.
+    let holdback = std::mem::take(&mut next.holdback);
+    next.canary = next.canary.filter(|(canary, _)| *canary != version && !holdback);
     next.shadows.retain(|(shadow, _)| *shadow != version);
 }
 
@@ -267,7 +309,8 @@ fn conflict(message: impl Into<String>) -> Error {
 pub(super) fn arrive(wanted: &Wanted, version: VersionId, policy: OnNewVersion) -> Option<Change> {
     let champion = wanted.champion?;
     match policy {
-        OnNewVersion::Hold => None,
+        // A rollout gives it its roles.
+        OnNewVersion::Hold | OnNewVersion::Rollout => None,
         OnNewVersion::Shadow => Some(Change::SetShadow { version, sample: Share::ALL }),
         OnNewVersion::Promote => (version > champion).then_some(Change::Promote { version }),
     }
@@ -278,6 +321,8 @@ pub(super) fn arrive(wanted: &Wanted, version: VersionId, policy: OnNewVersion) 
 pub(super) struct Resolved {
     pub(super) champion: Option<VersionId>,
     pub(super) canary: Option<(VersionId, Share)>,
+    /// The canary is a control.
+    pub(super) holdback: bool,
     pub(super) shadows: Vec<(VersionId, Share)>,
 }
 
@@ -286,13 +331,16 @@ pub(super) struct Resolved {
 pub(super) fn forget(wanted: &Wanted, version: VersionId, serving: Option<VersionId>) -> Wanted {
     let mut next = wanted.clone();
     if next.champion == Some(version) {
-        next.champion = serving.filter(|serving| *serving != version);
+        // Rather a former one than nobody, even if it is not ready yet.
+        let former = next.previous.iter().rev().copied().find(|former| *former != version);
+        next.champion = serving.filter(|serving| *serving != version).or(former);
         if let Some(at) = next.previous.iter().rposition(|v| Some(*v) == next.champion) {
             next.previous.truncate(at);
         }
     }
     next.previous.retain(|previous| *previous != version);
     next.canary = next.canary.filter(|(canary, _)| *canary != version);
+    next.holdback &= next.canary.is_some();
     next.shadows.retain(|(shadow, _)| *shadow != version);
     next.unloaded.versions.remove(&version);
     next
@@ -312,9 +360,11 @@ pub(super) fn resolve(wanted: &Wanted, trials: &Trials, serves: bool) -> Resolve
     };
     let Some(champion) = champion else { return Resolved::default() };
     let free = |(v, _): &(VersionId, Share)| is_ready(v) && *v != champion;
+    let canary = wanted.canary.filter(free);
     Resolved {
         champion: Some(champion),
-        canary: wanted.canary.filter(free),
+        canary,
+        holdback: wanted.holdback && canary.is_some(),
         shadows: wanted.shadows.iter().filter(|s| free(s)).copied().collect(),
     }
 }
@@ -336,7 +386,8 @@ impl std::fmt::Display for Resolved {
         let Some(champion) = self.champion else { return f.write_str("nobody") };
         let mut text = format!("champion {champion}");
         if let Some((version, weight)) = self.canary {
-            let _ = write!(text, ", canary {version} at {weight}");
+            let role = if self.holdback { "control" } else { "canary" };
+            let _ = write!(text, ", {role} {version} at {weight}");
         }
         for (version, sample) in &self.shadows {
             let _ = write!(text, ", shadow {version} at {sample}");
@@ -353,7 +404,13 @@ pub(super) fn describe(change: &Change) -> String {
         Change::SetShadow { version, sample } => format!("shadow {version} at {sample}"),
         Change::RemoveShadow { version } => format!("remove shadow {version}"),
         Change::Promote { version } => format!("promote {version}"),
+        Change::PromoteKeeping { version, holdback } => {
+            format!("promote {version}, the former champion answers {holdback}")
+        }
         Change::Rollback => "rollback".to_owned(),
+        Change::Retreat { version } => format!("take {version} out"),
+        Change::Note => "note".to_owned(),
+        Change::Restore { entry } => format!("rollback to entry {entry}"),
         Change::Load { version } => format!("load{}", only(*version)),
         Change::Unload { version } => format!("unload{}", only(*version)),
     }

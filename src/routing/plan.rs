@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use crate::error::{Error, ErrorCode, Result};
 use crate::routing::split::{Key, Purpose, Salt, point, within};
-use crate::routing::{Judge, Worst};
+use crate::routing::{Answer, Judge, Worst};
 use crate::serving::LoadedVersion;
+use crate::telemetry::recorder::{self, Recorder};
 use crate::telemetry::{ArmRole, ArmStats, ShadowStats};
 use crate::types::{ModelName, ModelSettings, Role, Share, VersionId};
 
@@ -27,6 +29,11 @@ pub struct Canary {
     pub arm: Arm,
     /// Its share of the requests.
     pub weight: Share,
+    /// It is the former champion, kept as a control: it answers those who
+    /// would be the last to get a canary, so that nobody changes sides twice.
+    pub holdback: bool,
+    /// What its rollout is judged by.
+    pub recorder: Arc<Recorder>,
 }
 
 /// A version that runs on copies of what the champion answered.
@@ -84,6 +91,8 @@ pub enum Choice {
 pub struct Assignment {
     plan: Arc<Plan>,
     choice: Choice,
+    /// Where the key that was given lies, while there is a canary.
+    key: Option<u64>,
     /// Bit i is set when shadow i gets a copy.
     shadows: u32,
 }
@@ -97,12 +106,12 @@ impl Plan {
         role: Option<Role>,
         key: Option<&[u8]>,
     ) -> Result<Assignment> {
-        let (choice, shadows) = match (version, role) {
-            (Some(version), _) => (Choice::Pinned(self.pinned(version)?), 0),
-            (None, Some(role)) => (Choice::Pinned(self.forced(role)?), 0),
+        let (choice, shadows, key) = match (version, role) {
+            (Some(version), _) => (Choice::Pinned(self.pinned(version)?), 0, None),
+            (None, Some(role)) => (Choice::Pinned(self.forced(role)?), 0, None),
             (None, None) => self.split(key)?,
         };
-        Ok(Assignment { plan: Arc::clone(self), choice, shadows })
+        Ok(Assignment { plan: Arc::clone(self), choice, key, shadows })
     }
 
     fn pinned(&self, version: VersionId) -> Result<VersionId> {
@@ -136,7 +145,7 @@ impl Plan {
         })
     }
 
-    fn split(&self, key: Option<&[u8]>) -> Result<(Choice, u32)> {
+    fn split(&self, key: Option<&[u8]>) -> Result<(Choice, u32, Option<u64>)> {
         if self.champion.is_none() {
             return Err(Error::new(
                 ErrorCode::Unavailable,
@@ -147,13 +156,16 @@ impl Plan {
             Some(bytes) => Key::Given(bytes),
             None => Key::Counter(self.counter.fetch_add(1, Relaxed)),
         };
-        let canary = self
-            .canary
-            .as_ref()
-            .is_some_and(|canary| within(point(self.salt, Purpose::Canary, key), canary.weight));
-        if canary {
-            // A shadow is compared with the champion's answer; here there is none.
-            return Ok((Choice::Split(ArmRole::Canary), 0));
+        let mut given = None;
+        if let Some(canary) = &self.canary {
+            let at = point(self.salt, Purpose::Canary, key);
+            given = matches!(key, Key::Given(_)).then_some(at);
+            if within(if canary.holdback { !at } else { at }, canary.weight) {
+                canary.recorder.assigned(recorder::Arm::Canary, given);
+                // A shadow is compared with the champion's answer; here there is none.
+                return Ok((Choice::Split(ArmRole::Canary), 0, given));
+            }
+            canary.recorder.assigned(recorder::Arm::Champion, given);
         }
         let mut shadows = 0;
         for (i, shadow) in self.shadows.iter().enumerate().take(SHADOWS_MAX) {
@@ -162,7 +174,7 @@ impl Plan {
                 shadows |= 1 << i;
             }
         }
-        Ok((Choice::Split(ArmRole::Champion), shadows))
+        Ok((Choice::Split(ArmRole::Champion), shadows, given))
     }
 }
 
@@ -210,6 +222,37 @@ impl Assignment {
         &self.arm().version
     }
 
+    /// Where it counts for the judge, if it does.
+    fn recorder(&self) -> Option<(&Recorder, recorder::Arm)> {
+        let arm = match self.choice {
+            Choice::Split(ArmRole::Champion) => recorder::Arm::Champion,
+            Choice::Split(ArmRole::Canary) => recorder::Arm::Canary,
+            Choice::Split(ArmRole::Pinned) | Choice::Pinned(_) => return None,
+        };
+        self.plan.canary.as_ref().map(|canary| (&*canary.recorder, arm))
+    }
+
+    /// Counts its answer for the judge.
+    pub fn answered(&self, answer: &Answer) {
+        if let Some((recorder, arm)) = self.recorder() {
+            recorder.answered(arm, self.key, answer.queue + answer.inference, &answer.outputs);
+        }
+    }
+
+    /// Tells the judge that the client left, who had waited for so long.
+    pub fn left(&self, waited: Duration) {
+        if let Some((recorder, arm)) = self.recorder() {
+            recorder.left(arm, self.key, waited);
+        }
+    }
+
+    /// Counts its failure for the judge.
+    pub fn failed(&self, code: ErrorCode) {
+        if let Some((recorder, arm)) = self.recorder() {
+            recorder.failed(arm, self.key, code);
+        }
+    }
+
     /// The shadows that get a copy.
     pub fn shadows(&self) -> impl Iterator<Item = &Shadow> {
         let picked = self.shadows;
@@ -245,6 +288,48 @@ mod tests {
             canary += u32::from(choose() == Choice::Split(ArmRole::Canary));
         }
         assert!((400..600).contains(&canary), "{canary}");
+    }
+
+    #[test]
+    fn a_control_answers_those_who_would_get_a_canary_last() {
+        let metrics = Metrics::new();
+        let ramp = plan(&metrics, ModelSettings::default(), Some(share(95.0)), vec![]);
+        let watch = plan(&metrics, ModelSettings::default(), Some(share(5.0)), vec![]);
+        let mut watch = Arc::into_inner(watch).unwrap();
+        watch.canary.as_mut().unwrap().holdback = true;
+        let watch = Arc::new(watch);
+        for i in 0..1000_u32 {
+            let choice = |plan: &Arc<Plan>| {
+                plan.assign(None, None, Some(&i.to_le_bytes())).unwrap().choice()
+            };
+            // Who had the new version keeps it, as champion now.
+            assert_ne!(choice(&ramp), choice(&watch), "{i}");
+        }
+    }
+
+    #[test]
+    fn what_the_split_assigned_counts_for_the_judge_and_nothing_else() {
+        let plan = plan(&Metrics::new(), ModelSettings::default(), Some(share(50.0)), vec![]);
+        let recorder = &plan.canary.as_ref().unwrap().recorder;
+        for _ in 0..200 {
+            let assignment = plan.assign(None, None, Some(b"one user")).unwrap();
+            assignment.failed(ErrorCode::Internal);
+        }
+        let pinned = plan.assign(Some(number(2)), None, None).unwrap();
+        pinned.failed(ErrorCode::Internal);
+        let recorded = recorder.read();
+        let error = recorder::Event::Error;
+        let [events, all, assigned] = [
+            recorded.champion.events(error) + recorded.canary.events(error),
+            recorded.champion.all(error) + recorded.canary.all(error),
+            recorded.champion.assigned + recorded.canary.assigned,
+        ];
+        assert_eq!((events, all, assigned), (1, 200, 1));
+        for _ in 0..100 {
+            drop(plan.assign(None, None, None).unwrap());
+        }
+        let recorded = recorder.read();
+        assert_eq!(recorded.champion.assigned + recorded.canary.assigned, 101);
     }
 
     #[test]

@@ -59,6 +59,8 @@ pub enum Purpose {
     Canary,
     /// Whether the shadow with this version number gets a copy.
     Shadow(u64),
+    /// Whether it runs that copy, or the champion once more.
+    Again(u64),
 }
 
 /// What decides for one request.
@@ -78,6 +80,10 @@ pub fn point(salt: Salt, purpose: Purpose, key: Key<'_>) -> u64 {
         Purpose::Canary => hasher.write_u8(0),
         Purpose::Shadow(version) => {
             hasher.write_u8(1);
+            hasher.write_u64(version);
+        }
+        Purpose::Again(version) => {
+            hasher.write_u8(2);
             hasher.write_u64(version);
         }
     }

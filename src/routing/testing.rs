@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU64;
 use crate::engine::{EngineError, EngineErrorKind, Model, Session};
 use crate::routing::{Arm, Canary, Judge, Plan, Salt, Shadow, Worst};
 use crate::serving::LoadedVersion;
+use crate::telemetry::recorder::Recorder;
 use crate::telemetry::{ArmRole, Metrics};
 use crate::types::{
     Data, Datatype, Digest, Dim, ModelName, ModelSettings, Share, Signature, Tensor, TensorSpec,
@@ -104,7 +105,12 @@ pub(super) fn plan(
         salt: Salt::new([9; 16]),
         counter: Arc::new(AtomicU64::new(0)),
         champion: Some(arm(1, ArmRole::Champion)),
-        canary: canary.map(|weight| Canary { arm: arm(2, ArmRole::Canary), weight }),
+        canary: canary.map(|weight| Canary {
+            arm: arm(2, ArmRole::Canary),
+            weight,
+            holdback: false,
+            recorder: Arc::new(Recorder::new(weight, Arc::default())),
+        }),
         shadows,
         ready: BTreeMap::from([ready(1), ready(2)]),
     })

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use sha2::{Digest as _, Sha256};
 
 use crate::store::{AuditEntry, NewEntry};
-use crate::types::{Digest, ModelName};
+use crate::types::Digest;
 
 /// An entry, and what was wanted from then on, as it is stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,15 +23,18 @@ pub(super) struct Record {
 
 /// The hash of an entry whose own `hash` does not count: SHA-256 over `before` (the
 /// hash of the entry before, empty for the first) and each field, every one
-/// behind its length in eight bytes, so that none can grow into the next.
+/// behind its length in eight bytes, so that none can grow into the next. Evidence
+/// is a field only where there is some, as before there could be any.
 #[must_use]
 pub(super) fn hash(before: &str, entry: &AuditEntry, state: &str) -> String {
-    let AuditEntry { number, time, model, actor, action, reason, from, to, hash: _ } = entry;
+    let AuditEntry { number, time, model, actor, action, reason, from, to, evidence, hash: _ } =
+        entry;
     let number = number.to_string();
     let given = if reason.is_some() { "1" } else { "0" };
     let reason = reason.as_deref().unwrap_or_default();
     let mut sum = Sha256::new();
-    for field in [before, &number, time, model, actor, action, given, reason, from, to, state] {
+    let fields = [before, &number, time, model, actor, action, given, reason, from, to, state];
+    for field in fields.into_iter().chain(evidence.as_deref()) {
         sum.update((field.len() as u64).to_be_bytes());
         sum.update(field);
     }
@@ -42,19 +45,20 @@ pub(super) fn hash(before: &str, entry: &AuditEntry, state: &str) -> String {
 pub(super) fn seal(
     new: NewEntry,
     number: u64,
-    model: &ModelName,
+    model: &str,
     before: &str,
     state: &str,
 ) -> AuditEntry {
     let mut entry = AuditEntry {
         number,
         time: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
-        model: model.to_string(),
+        model: model.to_owned(),
         actor: new.actor,
         action: new.action,
         reason: new.reason,
         from: new.from,
         to: new.to,
+        evidence: new.rollout.and_then(|step| step.evidence),
         hash: String::new(),
     };
     entry.hash = hash(before, &entry, state);
@@ -145,6 +149,7 @@ mod tests {
                 reason: (number % 2 == 0).then(|| "better".to_owned()),
                 from: "champion 1".into(),
                 to: "champion 2".into(),
+                evidence: (number % 2 == 0).then(|| "[]".to_owned()),
                 hash: String::new(),
             };
             entry.hash = hash(&before, &entry, "{}");
@@ -172,7 +177,7 @@ mod tests {
 
     #[test]
     fn every_field_counts_and_none_grows_into_the_next() {
-        let changes: [fn(&mut Record); 9] = [
+        let changes: [fn(&mut Record); 11] = [
             |r| r.entry.time.push('x'),
             |r| r.entry.model.push('x'),
             |r| r.entry.actor.push('x'),
@@ -181,6 +186,8 @@ mod tests {
             |r| r.entry.from.push('x'),
             |r| r.entry.to.push('x'),
             |r| r.state.push('x'),
+            |r| r.entry.evidence = None,
+            |r| r.entry.evidence = Some("[1]".into()),
             |r| {
                 let last = r.entry.actor.pop().unwrap();
                 r.entry.action.insert(0, last);

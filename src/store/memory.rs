@@ -1,11 +1,16 @@
 //! The wanted state for the life of the process.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
-use crate::error::Result;
-use crate::store::{AuditEntry, NewEntry, Pending, Store, Wanted, chain};
-use crate::types::ModelName;
+use tokio::sync::watch;
+
+use crate::error::{Error, ErrorCode, Result};
+use crate::store::{
+    AuditEntry, GATEWAY, Kept, NewEntry, Pending, RolloutQuery, RolloutRow, Store, TokenRow,
+    Wanted, chain,
+};
+use crate::types::{Digest, ModelName, VersionId};
 
 /// Entries kept; older ones are dropped.
 const ENTRIES_MAX: usize = 10_000;
@@ -14,12 +19,21 @@ const ENTRIES_MAX: usize = 10_000;
 #[derive(Default)]
 pub struct Memory {
     state: Mutex<State>,
+    recorded: watch::Sender<u64>,
 }
 
 #[derive(Default)]
 struct State {
     wanted: HashMap<ModelName, Wanted>,
-    entries: VecDeque<AuditEntry>,
+    /// With what was wanted from then on; `None` for those that are about no model.
+    entries: VecDeque<(AuditEntry, Option<Wanted>)>,
+    kept: BTreeMap<(ModelName, VersionId, Digest), Kept>,
+    rollouts: BTreeMap<u64, RolloutRow>,
+    tokens: BTreeMap<String, TokenRow>,
+    /// Webhook → the last entry that it was told.
+    told: HashMap<String, u64>,
+    /// Entry → rollout.
+    steps: BTreeMap<u64, u64>,
     last_number: u64,
     last_hash: String,
 }
@@ -31,17 +45,39 @@ impl Memory {
 
     fn write(&self, model: &ModelName, entry: NewEntry, wanted: &Wanted) -> AuditEntry {
         let mut state = self.lock();
-        state.last_number += 1;
-        let (number, json) = (state.last_number, wanted.to_json());
-        let entry = chain::seal(entry, number, model, &state.last_hash, &json);
-        state.last_hash.clone_from(&entry.hash);
-        state.wanted.insert(model.clone(), wanted.clone());
-        state.entries.push_back(entry.clone());
-        if state.entries.len() > ENTRIES_MAX {
-            state.entries.pop_front();
+        let number = state.last_number + 1;
+        if let Some(step) = &entry.rollout {
+            state.steps.insert(number, step.row.id);
+            state.rollouts.insert(step.row.id, step.row.clone());
         }
+        state.wanted.insert(model.clone(), wanted.clone());
+        let json = wanted.to_json();
+        self.append(&mut state, (model.as_str(), &json), Some(wanted.clone()), entry)
+    }
+
+    fn append(
+        &self,
+        state: &mut State,
+        (model, json): (&str, &str),
+        wanted: Option<Wanted>,
+        entry: NewEntry,
+    ) -> AuditEntry {
+        state.last_number += 1;
+        let entry = chain::seal(entry, state.last_number, model, &state.last_hash, json);
+        state.last_hash.clone_from(&entry.hash);
+        state.entries.push_back((entry.clone(), wanted));
+        if state.entries.len() > ENTRIES_MAX
+            && let Some((oldest, _)) = state.entries.pop_front()
+        {
+            state.steps.remove(&oldest.number);
+        }
+        self.recorded.send_replace(entry.number);
         entry
     }
+}
+
+fn key(kept: &Kept) -> (ModelName, VersionId, Digest) {
+    (kept.model.clone(), kept.version, kept.digest)
 }
 
 /// A future that is done.
@@ -69,9 +105,105 @@ impl Store for Memory {
         limit: usize,
     ) -> Pending<'a, Vec<AuditEntry>> {
         let state = self.lock();
-        let newest_first = state.entries.iter().rev();
+        let newest_first = state.entries.iter().rev().map(|(entry, _)| entry);
         let mine = newest_first.filter(|e| model.is_none_or(|m| m.as_str() == e.model));
         done(mine.take(limit).cloned().collect())
+    }
+
+    fn save_rollout<'a>(&'a self, row: &'a RolloutRow) -> Pending<'a, ()> {
+        self.lock().rollouts.insert(row.id, row.clone());
+        done(())
+    }
+
+    fn rollouts<'a>(&'a self, query: &'a RolloutQuery) -> Pending<'a, Vec<RolloutRow>> {
+        let state = self.lock();
+        let all = state.rollouts.values();
+        done(match query {
+            RolloutQuery::Open => all.filter(|row| row.open).cloned().collect(),
+            RolloutQuery::Id(id) => state.rollouts.get(id).cloned().into_iter().collect(),
+            RolloutQuery::Newest(model, limit) => {
+                all.rev().filter(|row| row.model == *model).take(*limit).cloned().collect()
+            }
+        })
+    }
+
+    fn last_rollout(&self) -> Pending<'_, u64> {
+        done(self.lock().rollouts.keys().next_back().copied().unwrap_or(0))
+    }
+
+    fn tokens(&self) -> Pending<'_, Vec<TokenRow>> {
+        done(self.lock().tokens.values().cloned().collect())
+    }
+
+    fn add_token<'a>(&'a self, row: &'a TokenRow, entry: NewEntry) -> Pending<'a, AuditEntry> {
+        let mut state = self.lock();
+        if state.tokens.contains_key(&row.name) {
+            let message = format!("there is a token {:?} already; revoke it first", row.name);
+            return Box::pin(async { Err(Error::new(ErrorCode::Conflict, message)) });
+        }
+        state.tokens.insert(row.name.clone(), row.clone());
+        done(self.append(&mut state, GATEWAY, None, entry))
+    }
+
+    fn remove_token<'a>(
+        &'a self,
+        name: &'a str,
+        entry: NewEntry,
+    ) -> Pending<'a, Option<AuditEntry>> {
+        let mut state = self.lock();
+        if state.tokens.remove(name).is_none() {
+            return done(None);
+        }
+        done(Some(self.append(&mut state, GATEWAY, None, entry)))
+    }
+
+    fn rollout_steps<'a>(&'a self, id: u64) -> Pending<'a, Vec<AuditEntry>> {
+        let state = self.lock();
+        let mine = |entry: &&AuditEntry| state.steps.get(&entry.number) == Some(&id);
+        done(state.entries.iter().map(|(entry, _)| entry).filter(mine).cloned().collect())
+    }
+
+    fn state_at(&self, number: u64) -> Pending<'_, Option<(String, Wanted)>> {
+        let state = self.lock();
+        let found = state.entries.iter().find(|(entry, _)| entry.number == number);
+        done(found.and_then(|(entry, wanted)| Some((entry.model.clone(), wanted.clone()?))))
+    }
+
+    fn keep<'a>(&'a self, kept: &'a Kept) -> Pending<'a, ()> {
+        self.lock().kept.insert(key(kept), kept.clone());
+        done(())
+    }
+
+    fn discard<'a>(&'a self, kept: &'a Kept) -> Pending<'a, ()> {
+        self.lock().kept.remove(&key(kept));
+        done(())
+    }
+
+    fn kept(&self) -> Pending<'_, Vec<Kept>> {
+        done(self.lock().kept.values().cloned().collect())
+    }
+
+    fn probe(&self) -> Pending<'_, ()> {
+        done(())
+    }
+
+    fn recorded(&self) -> watch::Receiver<u64> {
+        self.recorded.subscribe()
+    }
+
+    fn after(&self, number: u64, limit: usize) -> Pending<'_, Vec<AuditEntry>> {
+        let state = self.lock();
+        let entries = state.entries.iter().map(|(entry, _)| entry);
+        done(entries.filter(|entry| entry.number > number).take(limit).cloned().collect())
+    }
+
+    fn told<'a>(&'a self, webhook: &'a str) -> Pending<'a, Option<u64>> {
+        done(self.lock().told.get(webhook).copied())
+    }
+
+    fn tell<'a>(&'a self, webhook: &'a str, number: u64) -> Pending<'a, ()> {
+        self.lock().told.insert(webhook.to_owned(), number);
+        done(())
     }
 }
 
@@ -88,6 +220,7 @@ mod tests {
             reason: None,
             from: String::new(),
             to: String::new(),
+            rollout: None,
         }
     }
 
@@ -99,15 +232,20 @@ mod tests {
             champion: VersionId::new(1),
             previous: vec![],
             canary: None,
+            holdback: false,
             shadows: vec![],
             salt: [7; 16],
             unloaded: Unloaded { all: true, ..Unloaded::default() },
+            pinned: BTreeMap::new(),
+            newest: None,
         };
         assert_eq!(store.wanted(&churn).await.unwrap(), None);
         for (model, action) in [(&churn, "a"), (&fraud, "b"), (&churn, "c")] {
             store.record(model, entry(action), &wanted).await.unwrap();
         }
-        assert_eq!(store.wanted(&churn).await.unwrap(), Some(wanted));
+        assert_eq!(store.wanted(&churn).await.unwrap(), Some(wanted.clone()));
+        assert_eq!(store.state_at(2).await.unwrap(), Some(("fraud".to_owned(), wanted)));
+        assert_eq!(store.state_at(4).await.unwrap(), None);
         let mine = store.history(Some(&churn), 10).await.unwrap();
         assert_eq!(mine.iter().map(|e| e.action.as_str()).collect::<Vec<_>>(), ["c", "a"]);
         let all = store.history(None, 2).await.unwrap();

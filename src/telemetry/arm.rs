@@ -10,6 +10,30 @@ use serde::Serialize;
 use crate::error::ErrorCode;
 use crate::telemetry::{FineHistogram, ModelStatistics};
 
+/// The `role` label of a request: how its version was chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ArmRole {
+    /// The split chose the champion.
+    Champion,
+    /// The split chose the canary.
+    Canary,
+    /// The client chose: a pinned version or a forced role. Such requests
+    /// say nothing about the split and are judged by nobody.
+    Pinned,
+}
+
+impl ArmRole {
+    /// The metric label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Champion => "champion",
+            Self::Canary => "canary",
+            Self::Pinned => "pinned",
+        }
+    }
+}
+
 /// Resolved handles for one model, version and role: what a request touches.
 pub struct ArmStats {
     labels: [String; 3],
@@ -21,6 +45,7 @@ pub struct ArmStats {
     inference_seconds: Histogram,
     nonfinite: IntCounter,
     inference: FineHistogram,
+    service: FineHistogram,
     cpu_nanos: AtomicU64,
     cpu_count: AtomicU64,
     /// Nanoseconds of requests that failed.
@@ -82,6 +107,7 @@ impl ArmStats {
             inference_seconds: families.inference_seconds,
             nonfinite: families.nonfinite,
             inference: FineHistogram::default(),
+            service: FineHistogram::default(),
             cpu_nanos: AtomicU64::new(0),
             cpu_count: AtomicU64::new(0),
             failed_nanos: AtomicU64::new(0),
@@ -97,11 +123,31 @@ impl ArmStats {
     pub fn answered(&self, times: Answered) {
         let Answered { arrived, read, decoded, ran, written } = times;
         self.ok.inc();
+        self.service.record(ran);
         self.request_seconds.observe(written.saturating_duration_since(arrived).as_secs_f64());
         let output = written.saturating_duration_since(decoded).saturating_sub(ran);
         self.input_nanos.fetch_add(nanos(decoded.saturating_duration_since(read)), Relaxed);
         self.output_nanos.fetch_add(nanos(output), Relaxed);
         self.last_nanos.store(nanos(written.saturating_duration_since(self.born)).max(1), Relaxed);
+    }
+
+    /// How long it has been counted.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.born.elapsed()
+    }
+
+    /// Requests that came to an end.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        let failed = self.failures_by_code().map(|(_, count)| count);
+        failed.fold(self.ok.get(), u64::saturating_add)
+    }
+
+    /// Times in queue and engine of the answered requests.
+    #[must_use]
+    pub const fn service(&self) -> &FineHistogram {
+        &self.service
     }
 
     /// Counts a request that failed: why, and the time from its arrival to that.

@@ -2,6 +2,7 @@
 
 use prometheus::{IntCounter, IntGauge};
 
+use crate::telemetry::Metrics;
 use crate::telemetry::metrics::{DECLARED, Declare};
 
 /// What a connection speaks.
@@ -71,6 +72,30 @@ impl Connections {
 
     pub(super) fn cut(&self, reason: ConnectionCut) {
         self.cut[reason as usize].inc();
+    }
+}
+
+impl Metrics {
+    /// Open client connections.
+    #[must_use]
+    pub const fn connections(&self) -> &IntGauge {
+        &self.connections.open
+    }
+
+    /// Connections refused at the limit.
+    #[must_use]
+    pub const fn connections_refused(&self) -> &IntCounter {
+        &self.connections.refused
+    }
+
+    /// Counts a connection whose protocol has become known.
+    pub fn connection_opened(&self, protocol: ConnectionProtocol) {
+        self.connections.opened(protocol);
+    }
+
+    /// Counts a connection that was cut.
+    pub fn connection_cut(&self, reason: ConnectionCut) {
+        self.connections.cut(reason);
     }
 }
 

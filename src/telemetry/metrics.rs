@@ -6,40 +6,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus::{
-    CounterVec, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
-    IntGauge, IntGaugeVec, Opts, PullingGauge, Registry, TextEncoder,
+    CounterVec, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, PullingGauge, Registry, TextEncoder,
 };
 
 use crate::error::ErrorCode;
-use crate::telemetry::arm::{ArmFamilies, ArmStats};
-use crate::telemetry::connections::{ConnectionCut, ConnectionProtocol, Connections};
+use crate::telemetry::arm::{ArmFamilies, ArmRole, ArmStats};
+use crate::telemetry::connections::Connections;
 use crate::telemetry::queue::{Left, QueueStats, Refusal, Split};
-use crate::telemetry::shadow::{DropReason, ShadowFailure, ShadowHandles, ShadowStats};
+use crate::telemetry::rollouts::Rollouts;
+use crate::telemetry::shadow::{AGAIN, DropReason, ShadowFailure, ShadowHandles, ShadowStats};
+use crate::telemetry::store::StoreStanding;
+use crate::telemetry::webhooks::Webhooks;
 use crate::types::{ModelName, PlanFigures, Role, Share, VersionId};
-
-/// The `role` label of a request: how its version was chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ArmRole {
-    /// The split chose the champion.
-    Champion,
-    /// The split chose the canary.
-    Canary,
-    /// The client chose: a pinned version or a forced role. Such requests
-    /// say nothing about the split and are judged by nobody.
-    Pinned,
-}
-
-impl ArmRole {
-    /// The metric label.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Champion => "champion",
-            Self::Canary => "canary",
-            Self::Pinned => "pinned",
-        }
-    }
-}
 
 const ARM: &[&str] = &["model", "version", "role"];
 const VERSION: &[&str] = &["model", "version"];
@@ -87,6 +66,7 @@ pub struct Metrics {
     shadow_dropped: IntCounterVec,
     shadow_difference: HistogramVec,
     shadow_nonfinite: IntCounterVec,
+    shadow_again: IntCounterVec,
     shadow_cpu: CounterVec,
     weight: GaugeVec,
     version_state: IntGaugeVec,
@@ -97,7 +77,10 @@ pub struct Metrics {
     load_seconds: Histogram,
     publish_seconds: Histogram,
     rejected: IntCounterVec,
-    connections: Connections,
+    pub(super) rollouts: Rollouts,
+    pub(super) connections: Connections,
+    pub(super) store: StoreStanding,
+    pub(super) webhooks: Webhooks,
 }
 
 /// Declares metrics on one registry.
@@ -124,6 +107,11 @@ impl Declare<'_> {
     /// Gauges of a version.
     fn gauges(&self, name: &str, help: &str) -> IntGaugeVec {
         self.add(IntGaugeVec::new(Opts::new(name, help), VERSION).expect(DECLARED))
+    }
+
+    /// Gauges with fractions.
+    pub(super) fn float_gauges(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+        self.add(GaugeVec::new(Opts::new(name, help), labels).expect(DECLARED))
     }
 
     fn histogram(&self, name: &str, help: &str, bounds: &[f64]) -> Histogram {
@@ -221,6 +209,11 @@ impl Metrics {
             "Compared requests in which a number is finite on one side only.",
             VERSION,
         );
+        let shadow_again = d.counters(
+            "foreshadow_shadow_champion_again_total",
+            "Copies that the champion ran once more, to see how often it differs from itself.",
+            &["model", "version", "outcome"],
+        );
         let cpu = Opts::new("foreshadow_shadow_cpu_seconds_total", "CPU time of shadow runs.");
         let shadow_cpu = d.add(CounterVec::new(cpu, VERSION).expect(DECLARED));
         let weight = Opts::new("foreshadow_weight", "Share of the requests, 0 to 1, by role.");
@@ -248,7 +241,10 @@ impl Metrics {
             "Requests refused before a version was chosen, by reason.",
             &["reason"],
         );
+        let rollouts = Rollouts::declare(&d);
         let connections = Connections::declare(&d);
+        let store = StoreStanding::declare(&d);
+        let webhooks = Webhooks::declare(&d);
         let info = Opts::new("foreshadow_build_info", "1; the version is a label.")
             .const_label("version", env!("CARGO_PKG_VERSION"));
         d.add(IntGauge::with_opts(info).expect(DECLARED)).set(1);
@@ -281,6 +277,7 @@ impl Metrics {
             shadow_dropped,
             shadow_difference,
             shadow_nonfinite,
+            shadow_again,
             shadow_cpu,
             weight,
             version_state,
@@ -291,7 +288,10 @@ impl Metrics {
             load_seconds,
             publish_seconds,
             rejected,
+            rollouts,
             connections,
+            store,
+            webhooks,
         }
     }
 
@@ -337,6 +337,7 @@ impl Metrics {
                 difference: self.shadow_difference.with_label_values(&labels),
                 nonfinite: self.shadow_nonfinite.with_label_values(&labels),
                 cpu_seconds: self.shadow_cpu.with_label_values(&labels),
+                again: AGAIN.map(|outcome| reason(&self.shadow_again, outcome)),
             }))
         });
         Arc::clone(shadow)
@@ -412,28 +413,6 @@ impl Metrics {
         self.rejected.with_label_values(&[code.as_str()]).inc();
     }
 
-    /// Open client connections.
-    #[must_use]
-    pub const fn connections(&self) -> &IntGauge {
-        &self.connections.open
-    }
-
-    /// Connections refused at the limit.
-    #[must_use]
-    pub const fn connections_refused(&self) -> &IntCounter {
-        &self.connections.refused
-    }
-
-    /// Counts a connection whose protocol has become known.
-    pub fn connection_opened(&self, protocol: ConnectionProtocol) {
-        self.connections.opened(protocol);
-    }
-
-    /// Counts a connection that was cut.
-    pub fn connection_cut(&self, reason: ConnectionCut) {
-        self.connections.cut(reason);
-    }
-
     /// Removes every series of a version that retired.
     pub fn retire(&self, model: &ModelName, version: VersionId) {
         let mut arms = self.arms.lock().unwrap_or_else(PoisonError::into_inner);
@@ -457,6 +436,7 @@ impl Metrics {
             &self.shadow_failed,
             &self.shadow_dropped,
             &self.shadow_nonfinite,
+            &self.shadow_again,
             &self.plans_made,
             &self.plans_evicted,
             &self.batch_splits,
@@ -506,7 +486,7 @@ impl Metrics {
     }
 
     /// Removes the series of a family whose labels name this model (and version).
-    fn remove<B: prometheus::core::MetricVecBuilder>(
+    pub(super) fn remove<B: prometheus::core::MetricVecBuilder>(
         &self,
         family: &prometheus::core::MetricVec<B>,
         model: &str,

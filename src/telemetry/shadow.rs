@@ -69,6 +69,33 @@ impl ShadowFailure {
     }
 }
 
+/// Who runs a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runs {
+    /// The shadow, as it always does.
+    Shadow,
+    /// The shadow, drawn by lot from it and the champion.
+    ShadowByLot,
+    /// The champion once more, by the same lot.
+    Champion,
+}
+
+/// How often the champion and a shadow differ from what the champion answered, of
+/// copies that were given to either by lot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct NoiseSnapshot {
+    /// Copies that the champion ran once more.
+    pub champion_compared: u64,
+    /// Of these, requests with at least one row that disagrees with its first answer.
+    pub champion_disagreed: u64,
+    /// Copies that it could not run once more, or not in time.
+    pub champion_failed: u64,
+    /// Copies that the shadow ran.
+    pub shadow_compared: u64,
+    /// Of these, requests with at least one row that disagrees.
+    pub shadow_disagreed: u64,
+}
+
 /// Resolved handles for one shadow.
 pub struct ShadowStats {
     compared: IntCounter,
@@ -84,7 +111,13 @@ pub struct ShadowStats {
     runs: AtomicU64,
     inference: FineHistogram,
     differences: Mutex<Differences>,
+    /// Numbers the lots.
+    lots: AtomicU64,
+    again: [IntCounter; AGAIN.len()],
 }
+
+/// What came of a copy that the champion ran once more, as metric labels.
+pub(super) const AGAIN: [&str; 3] = ["agreed", "disagreed", "failed"];
 
 /// Handles from the declared families, in the order of the fields.
 pub(super) struct ShadowHandles {
@@ -97,6 +130,7 @@ pub(super) struct ShadowHandles {
     pub(super) difference: Histogram,
     pub(super) nonfinite: IntCounter,
     pub(super) cpu_seconds: Counter,
+    pub(super) again: [IntCounter; AGAIN.len()],
 }
 
 /// Touched by shadow threads and the admin API only, never by a request.
@@ -105,6 +139,7 @@ struct Differences {
     max: Option<f64>,
     mean_sum: f64,
     count: u64,
+    noise: NoiseSnapshot,
 }
 
 impl ShadowStats {
@@ -123,7 +158,26 @@ impl ShadowStats {
             runs: AtomicU64::new(0),
             inference: FineHistogram::default(),
             differences: Mutex::default(),
+            lots: AtomicU64::new(0),
+            again: handles.again,
         }
+    }
+
+    /// The number of the next lot. Called by requests: one atomic addition.
+    pub fn next_lot(&self) -> u64 {
+        self.lots.fetch_add(1, Relaxed)
+    }
+
+    /// Counts a copy that the champion ran once more, and whether it disagreed with
+    /// itself; `None` if it could not be compared.
+    pub fn again(&self, disagreed: Option<bool>) {
+        let mut sums = self.differences.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let noise = &mut sums.noise;
+        noise.champion_compared += u64::from(disagreed.is_some());
+        noise.champion_disagreed += u64::from(disagreed == Some(true));
+        noise.champion_failed += u64::from(disagreed.is_none());
+        let label = disagreed.map_or(2, usize::from);
+        self.again[label].inc();
     }
 
     /// Counts a copy that was not run. Called by requests: one atomic addition.
@@ -151,13 +205,24 @@ impl ShadowStats {
     /// a number is finite on one side only. That is counted by itself: one
     /// infinity would spoil the sums for good.
     pub fn compared(&self, rows: u64, disagreed: u64, max: f64, mean: f64) {
+        self.compared_by(Runs::Shadow, rows, disagreed, max, mean);
+    }
+
+    /// The same, of a copy that it may have been given by lot.
+    pub fn compared_by(&self, by: Runs, rows: u64, disagreed: u64, max: f64, mean: f64) {
+        // A snapshot has all of a comparison or nothing: the judge counts what disagreed
+        // among what was compared.
+        let mut sums = self.differences.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         self.compared.inc();
         self.rows.inc_by(rows);
         self.rows_disagreed.inc_by(disagreed);
         if disagreed > 0 {
             self.disagreed.inc();
         }
-        let mut sums = self.differences.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if by == Runs::ShadowByLot {
+            sums.noise.shadow_compared += 1;
+            sums.noise.shadow_disagreed += u64::from(disagreed > 0);
+        }
         sums.max = Some(sums.max.map_or(max, |most| most.max(max)));
         if max.is_finite() {
             self.difference.observe(max);
@@ -172,21 +237,22 @@ impl ShadowStats {
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "figures for people")]
     pub fn snapshot(&self) -> ShadowSnapshot {
-        let (max, mean) = {
-            let sums = self.differences.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            (sums.max, (sums.count > 0).then(|| sums.mean_sum / sums.count as f64))
-        };
+        let sums = self.differences.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let (max, mean) = (sums.max, (sums.count > 0).then(|| sums.mean_sum / sums.count as f64));
+        let noise = (sums.noise != NoiseSnapshot::default()).then_some(sums.noise);
+        let (compared, disagreed) = (self.compared.get(), self.disagreed.get());
+        let (rows, rows_disagreed) = (self.rows.get(), self.rows_disagreed.get());
+        drop(sums);
         let named = |names: &[&'static str], counters: &[IntCounter]| {
             let pairs = names.iter().zip(counters).filter(|(_, c)| c.get() > 0);
             pairs.map(|(&name, c)| (name, c.get())).collect()
         };
-        let rows = self.rows.get();
         ShadowSnapshot {
-            compared: self.compared.get(),
-            disagreed: self.disagreed.get(),
+            compared,
+            disagreed,
             rows,
-            rows_disagreed: self.rows_disagreed.get(),
-            disagreement_rate: (rows > 0).then(|| self.rows_disagreed.get() as f64 / rows as f64),
+            rows_disagreed,
+            disagreement_rate: (rows > 0).then(|| rows_disagreed as f64 / rows as f64),
             failures: named(&ShadowFailure::ALL.map(ShadowFailure::as_str), &self.failed),
             dropped: named(&DropReason::ALL.map(DropReason::as_str), &self.dropped),
             nonfinite: self.nonfinite.get(),
@@ -195,6 +261,7 @@ impl ShadowStats {
             cpu_mean_seconds: mean_seconds(self.cpu_nanos.load(Relaxed), self.runs.load(Relaxed)),
             inference_p50_seconds: self.inference.quantile(0.5).map(|d| d.as_secs_f64()),
             inference_p99_seconds: self.inference.quantile(0.99).map(|d| d.as_secs_f64()),
+            noise,
         }
     }
 }
@@ -230,12 +297,40 @@ pub struct ShadowSnapshot {
     pub inference_p50_seconds: Option<f64>,
     /// 99th percentile of the wall time in the engine; includes preemption.
     pub inference_p99_seconds: Option<f64>,
+    /// How often the champion differs from itself, where the guard `noise` is on.
+    pub noise: Option<NoiseSnapshot>,
 }
 
 #[cfg(test)]
 mod tests {
+    use super::{NoiseSnapshot, Runs};
     use crate::telemetry::Metrics;
     use crate::types::{ModelName, VersionId};
+
+    #[test]
+    fn the_champions_noise_is_no_figure_of_the_shadows() {
+        let metrics = Metrics::new();
+        let (model, one) = (ModelName::new("m").unwrap(), VersionId::new(1).unwrap());
+        let stats = metrics.shadow(&model, one);
+        stats.compared(1, 1, 0.5, 0.5);
+        assert_eq!(stats.snapshot().noise, None);
+        stats.compared_by(Runs::ShadowByLot, 4, 2, 0.5, 0.5);
+        for disagreed in [Some(true), Some(false), Some(false), None] {
+            stats.again(disagreed);
+        }
+        let got = stats.snapshot();
+        assert_eq!((got.compared, got.disagreed, got.rows), (2, 2, 5));
+        let expected = NoiseSnapshot {
+            champion_compared: 3,
+            champion_disagreed: 1,
+            champion_failed: 1,
+            shadow_compared: 1,
+            shadow_disagreed: 1,
+        };
+        assert_eq!(got.noise, Some(expected));
+        let line = "foreshadow_shadow_champion_again_total{model=\"m\",outcome=\"agreed\",version=\"1\"} 2";
+        assert!(metrics.render().contains(line), "{}", metrics.render());
+    }
 
     #[test]
     fn an_infinite_difference_spoils_no_sum() {

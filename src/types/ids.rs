@@ -156,6 +156,12 @@ impl Digest {
         Self(bytes)
     }
 
+    /// Its bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The 64 hex digits alone.
     #[must_use]
     pub fn hex(&self) -> String {

@@ -9,6 +9,7 @@ mod plans;
 mod pool;
 mod readiness;
 mod repository;
+mod rollout;
 mod settings;
 mod share;
 mod signature;
@@ -24,6 +25,10 @@ pub use plans::PlanFigures;
 pub use pool::Pool;
 pub use readiness::Readiness;
 pub use repository::{Asked, Granting, IndexEntry, ModelState, Repository, Wish};
+pub use rollout::{
+    GuardOverride, GuardOverrides, GuardPolicies, LimitPolicy, OnNewer, OnWorse, RatioPolicy,
+    RolloutOverrides, RolloutPolicy,
+};
 pub use settings::{Batching, ModelSettings, Task};
 pub use share::Share;
 pub use signature::{Dim, Docs, Signature, TensorSpec};

@@ -59,6 +59,9 @@ pub struct ModelSettings {
     /// A regressor's tolerance, absolute; `None` means 1 % of the champion's
     /// observed range.
     pub tolerance: Option<f64>,
+    /// Whether a shadow's copies are shared with the champion, which shows how
+    /// often it differs from itself.
+    pub shadow_noise: bool,
     /// Whether a header or parameter may force a role.
     pub allow_forced_role: bool,
     /// Whether a reply may carry `null` for a non-finite number, instead of

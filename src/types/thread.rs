@@ -39,9 +39,21 @@ pub enum Class {
     Background,
 }
 
+thread_local! {
+    static CLASS: Cell<Option<Class>> = const { Cell::new(None) };
+}
+
+/// Whether the calling thread is in the idle class: how long it takes for something
+/// says little, since others are always before it.
+#[must_use]
+pub fn is_idle() -> bool {
+    CLASS.get() == Some(Class::Idle)
+}
+
 /// Puts the calling thread into `class`. Refusal by the kernel is no error
 /// for the caller: the thread then runs as before, and the log says so.
 pub fn enter(class: Class) {
+    CLASS.set(Some(class));
     #[cfg(target_os = "linux")]
     {
         let refused = match class {

@@ -1,6 +1,8 @@
 //! Bad requests, whichever protocol brings them: what is asked for, and what must
 //! be said to it. Both protocols are held to this one list.
 
+use std::collections::BTreeMap;
+
 use foreshadow::error::ErrorCode;
 
 /// One input of a request.
@@ -76,9 +78,13 @@ fn element(length: u32, bytes: &[u8]) -> Vec<u8> {
     [&length.to_le_bytes()[..], bytes].concat()
 }
 
-/// Every bad request.
-pub(crate) fn all() -> Vec<Bad> {
-    [sizes(), shapes(), strings(), names(), forms()].into_iter().flatten().collect()
+/// Every bad request, by its script: one gateway will do for each.
+pub(crate) fn by_script() -> BTreeMap<&'static str, Vec<Bad>> {
+    let mut by_script: BTreeMap<_, Vec<Bad>> = BTreeMap::new();
+    for bad in [sizes(), shapes(), strings(), names(), forms()].into_iter().flatten() {
+        by_script.entry(bad.script).or_default().push(bad);
+    }
+    by_script
 }
 
 fn sizes() -> Vec<Bad> {

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
@@ -15,6 +16,16 @@ use foreshadow::types::{Data, Datatype, Dim, Signature, Tensor, TensorSpec};
 enum Behaviour {
     /// Every row is this number.
     Answers(f32),
+    /// Every row is 1, after so long.
+    Slow(Duration),
+    /// Every row is 1; each so manieth run fails.
+    FailsEvery(usize, Arc<AtomicUsize>),
+    /// Doubles; so many runs of a thousand fail, by chance.
+    DoublesOrFails(u64, Arc<AtomicU64>),
+    /// Every row is 1; of so many runs of a thousand, by chance, 2.
+    Noisy(u64, Arc<AtomicU64>),
+    /// Every row is 1; where `x` is above this, 2.
+    WrongAbove(f32),
     Errors,
     Panics,
     /// One row more than was asked for.
@@ -66,7 +77,7 @@ pub(crate) struct Scripted {
 impl Scripted {
     /// From now on versions do what their artifacts say.
     pub(crate) fn arm(&self) {
-        self.armed.store(true, std::sync::atomic::Ordering::SeqCst);
+        self.armed.store(true, SeqCst);
     }
 
     /// Waits until a version stands at the gate.
@@ -86,10 +97,21 @@ impl Engine for Scripted {
         let mut words = text.split_whitespace();
         let behaviour = match words.next() {
             Some("answers") => Behaviour::Answers(words.next().unwrap().parse().unwrap()),
+            Some("slow") => {
+                Behaviour::Slow(Duration::from_millis(words.next().unwrap().parse().unwrap()))
+            }
+            Some("fails-every") => {
+                Behaviour::FailsEvery(words.next().unwrap().parse().unwrap(), Arc::default())
+            }
+            Some("wrong-above") => Behaviour::WrongAbove(words.next().unwrap().parse().unwrap()),
             Some("errors") => Behaviour::Errors,
             Some("panics") => Behaviour::Panics,
             Some("other-shape") => Behaviour::OtherShape,
             Some("sleeps") => Behaviour::Sleeps(Arc::clone(&self.gate)),
+            Some("doubles-or-fails") => {
+                Behaviour::DoublesOrFails(words.next().unwrap().parse().unwrap(), seed())
+            }
+            Some("noisy") => Behaviour::Noisy(words.next().unwrap().parse().unwrap(), seed()),
             Some("doubles") => {
                 let millis = words.next().map_or(0, |word| word.parse().unwrap());
                 Behaviour::Doubles(Arc::clone(&self.gate), Duration::from_millis(millis))
@@ -98,7 +120,7 @@ impl Engine for Scripted {
             _ => return Err(EngineError::new(EngineErrorKind::Unsupported, "no such script")),
         };
         let width = match behaviour {
-            Behaviour::Doubles(..) => Dim::Any,
+            Behaviour::Doubles(..) | Behaviour::DoublesOrFails(..) => Dim::Any,
             Behaviour::Echoes(_) => Dim::Fixed(2),
             _ => Dim::Fixed(1),
         };
@@ -112,6 +134,18 @@ impl Engine for Scripted {
         let signature = Signature::new(vec![spec("x")], vec![spec("y")]);
         Ok(Arc::new(Graph { signature, behaviour, armed: Arc::clone(&self.armed) }))
     }
+}
+
+fn seed() -> Arc<AtomicU64> {
+    Arc::new(AtomicU64::new(0x9e37_79b9_7f4a_7c15))
+}
+
+/// True so many times of a thousand, by the numbers of SplitMix64: each run has its own.
+fn by_chance(seed: &AtomicU64, permille: u64) -> bool {
+    let n = seed.fetch_add(0x9e37_79b9_7f4a_7c15, SeqCst);
+    let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (n ^ (n >> 31)) % 1000 < permille
 }
 
 struct Graph {
@@ -146,7 +180,7 @@ impl Session for Run {
         let answer = |rows: usize, y: f32| {
             Ok(vec![Tensor::new("y", vec![rows, 1], Data::Fp32(vec![y; rows])).unwrap()])
         };
-        if !self.armed.load(std::sync::atomic::Ordering::SeqCst) {
+        if !self.armed.load(SeqCst) {
             if let Behaviour::Doubles(_, time) = &self.behaviour {
                 std::thread::sleep(*time);
             }
@@ -154,6 +188,22 @@ impl Session for Run {
         }
         match &self.behaviour {
             Behaviour::Answers(y) => answer(rows, *y),
+            Behaviour::Slow(time) => {
+                std::thread::sleep(*time);
+                answer(rows, 1.0)
+            }
+            Behaviour::FailsEvery(n, runs) if runs.fetch_add(1, SeqCst) % n == n - 1 => {
+                Err(EngineError::new(EngineErrorKind::Internal, "it errors now and then"))
+            }
+            Behaviour::FailsEvery(..) => answer(rows, 1.0),
+            Behaviour::WrongAbove(limit) => {
+                let Data::Fp32(x) = inputs[0].data() else { unreachable!("as declared") };
+                let y = x.iter().map(|x| if x > limit { 2.0 } else { 1.0 }).collect();
+                Ok(vec![Tensor::new("y", vec![rows, 1], Data::Fp32(y)).unwrap()])
+            }
+            Behaviour::Noisy(permille, seed) => {
+                answer(rows, if by_chance(seed, *permille) { 2.0 } else { 1.0 })
+            }
             Behaviour::Errors => Err(EngineError::new(EngineErrorKind::Internal, "it errors")),
             // Without the hook, which prints a backtrace: in the idle class of
             // a busy machine that takes seconds.
@@ -163,6 +213,14 @@ impl Session for Run {
             Behaviour::Sleeps(gate) => {
                 gate.wait();
                 answer(rows, 1.0)
+            }
+            Behaviour::DoublesOrFails(permille, seed) => {
+                if by_chance(seed, *permille) {
+                    return Err(EngineError::new(EngineErrorKind::Internal, "by chance"));
+                }
+                let Data::Fp32(x) = inputs[0].data() else { unreachable!("as declared") };
+                let y = Data::Fp32(x.iter().map(|x| x * 2.0).collect());
+                Ok(vec![Tensor::new("y", inputs[0].shape().to_vec(), y).unwrap()])
             }
             Behaviour::Doubles(gate, _) => {
                 let Data::Fp32(x) = inputs[0].data() else { unreachable!("as declared") };

@@ -133,10 +133,12 @@ fn serves_from_its_own_copy(engine: &str) {
     });
     program.signal("TERM");
     assert_eq!(program.wait().0, Some(0));
-    // What nobody needs any more goes with the next start.
+    // What nobody needs any more goes with the next start, where nothing is kept for a
+    // rollback.
     fs::remove_dir_all(models.join("m")).unwrap();
     copy_sample(&models);
-    let mut program = serve(&models, &state, &settings);
+    let nothing = ("FORESHADOW_REPOSITORY_KEEP_VERSIONS", "0");
+    let mut program = serve(&models, &state, &[&settings[..], &[nothing]].concat());
     program.line("  churn");
     let began = Instant::now();
     while fs::read_dir(state.join("versions")).unwrap().count() > 0 {

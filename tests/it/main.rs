@@ -1,7 +1,7 @@
 //! Integration tests over real sockets. One binary, so that it links once.
 //!
 //! Most start the app in this process on ports of the system's choice, with a
-//! scripted engine; `binary`, `check` and `hostile` run the real program.
+//! scripted engine; `binary`, `check`, `disk` and `hostile` run the real program.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "tests may")]
 
 mod bad_input;
@@ -9,6 +9,7 @@ mod bad_tensors;
 mod batching;
 mod binary;
 mod check;
+mod disk;
 mod engine;
 mod engines;
 mod external;
@@ -20,12 +21,16 @@ mod inference_openapi;
 mod openapi;
 mod program;
 mod repository;
+mod rollout_kills;
+mod rollouts;
 mod schema;
 mod shadows;
 mod store;
 mod swap;
+mod tokens;
 mod triton;
 mod v2_bad_input;
 mod v2_repository;
+mod webhooks;
 mod wires;
 mod words;

@@ -11,7 +11,7 @@ use crate::program::serve;
 const ROW: &str = r#"{"instances": [[8, 39.25, 289.75, 24, 1, 1, 2.5, 3, 1, 4, 0, 29]]}"#;
 
 /// Method, path in the document, path, body. Right ones and wrong ones.
-const CALLS: [(&str, &str, &str, &str); 20] = [
+const CALLS: &[(&str, &str, &str, &str)] = &[
     ("GET", "/", "/", ""),
     ("GET", "/healthz", "/healthz", ""),
     ("GET", "/metrics", "/metrics", ""),
@@ -31,8 +31,46 @@ const CALLS: [(&str, &str, &str, &str); 20] = [
     ("DELETE", CANARY, "/v1/models/churn/canary", ""),
     ("POST", "/v1/models/{model}/promote", "/v1/models/churn/promote", r#"{"version": 2}"#),
     ("POST", "/v1/models/{model}/rollback", "/v1/models/churn/rollback", ""),
+    ("POST", "/v1/models/{model}/rollback", "/v1/models/churn/rollback", r#"{"entry": 4}"#),
+    ("POST", "/v1/models/{model}/rollback", "/v1/models/churn/rollback", r#"{"entry": 999}"#),
+    ("GET", ROLLOUT, "/v1/models/churn/rollout", ""),
+    ("POST", PLAN, "/v1/models/churn/rollout/plan", r#"{"version": 2}"#),
+    ("POST", ROLLOUT, "/v1/models/churn/rollout", APPROVED),
+    ("POST", ROLLOUT, "/v1/models/churn/rollout", r#"{"version": 2, "overrides": {"max": 1}}"#),
+    ("POST", STEP.0, "/v1/models/churn/rollout/pause", r#"{"actor": "eve"}"#),
+    ("POST", STEP.1, "/v1/models/churn/rollout/resume", ""),
+    ("POST", STEP.2, "/v1/models/churn/rollout/skip", r#"{"reason": "no traffic"}"#),
+    ("POST", STEP.3, "/v1/models/churn/rollout/comments", r#"{"text": "fine"}"#),
+    ("POST", STEP.4, "/v1/models/churn/rollout/approve", r#"{"actor": "eve"}"#),
+    ("POST", STEP.4, "/v1/models/churn/rollout/approve", r#"{"actor": "ann"}"#),
+    ("POST", STEP.5, "/v1/models/churn/rollout/promote", r#"{"reason": "no traffic"}"#),
+    ("GET", ROLLOUT, "/v1/models/churn/rollout", ""),
+    ("POST", STEP.6, "/v1/models/churn/rollout/abort", ""),
+    ("GET", "/v1/models/{model}/rollouts", "/v1/models/churn/rollouts", ""),
+    ("GET", "/v1/rollouts/{id}/replay", "/v1/rollouts/1/replay", ""),
     ("GET", "/v1/models/{model}/history", "/v1/models/churn/history", ""),
+    ("GET", "/v1/events", "/v1/events?after=0&follow=false", ""),
+    ("GET", "/v1/events", "/v1/events?after=-1", ""),
+    ("POST", "/v1/tokens", "/v1/tokens", r#"{"name": "eve", "role": "viewer", "expires": "1d"}"#),
+    ("POST", "/v1/tokens", "/v1/tokens", r#"{"name": "eve", "role": "admin"}"#),
+    ("POST", "/v1/tokens", "/v1/tokens", r#"{"name": "e e", "role": "admin"}"#),
+    ("GET", "/v1/tokens", "/v1/tokens", ""),
+    ("DELETE", "/v1/tokens/{name}", "/v1/tokens/eve", ""),
+    ("DELETE", "/v1/tokens/{name}", "/v1/tokens/eve", ""),
 ];
+const ROLLOUT: &str = "/v1/models/{model}/rollout";
+const PLAN: &str = "/v1/models/{model}/rollout/plan";
+const APPROVED: &str = r#"{"version": 2, "actor": "eve", "overrides": {"approval": true}}"#;
+/// What may be asked of a rollout.
+const STEP: (&str, &str, &str, &str, &str, &str, &str) = (
+    "/v1/models/{model}/rollout/pause",
+    "/v1/models/{model}/rollout/resume",
+    "/v1/models/{model}/rollout/skip",
+    "/v1/models/{model}/rollout/comments",
+    "/v1/models/{model}/rollout/approve",
+    "/v1/models/{model}/rollout/promote",
+    "/v1/models/{model}/rollout/abort",
+);
 const CANARY: &str = "/v1/models/{model}/canary";
 const SHADOW: &str = "/v1/models/{model}/shadows/{version}";
 const DISAGREEMENTS: &str = "/v1/models/{model}/shadows/{version}/disagreements";
@@ -54,7 +92,7 @@ fn every_reply_is_as_the_document_says() {
         let mut called = BTreeSet::new();
         let history = ("GET", "/v1/history", "/v1/history?limit=0", "");
         let whole = ("GET", "/v1/history", "/v1/history", "");
-        for (method, template, path, body) in CALLS.into_iter().chain([history, whole]) {
+        for (method, template, path, body) in CALLS.iter().copied().chain([history, whole]) {
             let reply = admin.send(method, path, &[], body).await;
             let operation = &document["paths"][template][method.to_lowercase()];
             called.insert((template, method.to_lowercase()));

@@ -18,13 +18,18 @@ pub(crate) struct Program {
 
 /// `foreshadow` with no setting from this process's environment.
 pub(crate) fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(BINARY);
+    command_by(&[BINARY], args)
+}
+
+/// The same by other words than the program's name.
+fn command_by(words: &[&str], args: &[&str]) -> Command {
+    let mut command = Command::new(words[0]);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("FORESHADOW_") {
             command.env_remove(name);
         }
     }
-    command.args(args).stdin(Stdio::null());
+    command.args(&words[1..]).args(args).stdin(Stdio::null());
     command
 }
 
@@ -36,7 +41,17 @@ pub(crate) fn run(args: &[&str]) -> Output {
 /// Starts `serve` over a repository, on ports of the system's choice, and
 /// reads where it listens from what it prints.
 pub(crate) fn serve(models: &Path, state: &Path, settings: &[(&str, &str)]) -> Program {
-    let mut command = command(&["serve", "--models", models.to_str().unwrap()]);
+    serve_by(&[BINARY], models, state, settings)
+}
+
+/// The same by other words than the program's name, which become it at the end.
+pub(crate) fn serve_by(
+    words: &[&str],
+    models: &Path,
+    state: &Path,
+    settings: &[(&str, &str)],
+) -> Program {
+    let mut command = command_by(words, &["serve", "--models", models.to_str().unwrap()]);
     command
         .env("FORESHADOW_SERVER_LISTEN", "127.0.0.1:0")
         .env("FORESHADOW_GRPC_LISTEN", "127.0.0.1:0")

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use crate::gateway::{Gateway, HANG, start, start_with};
+use crate::gateway::{Gateway, HANG, start_with};
 use crate::http::{Client, Reply};
 
 const START: &str = "[start]\nchampion = 1\nshadows = [{ version = 2, sample = \"100%\" }]\n";
@@ -50,8 +50,10 @@ fn every_misbehaviour_is_counted_and_none_is_seen() {
 
 #[test]
 fn a_shadow_that_sleeps_fills_its_queue_and_the_rest_is_dropped() {
-    let gateway = start(START, &["answers 1", "sleeps"]);
-    // One copy runs (and sleeps), 1,024 wait, the others are dropped.
+    // One copy runs (and sleeps), 1,024 wait, the others are dropped. On a busy
+    // machine the copy may sleep for longer than a copy has by default.
+    let timeout = [("shadow.timeout", "10m")];
+    let gateway = start_with(START, &["answers 1", "sleeps"], &timeout);
     const REQUESTS: usize = 1_100;
     runtime().block_on(async {
         ask(&gateway, REQUESTS).await;

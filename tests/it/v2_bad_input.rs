@@ -1,11 +1,9 @@
 //! Bad input to the Open Inference Protocol over REST: each is refused with what
 //! is wrong, and the next request is answered.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Value, json};
 
-use crate::bad_tensors::{self, Bad, Contents, Input};
+use crate::bad_tensors::{self, Contents, Input};
 use crate::gateway::{start, start_with};
 use crate::http::Client;
 
@@ -46,11 +44,7 @@ fn request(inputs: &[Input], outputs: &[&str]) -> (Vec<u8>, usize) {
 
 #[test]
 fn every_bad_tensor_is_told_what_is_wrong_with_it() {
-    let mut by_script: BTreeMap<&str, Vec<Bad>> = BTreeMap::new();
-    for bad in bad_tensors::all() {
-        by_script.entry(bad.script).or_default().push(bad);
-    }
-    for (script, cases) in by_script {
+    for (script, cases) in bad_tensors::by_script() {
         let gateway = start("", &[script]);
         let datatype = script.split_whitespace().nth(1).unwrap();
         let good = [bad_tensors::good(datatype)];

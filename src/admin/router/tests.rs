@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::*;
-use crate::admin::Access;
-use crate::admin::testing::{catalog, churn, gateway, history, version, view};
+use crate::admin::testing::{catalog, churn, gateway, history, rollouts, version, view};
+use crate::admin::{Access, Events, Tokens};
 use crate::golden;
 use crate::registry::{Change, Control, Provenance};
 use crate::telemetry::Metrics;
@@ -93,6 +93,18 @@ async fn changes_reach_the_manager_with_who_and_why() {
             r#"{"actor": "eve", "reason": "r"}"#,
             Change::Rollback,
         ),
+        (
+            "POST",
+            "/v1/models/churn/rollback",
+            r#"{"entry": null, "actor": "eve", "reason": "r"}"#,
+            Change::Rollback,
+        ),
+        (
+            "POST",
+            "/v1/models/churn/rollback",
+            r#"{"entry": 17.0, "actor": "eve", "reason": "r"}"#,
+            Change::Restore { entry: 17 },
+        ),
     ];
     let by = Provenance { actor: "eve".into(), reason: Some("r".into()) };
     for (method, path, body, change) in cases {
@@ -137,6 +149,9 @@ async fn what_is_wrong_is_told_as_json_and_reaches_nobody() {
         ("PUT", "/v1/models/churn/shadows/03", "", 400, "leading zeros"),
         ("DELETE", "/v1/models/churn/canary?why=x", "", 400, "why"),
         ("POST", "/v1/models/churn/rollback", r#"{"actor": "a\nb"}"#, 400, "control characters"),
+        ("POST", "/v1/models/churn/rollback", r#"{"entry": 0}"#, 400, "a whole number from 1"),
+        ("POST", "/v1/models/churn/rollback", r#"{"entry": -1}"#, 400, "a whole number from 1"),
+        ("POST", "/v1/models/churn/rollback", r#"{"entry": "17"}"#, 400, "number"),
         ("POST", "/v1/models/churn/rollback", &large, 413, "over the limit of 65536 bytes"),
     ];
     for (method, path, body, status, expected) in cases {
@@ -214,14 +229,18 @@ async fn the_guard_stands_before_every_route_and_before_none() {
 
 #[tokio::test]
 async fn a_manager_that_is_gone_is_unavailable() {
-    let (control, board, commands) = Control::channel(catalog(), history().await);
+    let (control, board, commands) =
+        Control::channel(catalog(), history().await, tokio::sync::mpsc::channel(1).1);
     board.store(Arc::new(BTreeMap::from([(churn(), Arc::new(view()))])));
     drop(commands);
     let router = router(AdminState {
+        rollouts: rollouts(&control).await,
         control,
         metrics: Arc::new(Metrics::new()),
         readiness: Readiness::default(),
         access: Access::new(None, &[]),
+        tokens: Arc::new(Tokens::new(history().await)),
+        events: Events::new(history().await, tokio::sync::watch::channel(false).1),
     });
     let response = send(&router, request("POST", "/v1/models/churn/rollback", "")).await;
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);

@@ -18,7 +18,7 @@ fn rule() -> Rule {
 fn nothing_is_never_good() {
     let mut guard = Guard::new(rule(), percent(1.0));
     assert_eq!(guard.verdict(), Verdict::NotEnough);
-    guard.add_dropped(7);
+    guard.set_dropped(7);
     let judgement = guard.judgement();
     assert_eq!(judgement.verdict, Verdict::NotEnough);
     assert_eq!(judgement.facts.dropped, 7);
@@ -126,4 +126,26 @@ proptest! {
             prop_assert_eq!(&read.facts, &judgement.facts);
         }
     }
+}
+
+#[test]
+fn a_recorded_guard_goes_on_as_if_it_had_never_stopped() {
+    let mut whole = Guard::new(rule(), percent(1.0));
+    for (champion, canary) in [(5, 0), (3, 1), (0, 2)] {
+        whole.add(champion, canary);
+    }
+    whole.begin(percent(5.0));
+    whole.add(20, 1);
+    whole.add_requests(500, 1);
+    let text = serde_json::to_string(&whole.judgement()).unwrap();
+    let read: Judgement = serde_json::from_str(&text).unwrap();
+    assert_eq!(read, whole.judgement());
+    let mut resumed = Guard::resume(read.rule, read.facts, percent(1.0));
+    for guard in [&mut whole, &mut resumed] {
+        guard.add(1, 9);
+        guard.begin(percent(25.0));
+        guard.add(2, 3);
+    }
+    assert_eq!(resumed.judgement(), whole.judgement());
+    assert_eq!(resumed.verdict(), whole.verdict());
 }

@@ -97,7 +97,7 @@ pub(super) struct CheckArgs {
 
 impl CheckArgs {
     /// Where the library of ONNX Runtime is: others have a variable for it.
-    fn library(&self) -> Option<PathBuf> {
+    fn onnxruntime(&self) -> Option<PathBuf> {
         let common = || std::env::var_os(crate::config::LIBRARY_VARIABLE).map(PathBuf::from);
         self.onnxruntime_library.clone().or_else(common)
     }
@@ -192,7 +192,7 @@ fn until_done_or_signal(args: &CheckArgs) -> std::result::Result<Result<Vec<Chec
     let _entered = runtime.enter();
     let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
-    let engines = EngineSettings { onnxruntime_library: args.library() };
+    let engines = EngineSettings { onnxruntime_library: args.onnxruntime() };
     let preflight = ChildPreflight::new(args.memory_max.get(), args.time_max);
     let preflight = Arc::new(preflight.with_engines(&engines));
     let mut result = spawn(args, &engines, Arc::clone(&preflight)).map_err(cannot)?;

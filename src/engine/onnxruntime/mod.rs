@@ -31,14 +31,14 @@ pub(super) const NAME: &str = "onnxruntime";
 
 /// The engine. Cheap: the library is loaded with the first model.
 pub struct OnnxRuntime {
-    library: Option<PathBuf>,
+    path: Option<PathBuf>,
 }
 
 impl OnnxRuntime {
     /// The engine over this library, or over the system's for `None`.
     #[must_use]
     pub fn new(library: Option<PathBuf>) -> Self {
-        Self { library }
+        Self { path: library }
     }
 }
 
@@ -48,7 +48,7 @@ impl Engine for OnnxRuntime {
     }
 
     fn identity(&self) -> String {
-        library::identity(self.library.as_deref())
+        library::identity(self.path.as_deref())
     }
 
     fn version(&self) -> String {
@@ -56,7 +56,7 @@ impl Engine for OnnxRuntime {
     }
 
     fn load(&self, artifact: &Path) -> Result<Arc<dyn Model>, EngineError> {
-        Ok(Arc::new(load::load(self.library.as_deref(), artifact)?))
+        Ok(Arc::new(load::load(self.path.as_deref(), artifact)?))
     }
 }
 

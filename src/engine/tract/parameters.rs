@@ -4,9 +4,11 @@
 //! Such a model has plans for the values that come, few at a time: with the
 //! values in place of the inputs, the graph is like any other.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use tract_onnx::Onnx;
 use tract_onnx::pb::tensor_proto::DataLocation;
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto};
@@ -90,14 +92,19 @@ pub(super) struct Parametric {
     signature: Arc<Signature>,
     operators: Vec<Operator>,
     parameters: Vec<usize>,
-    /// The most recently used last.
-    made: Mutex<Vec<Made>>,
+    /// Read by every run, and by shadows' threads of the lowest class: so nobody takes a
+    /// lock to look.
+    made: ArcSwap<Vec<Arc<Made>>>,
+    /// Held by who changes the list.
+    changing: Mutex<()>,
+    started: Instant,
 }
 
 struct Made {
     values: Vec<Tensor>,
     plans: Arc<Plans>,
-    used: Instant,
+    /// Milliseconds since the model was made.
+    used: AtomicU64,
 }
 
 impl Parametric {
@@ -110,12 +117,33 @@ impl Parametric {
         parameters: Vec<usize>,
     ) -> Self {
         let signature = Arc::new(signature);
-        Self { onnx, proto, signature, operators, parameters, made: Mutex::default() }
+        Self {
+            onnx,
+            proto,
+            signature,
+            operators,
+            parameters,
+            made: ArcSwap::default(),
+            changing: Mutex::default(),
+            started: Instant::now(),
+        }
     }
 
-    fn made(&self) -> std::sync::MutexGuard<'_, Vec<Made>> {
-        // The list is whole even after a panic, which leaves at most a gap.
-        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    fn now(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Puts another list in the place of this one. What leaves it is freed by the last
+    /// who uses it.
+    fn change(&self, change: impl FnOnce(&mut Vec<Arc<Made>>)) {
+        // The list is whole even after a panic: it is replaced at once.
+        let changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = Vec::clone(&self.made.load());
+        change(&mut next);
+        let former = self.made.swap(Arc::new(next));
+        drop(changing);
+        // Weights and all: not under the lock.
+        drop(former);
     }
 
     /// The values of the parameters, and the other inputs.
@@ -129,13 +157,10 @@ impl Parametric {
     }
 
     fn known(&self, values: &[Tensor]) -> Option<Arc<Plans>> {
-        let mut made = self.made();
-        let at = made.iter().position(|known| known.values == values)?;
-        let mut found = made.remove(at);
-        found.used = Instant::now();
-        let plans = found.plans.clone();
-        made.push(found);
-        Some(plans)
+        let made = self.made.load();
+        let found = made.iter().find(|known| known.values == values)?;
+        found.used.store(self.now(), Relaxed);
+        Some(found.plans.clone())
     }
 
     /// The plans for these values. May optimise, and take long.
@@ -152,15 +177,20 @@ impl Parametric {
             _ => error,
         })?;
         let plans = Arc::new(plans);
-        let mut made = self.made();
-        // Who came at the same time may have been faster.
-        let same = made.iter().position(|known| known.values == values);
-        let at = same.or((made.len() >= VALUES_MAX).then_some(0));
-        let evicted = at.map(|at| made.remove(at));
-        made.push(Made { values, plans: plans.clone(), used: Instant::now() });
-        drop(made);
-        // Weights and all: not under the lock, which others wait for.
-        drop(evicted);
+        let new = Made { values, plans: plans.clone(), used: AtomicU64::new(self.now()) };
+        self.change(|made| {
+            // Who came at the same time may have been faster.
+            let same = made.iter().position(|known| known.values == new.values);
+            let oldest = || {
+                let used = made.iter().enumerate().map(|(at, made)| (made.used.load(Relaxed), at));
+                used.min().map(|(_, at)| at)
+            };
+            let full = made.len() >= VALUES_MAX;
+            if let Some(at) = same.or_else(|| if full { oldest() } else { None }) {
+                made.remove(at);
+            }
+            made.push(Arc::new(new));
+        });
         Ok(plans)
     }
 
@@ -228,19 +258,18 @@ impl Model for ParametricModel {
     }
 
     fn trim(&self, idle: Duration) {
-        let idle_ones: Vec<Made> = {
-            let mut made = self.0.made();
-            made.extract_if(.., |made| made.used.elapsed() >= idle).collect()
-        };
-        // Weights and all: not under the lock, which requests wait for.
-        drop(idle_ones);
-        let kept: Vec<_> = self.0.made().iter().map(|made| made.plans.clone()).collect();
-        kept.iter().for_each(|plans| plans.trim(idle));
+        let idle_millis = u64::try_from(idle.as_millis()).unwrap_or(u64::MAX);
+        let now = self.0.now();
+        let fresh = |made: &Made| now.saturating_sub(made.used.load(Relaxed)) < idle_millis;
+        if !self.0.made.load().iter().all(|made| fresh(made)) {
+            self.0.change(|made| made.retain(|made| fresh(made)));
+        }
+        self.0.made.load_full().iter().for_each(|made| made.plans.trim(idle));
     }
 
     fn plans(&self) -> PlanFigures {
         let mut sum = PlanFigures::default();
-        for made in self.0.made().iter() {
+        for made in self.0.made.load().iter() {
             let figures = made.plans.figures();
             sum.held += figures.held;
             sum.made += figures.made;

@@ -1,17 +1,13 @@
-//! Services that tonic has, or whose traits it has.
+//! Services that tonic has.
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
 
 use http::{Request, Response};
 use tonic::body::Body;
 use tonic::codec::CompressionEncoding;
 use tonic::codegen::Service as TonicService;
-use tonic_health::pb::health_server::HealthServer;
 
-use crate::protocol::Service;
-use crate::protocol::grpc::health::Health;
 use crate::protocol::grpc::info::BYTES_MAX;
 use crate::protocol::grpc::pb;
 
@@ -22,10 +18,10 @@ pub(super) type Answer = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 pub(super) type Foreign = Box<dyn Fn(Request<Body>) -> Answer + Send + Sync>;
 
 /// The services, by the beginning of their paths.
-pub(super) struct Services([(&'static str, Foreign); 3]);
+pub(super) struct Services([(&'static str, Foreign); 2]);
 
 impl Services {
-    pub(super) fn new(service: &Arc<Service>) -> Self {
+    pub(super) fn new() -> Self {
         // A channel that compresses asks them on the same connection.
         macro_rules! as_inference {
             ($service:expr) => {
@@ -37,7 +33,6 @@ impl Services {
                 )
             };
         }
-        let health = HealthServer::new(Health::new(Arc::clone(service)));
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
@@ -45,7 +40,6 @@ impl Services {
         };
         const VALID: &str = "the descriptors were made by the build";
         Self([
-            ("/grpc.health.v1.Health/", as_inference!(health)),
             ("/grpc.reflection.v1.", as_inference!(reflection().build_v1().expect(VALID))),
             (
                 "/grpc.reflection.v1alpha.",

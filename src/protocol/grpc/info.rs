@@ -51,7 +51,7 @@ impl Grpc {
             Call::Config => writing.reply(&self.config(&message(bytes)?)?),
             Call::Statistics => writing.reply(&self.statistics(&message(bytes)?)?),
             Call::Index => writing.reply(&self.index(&message(bytes)?)?),
-            Call::Wish(_) | Call::Infer | Call::StreamInfer => {
+            Call::Wish(_) | Call::Infer | Call::StreamInfer | Call::Check | Call::Watch => {
                 Err(Error::internal("what takes its time has an answer of its own"))
             }
         };

@@ -3,8 +3,8 @@
 //!
 //! A message becomes the request that a body over REST becomes, and from there on
 //! goes the same way: plan, assignment, decoding, run, counts, shadows; an error is
-//! the same error. tonic has the services that are no inference. Messages of
-//! inference are taken off the wire here, since they may be large: they are
+//! the same error. tonic has the reflection. All other messages are taken off the wire
+//! here, since they may be large: they are
 //! decompressed, decoded and encoded on threads of their own then, and nothing is
 //! reserved for what has only been announced.
 //!
@@ -109,7 +109,7 @@ impl Grpc {
         };
         let (limits, info_limits) = (body(settings.message_bytes_max), body(info::BYTES_MAX));
         let draining = watch::Sender::new(false);
-        let services = Services::new(&service);
+        let services = Services::new();
         Self { service, settings, limits, info_limits, services, draining }
     }
 
@@ -170,6 +170,8 @@ impl Grpc {
             }
             // Boxed: what is rare shall not make every call's future larger.
             Call::Wish(wish) => Box::pin(self.wish(parts, body, terms, wish)).await,
+            Call::Check => Box::pin(self.check(body, terms)).await,
+            Call::Watch => Box::pin(self.watch(body, terms)).await,
             call => {
                 let bytes = self.read_small(body, terms).await?;
                 self.info(call, bytes, self.writing(terms))

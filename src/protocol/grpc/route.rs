@@ -7,6 +7,9 @@ use crate::types::Wish;
 /// The service.
 pub(super) const SERVICE: &str = "inference.GRPCInferenceService";
 
+/// The standard health service.
+const HEALTH: &str = "grpc.health.v1.Health";
+
 /// What a path asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Call {
@@ -32,12 +35,21 @@ pub(super) enum Call {
     Infer,
     /// `ModelStreamInfer`.
     StreamInfer,
+    /// `Check` of the health service.
+    Check,
+    /// `Watch` of the health service.
+    Watch,
 }
 
 /// Finds the call.
 pub(super) fn route(path: &str) -> Result<Call> {
-    let method = path.strip_prefix('/').and_then(|path| path.strip_prefix(SERVICE));
-    let method = method.and_then(|rest| rest.strip_prefix('/'));
+    let of = |service| path.strip_prefix('/')?.strip_prefix(service)?.strip_prefix('/');
+    match of(HEALTH) {
+        Some("Check") => return Ok(Call::Check),
+        Some("Watch") => return Ok(Call::Watch),
+        _ => {}
+    }
+    let method = of(SERVICE);
     Ok(match method.unwrap_or_default() {
         "ServerLive" => Call::Live,
         "ServerReady" => Call::Ready,
@@ -88,12 +100,15 @@ mod tests {
     #[test]
     fn what_is_refused_says_why() {
         assert_eq!(route("/inference.GRPCInferenceService/ModelInfer").unwrap(), Call::Infer);
+        assert_eq!(route("/grpc.health.v1.Health/Check").unwrap(), Call::Check);
         for (path, why) in [
             ("/inference.GRPCInferenceService/CudaSharedMemoryStatus", "could crash this server"),
             ("/inference.GRPCInferenceService/LogSettings", "a setting of the process"),
             ("/inference.GRPCInferenceService/Nothing", "no such method"),
             ("/inference.GRPCInferenceService", "no such method"),
             ("/other/ModelInfer", "no such method"),
+            ("/inference.GRPCInferenceService/Check", "no such method"),
+            ("/grpc.health.v1.Health/ModelInfer", "no such method"),
             ("", "no such method"),
         ] {
             let error = route(path).unwrap_err();

@@ -428,8 +428,13 @@ impl hyper::body::Body for Late {
 #[tokio::test]
 async fn a_message_that_does_not_come_ends_with_the_clients_time() {
     let grpc = grpc(&echo_bench(Datatype::Fp32));
-    for method in ["ModelInfer", "ModelStatistics"] {
-        let request = Request::post(format!("/inference.GRPCInferenceService/{method}"))
+    for method in [
+        "inference.GRPCInferenceService/ModelInfer",
+        "inference.GRPCInferenceService/ModelStatistics",
+        "grpc.health.v1.Health/Check",
+        "grpc.health.v1.Health/Watch",
+    ] {
+        let request = Request::post(format!("/{method}"))
             .header("content-type", "application/grpc")
             .header("grpc-timeout", "20m");
         let reply = grpc.handle(request.body(Late).unwrap()).await;
@@ -564,6 +569,25 @@ async fn what_is_not_grpc_is_told_so() {
     }
     let got = send(&grpc, "TraceSetting", &[], frame(&())).await.error();
     assert!(got.0 == 12 && got.1.contains("is refused"), "{got:?}");
+}
+
+#[tokio::test]
+async fn what_is_no_protobuf_is_the_callers_fault() {
+    let grpc = grpc(&echo_bench(Datatype::Fp32));
+    for path in ["grpc.health.v1.Health/Check", "grpc.health.v1.Health/Watch"] {
+        for (body, code) in [
+            (&[0, 0, 0, 0, 2, 0xff, 0xff][..], "3"),
+            (&[0, 0, 0, 0, 2, 0xff], "3"),
+            (&[7, 0, 0, 0, 0], "3"),
+            (&[0, 0xff, 0, 0, 0], "8"),
+        ] {
+            let request =
+                Request::post(format!("/{path}")).header("content-type", "application/grpc");
+            let body = Full::new(Bytes::copy_from_slice(body));
+            let reply = grpc.handle(request.body(body).unwrap()).await;
+            assert_eq!(reply.headers()["grpc-status"], code, "{path}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::engine::EngineSet;
 use crate::error::{Error, Result};
-use crate::registry::blobs::{Blobs, PinError};
+use crate::registry::blobs::Blobs;
 use crate::registry::check::target::{Model, Target};
 use crate::registry::loader::{Digests, Intake, Job, Task, Tools};
 use crate::registry::preflight::{Failure, Preflight, Report};
@@ -247,7 +247,12 @@ fn try_it(tools: &Tools, intake: Intake, artifact: &str, target: &Target) -> Tri
         ticket: 0,
         folder: target.folder.clone(),
         artifact: inner.unwrap_or_else(|| artifact.to_owned()),
-        task: Task::Load { intake: intake.clone(), gate: Gate::default() },
+        task: Task::Load {
+            intake: intake.clone(),
+            gate: Gate::default(),
+            kept: None,
+            expected: None,
+        },
     };
     let pinned = tools.pin(&job, &intake);
     let (files, outcome) = match pinned {
@@ -259,7 +264,8 @@ fn try_it(tools: &Tools, intake: Intake, artifact: &str, target: &Target) -> Tri
             (Ok(()), Some(outcome))
         }
         // Here nothing is waited for.
-        Err(PinError::Moving(why) | PinError::Refused(why)) => {
+        Err(error) => {
+            let why = error.why();
             (Err(why.strip_prefix("waits: ").unwrap_or(&why).to_owned()), None)
         }
     };

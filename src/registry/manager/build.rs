@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::registry::manager::model::{Basis, Model};
 use crate::registry::wanted::Resolved;
 use crate::routing::{Arm, Canary, Judge, Plan, Salt, Shadow};
+use crate::telemetry::recorder::Recorder;
 use crate::telemetry::{ArmRole, Metrics};
 use crate::types::{Role, Share, VersionId};
 
@@ -24,11 +25,50 @@ pub(super) struct Builder {
     pub(super) metrics: Arc<Metrics>,
 }
 
+/// The counts for the split of a plan: the former plan's if it is the same split.
+fn recorder(model: &mut Model, resolved: &Resolved, salt: Salt) -> Option<Arc<Recorder>> {
+    let (champion, (canary, weight)) = (resolved.champion?, resolved.canary?);
+    let split = Split { champion, canary, weight, salt };
+    if let Some((former, recorder)) = &model.recorder
+        && *former == split
+    {
+        return Some(Arc::clone(recorder));
+    }
+    // A promotion exchanges the two; what was measured by stays.
+    let former = model.recorder.take().filter(|(former, _)| former.is_between(&split));
+    let yardstick = former.map(|(_, recorder)| Arc::clone(recorder.yardstick()));
+    let recorder = Arc::new(Recorder::new(weight, yardstick.unwrap_or_default()));
+    model.recorder = Some((split, Arc::clone(&recorder)));
+    Some(recorder)
+}
+
+/// What a recorder counts for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Split {
+    champion: VersionId,
+    canary: VersionId,
+    weight: Share,
+    salt: Salt,
+}
+
+impl Split {
+    /// Whether both are between the same two versions, in the same rollout.
+    fn is_between(&self, other: &Self) -> bool {
+        let pair = |split: &Self| {
+            let (a, b) = (split.champion, split.canary);
+            (a.min(b), a.max(b))
+        };
+        self.salt == other.salt && pair(self) == pair(other)
+    }
+}
+
 impl Builder {
     pub(super) fn plan(&self, model: &mut Model, basis: &Basis, salt: Salt) -> Plan {
         let champion = basis.resolved.champion.and_then(|v| self.arm(model, v, ArmRole::Champion));
         let canary = basis.resolved.canary.and_then(|(version, weight)| {
-            Some(Canary { arm: self.arm(model, version, ArmRole::Canary)?, weight })
+            let arm = self.arm(model, version, ArmRole::Canary)?;
+            let recorder = recorder(model, &basis.resolved, salt)?;
+            Some(Canary { arm, weight, holdback: basis.resolved.holdback, recorder })
         });
         let ready = basis.ready.iter();
         let ready = ready.filter_map(|v| Some((*v, self.arm(model, *v, ArmRole::Pinned)?)));

@@ -1,10 +1,10 @@
 //! What a look at the repository means for what the manager knows.
 
-use crate::registry::State;
 use crate::registry::manager::Manager;
-use crate::registry::manager::model::{Entry, Model};
+use crate::registry::manager::model::{Entry, Model, Owed};
 use crate::registry::settings::Start;
 use crate::registry::watch::{ModelSnapshot, Snapshot};
+use crate::registry::{State, Unrecorded};
 use crate::types::{ModelName, VersionId};
 
 impl Manager {
@@ -25,6 +25,7 @@ impl Manager {
         }
         if self.waited_for.is_none() {
             self.waited_for = Some(self.places().collect());
+            self.prune().await;
         }
     }
 
@@ -33,7 +34,14 @@ impl Manager {
         match self.store.wanted(name).await {
             Ok(wanted) => {
                 tracing::info!(model = %name, "model found");
-                self.models.insert(name.clone(), Model::new(name.clone(), wanted));
+                let newer = self.unrecorded.iter().position(|change| change.model == *name);
+                let newer = newer.map(|at| self.unrecorded.swap_remove(at));
+                let in_force = newer.as_ref().map(|change| change.wanted.clone());
+                let mut model = Model::new(name.clone(), in_force.or(wanted));
+                if let Some(Unrecorded { entry, wanted, .. }) = newer {
+                    model.owe(Owed { entry, wanted, unknown: false });
+                }
+                self.models.insert(name.clone(), model);
                 true
             }
             Err(error) => {
@@ -93,16 +101,22 @@ impl Manager {
             absent.for_each(|(_, entry)| entry.present = false);
         }
         for (version, seen) in found.versions {
-            let arrived = model.wanted.is_some()
-                && !first_look
-                && !model.start.as_ref().is_some_and(|start| names(start, version));
+            // Before the first look the process was not there, but the store was.
+            let came = model.wanted.as_ref().is_some_and(|wanted| match first_look {
+                true => wanted.newest.is_some_and(|newest| version > newest),
+                false => true,
+            });
+            let arrived = came && !model.start.as_ref().is_some_and(|start| names(start, version));
             let entry = model.entries.entry(version).or_insert_with(|| {
                 self.tickets += 1;
                 // The number has a new life: the former one is history.
                 model.retired.retain(|view| view.version != version);
                 self.metrics.set_state(name, version, None, "discovered");
                 tracing::info!(model = %name, %version, "version found");
-                Entry::new(self.tickets, seen.files.clone(), seen.wholeness, arrived)
+                let entry = Entry::new(self.tickets, seen.files.clone(), seen.wholeness, arrived);
+                let wanted = model.wanted.as_ref().filter(|_| first_look);
+                let expected = wanted.and_then(|wanted| wanted.pinned.get(&version).copied());
+                Entry { expected, ..entry }
             });
             if !entry.present && entry.state == State::Ready {
                 entry.reason = None;
@@ -110,6 +124,10 @@ impl Manager {
             entry.present = true;
             entry.files = seen.files;
             entry.wholeness = seen.wholeness;
+        }
+        // After a restart the store knows of roles whose folders went meanwhile.
+        if let Some(wanted) = model.wanted.clone().filter(|_| first_look) {
+            self.bring_back(name, &wanted);
         }
     }
 

@@ -24,7 +24,8 @@ impl Model {
 
     /// What a version must fulfil to become ready.
     pub(super) fn gate_for(&self, version: VersionId) -> Gate {
-        if self.is_established(version) {
+        let again = self.entries.get(&version).is_some_and(|entry| entry.kept.is_some());
+        if again || self.is_established(version) {
             return Gate { allow_signature_change: true, cost_max: None };
         }
         self.gate()

@@ -5,18 +5,19 @@
 //! there.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 
 use crate::error::{Error, ErrorCode, Result};
-use crate::registry::control::{Change, Command};
-use crate::registry::loader::Digests;
+use crate::registry::control::{Change, Command, OfRollout};
+use crate::registry::loader::{Digests, Outcome};
 use crate::registry::manager::Manager;
-use crate::registry::manager::model::{Entry, Model};
+use crate::registry::manager::model::{CHANGED, Entry, Model, Queued};
 use crate::registry::wanted::{self, Trial};
 use crate::registry::{ModelView, State};
-use crate::store::NewEntry;
-use crate::types::{ModelName, VersionId};
+use crate::store::{NewEntry, Wanted};
+use crate::types::{Digest, ModelName, VersionId};
 
 /// Loads that may be waited for at once; more are refused.
 const AWAITED_MAX: usize = 64;
@@ -60,6 +61,7 @@ impl Manager {
                 reason: command.by.reason.clone(),
                 from: serving.clone(),
                 to: serving,
+                rollout: None,
             };
             self.record(name, entry, &next, false).await?;
             // Nobody to go back to: as if it were met for the first time.
@@ -121,6 +123,45 @@ impl Manager {
         Some(Err(Error::new(ErrorCode::Conflict, message)))
     }
 
+    /// Gives those another try that found no room a while ago, and those whose copies
+    /// failed and whose folders are back.
+    pub(super) fn try_again(&mut self, name: &ModelName) {
+        let Some(model) = self.models.get(name) else { return };
+        let due = |entry: &Entry| {
+            let there = entry.present || entry.kept.is_some();
+            let waits = entry.state == State::Failed && there && !entry.busy;
+            let folder_is_back = entry.present && entry.kept.is_some() && entry.expected.is_none();
+            let room = entry.again_from.is_some_and(|from| from <= Instant::now());
+            waits && (folder_is_back || room)
+        };
+        let due = model.entries.iter().filter(|(_, entry)| due(entry));
+        let due: Vec<_> = due.map(|(version, _)| *version).collect();
+        due.into_iter().for_each(|version| self.begin_anew(name, version));
+    }
+
+    /// The folder of a version that has a role holds another content than it had when it
+    /// got that. Its copy is loaded; without one it fails.
+    pub(super) fn instead_of_other(
+        &mut self,
+        name: &ModelName,
+        version: VersionId,
+        expected: Option<Digest>,
+    ) {
+        let copy = expected.and_then(|digest| self.keeping.content(name, version, digest));
+        let Some(model) = self.models.get_mut(name) else { return };
+        let Some(entry) = model.entries.get_mut(&version) else { return };
+        let Some(copy) = copy else {
+            let why = format!(
+                "{CHANGED}; what it was when it was given its role is kept no more, so it has none"
+            );
+            return self.outcome(name, version, Outcome::Failed(why));
+        };
+        tracing::warn!(model = %name, %version, "{CHANGED}; its copy is loaded");
+        entry.kept = Some(copy);
+        entry.queued = Some(Queued::Load);
+        entry.reason = Some(format!("{CHANGED}; its copy is loaded"));
+    }
+
     /// Gives a version a new life: it is tried again as soon as it may be. What
     /// comes of its former one is dropped. Not for what is loaded.
     pub(super) fn begin_anew(&mut self, name: &ModelName, version: VersionId) {
@@ -128,7 +169,10 @@ impl Manager {
         let Some(entry) = model.entries.remove(&version) else { return };
         self.garbage.extend(entry.digests.into_iter().flat_map(Digests::each));
         self.tickets += 1;
-        let again = Entry::new(self.tickets, entry.files, entry.wholeness, entry.arrived);
+        let again = match entry.kept.filter(|_| !entry.present) {
+            Some(kept) => Entry::again(self.tickets, kept),
+            None => Entry::new(self.tickets, entry.files, entry.wholeness, entry.arrived),
+        };
         self.metrics.set_state(name, version, Some(entry.state.as_str()), "discovered");
         model.entries.insert(version, again);
     }
@@ -196,6 +240,46 @@ impl Model {
         });
         format!("version {version}: {reason}")
     }
+}
+
+/// Whether a person may make a change by themselves: where the model's owners ask for
+/// two, a champion is made by a rollout.
+pub(super) fn must_be_approved(model: &Model, command: &Command) -> Result<()> {
+    let promotes = matches!(command.change, Change::Promote { .. });
+    let asked = model.file.as_ref().is_some_and(|file| file.rollout.approval);
+    let first = model.wanted.as_ref().is_none_or(|wanted| wanted.champion.is_none());
+    if command.rollout.is_some() || !promotes || !asked || first {
+        return Ok(());
+    }
+    Err(not_approved(model))
+}
+
+/// The same for going back to a former state: to the former champion anybody may go, and
+/// to another one, who was taken out perhaps, nobody by themselves.
+pub(super) fn must_be_approved_to_return(model: &Model, now: &Wanted, next: &Wanted) -> Result<()> {
+    let asked = model.file.as_ref().is_some_and(|file| file.rollout.approval);
+    let goes_forth = now.champion != next.champion && !wanted::takes_risk_away(now, next);
+    if asked && goes_forth { Err(not_approved(model)) } else { Ok(()) }
+}
+
+fn not_approved(model: &Model) -> Error {
+    let message = format!(
+        "model {}: its model.toml asks for a second person's approval of promotions; `foreshadow \
+         rollout start`, and another's `rollout approve`",
+        model.name
+    );
+    Error::new(ErrorCode::Conflict, message)
+}
+
+/// Whether a rollout's step meets the roles that it was decided on: somebody may have
+/// changed them while it was on its way.
+pub(super) fn must_be_as_seen(wanted: &Wanted, rollout: Option<&OfRollout>) -> Result<()> {
+    let Some(basis) = rollout.and_then(|rollout| rollout.basis) else { return Ok(()) };
+    if basis == (wanted.champion, wanted.canary) {
+        return Ok(());
+    }
+    let message = format!("the roles were changed meanwhile: now {wanted}");
+    Err(Error::new(ErrorCode::Conflict, message))
 }
 
 /// Whether a change may be made to a model that nobody answers for yet.

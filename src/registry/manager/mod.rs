@@ -7,9 +7,12 @@
 mod build;
 mod found;
 mod gate;
+mod keep;
 mod loading;
 mod model;
 mod policy;
+mod record;
+mod restore;
 mod steps;
 #[cfg(test)]
 mod tests;
@@ -30,14 +33,17 @@ use crate::registry::loader::{
     Digests, Intake, Job, Loader, News, Outcome, Step as LoadStep, Task,
 };
 use crate::registry::manager::build::Builder;
-use crate::registry::manager::loading::{Awaited, must_serve};
+use crate::registry::manager::keep::Keeping;
+use crate::registry::manager::loading::{Awaited, must_be_approved, must_be_as_seen, must_serve};
 use crate::registry::manager::model::{CHANGED, Model, Queued, now};
+use crate::registry::manager::restore::Restoring;
 use crate::registry::manager::steps::{Step, fresh_salt};
 use crate::registry::reaper::{Freed, Leaving, Reaper};
+use crate::registry::retention::Retention;
 use crate::registry::settle::Place;
 use crate::registry::wanted::{self, Trial};
 use crate::registry::watch::Snapshot;
-use crate::registry::{ModelView, State};
+use crate::registry::{Arrival, ModelView, State, Unrecorded};
 use crate::routing::Catalog;
 use crate::store::Store;
 use crate::telemetry::Metrics;
@@ -45,6 +51,8 @@ use crate::types::{Digest, ModelName, Readiness, VersionId};
 
 /// How often versions are asked to free what they do not need, at most.
 const TRIM_EVERY: Duration = Duration::from_secs(10);
+/// How long a version that found no room waits before it is tried again.
+const AGAIN_AFTER: Duration = Duration::from_secs(30);
 
 /// Everything that control knows.
 pub(super) struct Manager {
@@ -63,6 +71,8 @@ pub(super) struct Manager {
     ready_when_all: bool,
     loader: Loader,
     reaper: Reaper,
+    /// Where versions go that a rollout is to bring in.
+    arrivals: mpsc::Sender<Arrival>,
     /// Jobs that loader threads have.
     in_flight: usize,
     tickets: u64,
@@ -75,6 +85,19 @@ pub(super) struct Manager {
     trimmed: Instant,
     /// Who waits for a load to be over.
     awaited: Vec<Awaited>,
+    /// Who waits for a former state.
+    restoring: Vec<Restoring>,
+    keeping: Keeping,
+    /// How long a former champion whose folder is gone stays loaded.
+    retire_after: Duration,
+    /// What was in force before the beginning and is in no store, until its model is met.
+    unrecorded: Vec<Unrecorded>,
+    /// Versions that are ready for a rollout, until the board says so.
+    pub(super) arrived: Vec<Arrival>,
+    /// When the store did not answer.
+    pub(super) silent: Option<Instant>,
+    /// When a store that had failed was asked last whether it is back.
+    pub(super) probed: Instant,
 }
 
 /// What reaches the manager.
@@ -99,9 +122,14 @@ pub(super) struct Parts {
     pub(super) ready_when_all: bool,
     pub(super) loader: Loader,
     pub(super) reaper: Reaper,
+    pub(super) arrivals: mpsc::Sender<Arrival>,
+    pub(super) unrecorded: Vec<Unrecorded>,
     pub(super) blobs: Blobs,
     /// What was stored when the process started.
     pub(super) stored: Vec<Digest>,
+    pub(super) retention: Retention,
+    /// How long a former champion whose folder is gone stays loaded.
+    pub(super) retire_after: Duration,
 }
 
 impl Manager {
@@ -122,6 +150,7 @@ impl Manager {
             ready_when_all: parts.ready_when_all,
             loader: parts.loader,
             reaper: parts.reaper,
+            arrivals: parts.arrivals,
             in_flight: 0,
             tickets: 0,
             waited_for: None,
@@ -129,11 +158,19 @@ impl Manager {
             garbage: parts.stored.into_iter().collect(),
             trimmed: Instant::now(),
             awaited: Vec::new(),
+            restoring: Vec::new(),
+            keeping: Keeping::new(parts.retention),
+            retire_after: parts.retire_after,
+            unrecorded: parts.unrecorded,
+            arrived: Vec::new(),
+            silent: None,
+            probed: Instant::now(),
         }
     }
 
     /// Works until it is told to stop, or nobody is left to talk to.
     pub(super) async fn run(mut self, mut inbox: Inbox) {
+        self.read_kept().await;
         loop {
             tokio::select! {
                 biased;
@@ -146,22 +183,38 @@ impl Manager {
                     let asked = snapshot.asked;
                     self.found(snapshot).await;
                     self.looked.store(asked, SeqCst);
+                    self.probe_store().await;
                 }
                 else => return,
             }
+            self.go_on_restoring().await;
             self.dispatch();
             self.tell_readiness();
             self.sweep();
-            self.trim();
+            self.trim().await;
             self.publish_board();
+            self.tell_arrivals();
             self.answer_loads();
             self.steps.send_modify(|step| *step += 1);
+        }
+    }
+
+    /// Tells the rollouts who has come.
+    fn tell_arrivals(&mut self) {
+        for arrival in std::mem::take(&mut self.arrived) {
+            let (model, version) = (arrival.model.clone(), arrival.version);
+            if let Err(error) = self.arrivals.try_send(arrival) {
+                tracing::error!(%model, %version, %error, "no rollout is begun: too many wait");
+            }
         }
     }
 
     async fn command(&mut self, command: Command) {
         if matches!(command.change, Change::Load { .. }) {
             return self.load(command).await;
+        }
+        if let Change::Restore { entry } = command.change {
+            return self.restore(command, entry).await;
         }
         let outcome = self.change(&command).await;
         // Who gets the reply may look at once.
@@ -175,22 +228,22 @@ impl Manager {
         let model = self.named(name)?;
         must_exist(model, &command.change)?;
         must_serve(model, &command.change)?;
+        must_be_approved(model, command)?;
         let salt = fresh_salt()?;
         let before = model.wanted.clone().unwrap_or_else(|| wanted::nobody(salt));
+        must_be_as_seen(&before, command.rollout.as_ref())?;
         let trials = model.trials();
         let next = wanted::apply(&before, &command.change, &wanted::ready(&trials), salt)
             .and_then(|next| model.admit_to_role(&command.change).map(|()| next))
             .map_err(|error| error.context(format!("model {name}")))?;
-        // The operator has taken over: nothing of `[start]` that is not on
-        // its way happens by itself any more.
-        if let Some(start) = &mut model.start {
-            let coming = |v: VersionId| trials.get(&v) == Some(&Trial::Pending);
-            start.canary = start.canary.filter(|(version, _)| coming(*version));
-            start.shadows.retain(|(version, _)| coming(*version));
-        }
+        model.operator_takes_over();
         let step = Step {
             by: command.by.clone(),
-            action: wanted::describe(&command.change),
+            action: match &command.rollout {
+                Some(rollout) => rollout.action.clone(),
+                None => wanted::describe(&command.change),
+            },
+            rollout: command.rollout.as_ref().map(|rollout| rollout.step.clone()),
             reduces_risk: wanted::reduces_risk(&before, &command.change),
             wanted: next,
         };
@@ -210,10 +263,11 @@ impl Manager {
         };
         entry.busy &= !done;
         match news.step {
-            LoadStep::Pinned(digests, lineage) => {
+            LoadStep::Pinned(content, bytes) => {
                 entry.reason = None;
-                entry.digests = Some(digests);
-                entry.lineage = *lineage;
+                entry.digests = Some(content.digests);
+                entry.lineage = content.lineage;
+                entry.bytes = bytes;
                 self.set_state(name, *version, State::Checking);
             }
             LoadStep::Tried(report) => entry.report = Some(report),
@@ -251,6 +305,17 @@ impl Manager {
                 self.set_state(name, version, State::Ready);
                 tracing::info!(model = %name, %version, "version ready");
             }
+            Outcome::Other(digests) => {
+                let expected = entry.expected;
+                self.garbage.extend(digests.each());
+                self.instead_of_other(name, version, expected);
+            }
+            Outcome::NoRoom(why) => {
+                let wait = humantime::format_duration(AGAIN_AFTER);
+                entry.again_from = Some(Instant::now() + AGAIN_AFTER);
+                let why = format!("{why}; it is tried again, each {wait}");
+                self.outcome(name, version, Outcome::Failed(why));
+            }
             Outcome::Failed(why) => {
                 tracing::warn!(model = %name, %version, reason = %why, "version failed");
                 entry.reason = Some(why);
@@ -280,7 +345,7 @@ impl Manager {
     /// A version whose folder left while it was loaded.
     fn drop_late(&mut self, news: News) {
         match news.step {
-            LoadStep::Pinned(digests, _) => self.garbage.extend(digests.each()),
+            LoadStep::Pinned(content, _) => self.garbage.extend(content.digests.each()),
             LoadStep::Done(Outcome::Ready(version)) => {
                 // Freeing a model takes time: not on this task.
                 self.reaper.take(Leaving { place: news.place, ticket: news.ticket, version });
@@ -303,13 +368,17 @@ impl Manager {
         model.remember_retired(view);
         self.metrics.retire(name, *version);
         tracing::info!(model = %name, %version, "version retired");
-        if entry.present {
+        let kept = entry.kept.filter(|_| entry.unloading);
+        if entry.present || kept.is_some() {
             // Its number is taken again already.
             model.retired.pop_back();
             self.tickets += 1;
             // What was only unloaded has not come anew.
             let arrived = entry.arrived || !entry.unloading;
-            let again = model::Entry::new(self.tickets, entry.files, entry.wholeness, arrived);
+            let again = match kept.filter(|_| !entry.present) {
+                Some(kept) => model::Entry::again(self.tickets, kept),
+                None => model::Entry::new(self.tickets, entry.files, entry.wholeness, arrived),
+            };
             model.entries.insert(*version, again);
             self.metrics.set_state(name, *version, None, "discovered");
         } else if entry.unloading
@@ -320,6 +389,7 @@ impl Manager {
         self.advance(name).await;
         self.forget_if_gone(name);
         self.show(name);
+        self.prune().await;
     }
 
     /// Hands queued work to free loader threads, the most urgent first.
@@ -342,11 +412,14 @@ impl Manager {
                 }
                 _ => {
                     entry.intake = Some(intake.clone());
-                    Task::Load { intake, gate }
+                    let (kept, expected) = (entry.kept.clone(), entry.expected);
+                    Task::Load { intake, gate, kept, expected }
                 }
             };
             let folder = self.models_dir.join(name.as_str()).join(version.to_string());
-            entry.tried = Some(entry.files.clone());
+            let from_folder = !matches!(&task, Task::Load { kept: Some(_), .. });
+            let tried = if from_folder { entry.files.clone() } else { model::no_files() };
+            entry.tried = Some(tried);
             entry.busy = true;
             let ticket = entry.ticket;
             let artifact = entry.files.artifact.clone();
@@ -405,7 +478,8 @@ impl Manager {
         }
         let entries = self.models.values().flat_map(|model| model.entries.values());
         let needed = entries.filter_map(|entry| entry.digests.clone()).flat_map(Digests::each);
-        let needed: HashSet<Digest> = needed.collect();
+        let Some(kept) = self.keeping.digests() else { return };
+        let needed: HashSet<Digest> = needed.chain(kept).collect();
         for digest in std::mem::take(&mut self.garbage) {
             if !needed.contains(&digest) {
                 self.blobs.remove(digest);
@@ -414,8 +488,8 @@ impl Manager {
     }
 
     /// Now and then, shows what versions made for shapes, and has them free what
-    /// they do not need. A look at the repository comes often enough.
-    fn trim(&mut self) {
+    /// they do not need; forgets what is kept no more. A look at the repository comes often enough.
+    async fn trim(&mut self) {
         if self.trimmed.elapsed() < TRIM_EVERY {
             return;
         }
@@ -429,6 +503,7 @@ impl Manager {
             }
         }
         self.reaper.trim(versions);
+        self.prune().await;
     }
 
     fn set_state(&mut self, name: &ModelName, version: VersionId, state: State) {

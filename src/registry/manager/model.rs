@@ -1,13 +1,15 @@
 //! What the manager knows of one model.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Instant, SystemTime};
 
 use crate::registry::loader::{Digests, Intake, content};
+use crate::registry::manager::build::Split;
 use crate::registry::preflight::Report;
-use crate::registry::scan::Files;
+use crate::registry::retention::Content;
+use crate::registry::scan::{ARTIFACT, Files};
 use crate::registry::settings::{ModelFile, Start};
 use crate::registry::settle::Wholeness;
 use crate::registry::view::{ArmView, CanaryView, ShadowView};
@@ -16,7 +18,8 @@ use crate::registry::{Lineage, ModelView, PlanView, State, TensorSpecView, Versi
 use crate::routing::{Slot, Worst};
 use crate::serving::LoadedVersion;
 use crate::store::{NewEntry, Wanted};
-use crate::types::{ModelName, ModelSettings, Signature, TensorSpec, VersionId};
+use crate::telemetry::recorder::Recorder;
+use crate::types::{Digest, ModelName, ModelSettings, Signature, TensorSpec, VersionId};
 
 /// Retired versions that are still shown.
 const RETIRED_MAX: usize = 20;
@@ -63,6 +66,23 @@ pub(super) struct Entry {
     pub(super) left_out: bool,
     /// It retires because it was unloaded, not because its folder left.
     pub(super) unloading: bool,
+    /// Bytes of what is pinned.
+    pub(super) bytes: u64,
+    /// What it is loaded from in place of its folder, which is gone.
+    pub(super) kept: Option<Arc<Content>>,
+    /// When it was champion last.
+    pub(super) reigned: Option<Instant>,
+    /// What it was when it was given its role, in the process before: its folder may
+    /// hold something else by now, which nobody gave a role.
+    pub(super) expected: Option<Digest>,
+    /// It failed for want of room: from then on it may be tried again.
+    pub(super) again_from: Option<Instant>,
+}
+
+/// What was seen of a folder that is not there.
+pub(super) fn no_files() -> Files {
+    let (artifact, stamps) = (ARTIFACT.to_owned(), BTreeMap::new());
+    Files { artifact, stamps, changed: SystemTime::UNIX_EPOCH }
 }
 
 impl Entry {
@@ -90,12 +110,32 @@ impl Entry {
             intake: None,
             left_out: false,
             unloading: false,
+            bytes: 0,
+            kept: None,
+            reigned: None,
+            expected: None,
+            again_from: None,
         }
+    }
+
+    /// A version that comes back although its folder is gone.
+    pub(super) fn again(ticket: u64, kept: Arc<Content>) -> Self {
+        let entry = Self::new(ticket, no_files(), Wholeness::Whole, false);
+        Self { present: false, kept: Some(kept), ..entry }
+    }
+
+    /// Whether it is on its way into service.
+    pub(super) const fn is_under_way(&self) -> bool {
+        matches!(
+            self.state,
+            State::Discovered | State::Checking | State::Loading | State::WarmingUp
+        )
     }
 
     /// Queues what its folder asks for.
     pub(super) fn consider(&mut self) {
-        let whole = self.present && self.wholeness == Wholeness::Whole;
+        let there = self.present || self.kept.is_some() && self.is_under_way();
+        let whole = there && self.wholeness == Wholeness::Whole;
         if self.busy || self.queued.is_some() || self.tried.as_ref() == Some(&self.files) {
             return;
         }
@@ -210,15 +250,41 @@ pub(super) struct Model {
     pub(super) basis: Basis,
     pub(super) generation: u64,
     pub(super) counter: Arc<AtomicU64>,
+    /// What the judge counts by, and for which split.
+    pub(super) recorder: Option<(Split, Arc<Recorder>)>,
     /// The worst disagreements of each shadow with this champion.
     pub(super) worsts: BTreeMap<(VersionId, VersionId), Arc<Worst>>,
     /// Why the next publish is due, for the audit log.
     pub(super) causes: Vec<String>,
     /// What was carried out though it could not be recorded.
-    pub(super) unrecorded: VecDeque<NewEntry>,
+    pub(super) owed: VecDeque<Owed>,
+    /// Versions that a former state needs which somebody waits for.
+    pub(super) summoned: BTreeSet<VersionId>,
+}
+
+/// The most entries that wait for the store.
+const OWED_MAX: usize = 256;
+
+/// An entry that the store has not taken yet.
+#[derive(Clone)]
+pub(super) struct Owed {
+    pub(super) entry: NewEntry,
+    /// What was wanted from then on.
+    pub(super) wanted: Wanted,
+    /// It may have been taken after all.
+    pub(super) unknown: bool,
 }
 
 impl Model {
+    /// Has an entry wait for the store. The oldest is lost where there are too many: what
+    /// is wanted comes with each.
+    pub(super) fn owe(&mut self, owed: Owed) {
+        self.owed.push_back(owed);
+        if self.owed.len() > OWED_MAX {
+            self.owed.pop_front();
+        }
+    }
+
     pub(super) fn new(name: ModelName, wanted: Option<Wanted>) -> Self {
         Self {
             name,
@@ -234,9 +300,11 @@ impl Model {
             basis: Basis::default(),
             generation: 0,
             counter: Arc::default(),
+            recorder: None,
             worsts: BTreeMap::new(),
             causes: Vec::new(),
-            unrecorded: VecDeque::new(),
+            owed: VecDeque::new(),
+            summoned: BTreeSet::new(),
         }
     }
 
@@ -298,6 +366,7 @@ impl Model {
         versions.sort_by_key(|view| view.version);
         ModelView {
             name: self.name.to_string(),
+            rollout: file.rollout.clone(),
             owner: file.owner.clone(),
             description: file.description.clone(),
             features: file.settings.features.clone(),
@@ -316,7 +385,11 @@ impl Model {
         PlanView {
             generation: self.generation,
             champion: resolved.champion.map(|version| ArmView { version }),
-            canary: resolved.canary.map(|(version, weight)| CanaryView { version, weight }),
+            canary: resolved.canary.map(|(version, weight)| CanaryView {
+                version,
+                weight,
+                holdback: resolved.holdback,
+            }),
             shadows: resolved.shadows.iter().map(shadow).collect(),
             previous_champion: self
                 .wanted
@@ -337,8 +410,8 @@ impl Model {
         problems.extend(self.champion_problem());
         problems.extend(self.champion_file_problems());
         problems.extend(self.intake_problem());
-        if !self.unrecorded.is_empty() {
-            let n = self.unrecorded.len();
+        if !self.owed.is_empty() {
+            let n = self.owed.len();
             problems.push(format!("{n} changes were carried out and could not be recorded yet"));
         }
         problems

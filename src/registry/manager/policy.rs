@@ -41,6 +41,7 @@ impl Model {
     /// Versions that have a role, are to get one, or would by a rollback.
     fn needed(&self) -> BTreeSet<VersionId> {
         let mut needed: BTreeSet<_> = self.basis.resolved.versions().collect();
+        needed.extend(&self.summoned);
         if let Some(wanted) = &self.wanted {
             needed.extend(wanted.champion);
             needed.extend(wanted.canary.map(|(version, _)| version));
@@ -69,7 +70,11 @@ impl Entry {
 
     /// Why it is let go.
     pub(super) const fn why_it_leaves(&self) -> &'static str {
-        if self.present { "version_policy leaves it out" } else { "its folder is gone" }
+        match (self.present, &self.kept) {
+            (true, _) => "version_policy leaves it out",
+            (false, Some(_)) => "restored, its folder is gone",
+            (false, None) => "its folder is gone",
+        }
     }
 }
 

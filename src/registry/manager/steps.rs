@@ -1,7 +1,10 @@
 //! From what is known to what is published: the only place that publishes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use humantime::format_duration;
 
 use crate::error::Result;
 use crate::registry::loader::Digests;
@@ -12,21 +15,20 @@ use crate::registry::manager::model::{Basis, Entry, Model};
 use crate::registry::reaper::Leaving;
 use crate::registry::settings::{OnNewVersion, Start};
 use crate::registry::wanted::{self, First, Trial};
-use crate::registry::{Change, Provenance, State};
+use crate::registry::{Arrival, Change, Provenance, State};
 use crate::routing::{Salt, Slot};
-use crate::store::{AuditEntry, NewEntry, Wanted};
-use crate::types::{ModelName, VersionId};
-
-/// Changes that could not be recorded and are remembered; older ones are
-/// only in the log.
-const UNRECORDED_MAX: usize = 256;
+use crate::store::{NewEntry, RolloutStep, Wanted};
+use crate::types::{Digest, ModelName, VersionId};
 
 /// A new wanted state, and what to write about it.
 pub(super) struct Step {
     pub(super) by: Provenance,
     pub(super) action: String,
     pub(super) wanted: Wanted,
-    /// It only takes risk away: carried out even if it cannot be recorded.
+    /// The rollout whose step it is.
+    pub(super) rollout: Option<RolloutStep>,
+    /// It only takes risk away, or adds none: carried out even if it cannot be
+    /// recorded.
     pub(super) reduces_risk: bool,
 }
 
@@ -43,6 +45,7 @@ pub(super) fn fresh_salt() -> Result<[u8; 16]> {
 impl Manager {
     /// Brings one model as far as it can get now, and shows it.
     pub(super) async fn advance(&mut self, name: &ModelName) {
+        self.try_again(name);
         self.consider(name);
         let caught_up = self.catch_up(name).await;
         if let Err(error) = caught_up.and(self.settle_roles(name).await) {
@@ -89,7 +92,9 @@ impl Manager {
             return Ok(());
         }
         let action = if model.causes.is_empty() { "versions changed" } else { "" }.to_owned();
-        let step = Step { by: ourselves(None), action, wanted, reduces_risk: false };
+        // What is wanted was acknowledged: it comes into force although this cannot be
+        // recorded, or a restart on a full disk would answer nobody.
+        let step = Step { by: ourselves(None), action, wanted, rollout: None, reduces_risk: true };
         self.commit(name, step).await
     }
 
@@ -106,7 +111,14 @@ impl Manager {
         let wanted = Wanted { champion: Some(version), ..wanted::nobody(fresh_salt()?) };
         let reason = if start.is_some() { "[start] in model.toml" } else { "the highest version" };
         let action = format!("first champion {version}");
-        let step = Step { by: ourselves(Some(reason)), action, wanted, reduces_risk: false };
+        let step = Step {
+            by: ourselves(Some(reason)),
+            action,
+            wanted,
+            rollout: None,
+            // Who answers where nobody did takes nothing from anybody.
+            reduces_risk: true,
+        };
         self.commit(name, step).await
     }
 
@@ -121,8 +133,15 @@ impl Manager {
         let due = take_due(&mut start, |version| trials.get(&version) == Some(&Trial::Ready));
         let rest = start.canary.is_some() || !start.shadows.is_empty();
         model.start = rest.then_some(start);
-        for change in due {
-            self.own_change(name, &change, "[start] in model.toml").await?;
+        let mut due = due.into_iter();
+        while let Some(change) = due.next() {
+            if let Err(error) = self.own_change(name, &change, "[start] in model.toml").await {
+                // Nothing of it is lost: it is due again with the next step.
+                if let Some(model) = self.models.get_mut(name) {
+                    put_back(model, std::iter::once(change).chain(due));
+                }
+                return Err(error);
+            }
         }
         Ok(())
     }
@@ -138,15 +157,35 @@ impl Manager {
         } else {
             "on_new_version in model.toml"
         };
-        let mut changes = Vec::new();
+        let (mut changes, mut arrivals) = (Vec::new(), Vec::new());
+        let serves = wanted.champion.is_some() && model.basis.resolved.champion == wanted.champion;
         for (version, entry) in &mut model.entries {
-            if entry.arrived && entry.state == State::Ready {
+            // A rollout has somebody to be compared with, or waits until it has.
+            let due = policy != OnNewVersion::Rollout || serves;
+            if entry.arrived && entry.state == State::Ready && due {
                 entry.arrived = false;
                 changes.extend(wanted::arrive(&wanted, *version, policy));
+                let above = wanted.champion.is_some_and(|champion| *version > champion);
+                if policy == OnNewVersion::Rollout && above {
+                    let policy = Arc::clone(&file.rollout);
+                    arrivals.push(Arrival { model: name.clone(), version: *version, policy });
+                }
             }
         }
-        for change in changes {
-            self.own_change(name, &change, why).await?;
+        // They are told of behind the board, which says by then that they are ready.
+        self.arrived.extend(arrivals);
+        let mut changes = changes.into_iter();
+        while let Some(change) = changes.next() {
+            if let Err(error) = self.own_change(name, &change, why).await {
+                // They arrive again with the next step.
+                let Some(model) = self.models.get_mut(name) else { return Err(error) };
+                for version in std::iter::once(change).chain(changes).filter_map(|c| c.version()) {
+                    if let Some(entry) = model.entries.get_mut(&version) {
+                        entry.arrived = true;
+                    }
+                }
+                return Err(error);
+            }
         }
         Ok(())
     }
@@ -160,7 +199,13 @@ impl Manager {
         match next.and_then(|next| model.admit_to_role(change).map(|()| next)) {
             Ok(wanted) => {
                 let action = wanted::describe(change);
-                let step = Step { by: ourselves(Some(why)), action, wanted, reduces_risk: false };
+                let step = Step {
+                    by: ourselves(Some(why)),
+                    action,
+                    wanted,
+                    rollout: None,
+                    reduces_risk: false,
+                };
                 self.commit(name, step).await
             }
             Err(error) => {
@@ -176,8 +221,10 @@ impl Manager {
     }
 
     /// Records, then publishes.
-    pub(super) async fn commit(&mut self, name: &ModelName, step: Step) -> Result<()> {
+    pub(super) async fn commit(&mut self, name: &ModelName, mut step: Step) -> Result<()> {
         let Some(model) = self.models.get_mut(name) else { return Ok(()) };
+        step.wanted.pinned = pinned(model, &step.wanted);
+        step.wanted.newest = newest(model, &step.wanted);
         let next = basis(model, &step.wanted);
         let action = Some(step.action).filter(|action| !action.is_empty());
         let entry = NewEntry {
@@ -186,65 +233,21 @@ impl Manager {
             reason: step.by.reason,
             from: model.basis.resolved.to_string(),
             to: next.resolved.to_string(),
+            rollout: step.rollout,
         };
         let action = entry.action.clone();
         self.record(name, entry, &step.wanted, step.reduces_risk).await?;
         let Some(model) = self.models.get_mut(name) else { return Ok(()) };
         model.causes.clear();
         let (publish, unloaded) = (may_publish(model, &step.wanted), step.wanted.unloaded.all);
-        model.wanted = Some(step.wanted);
+        let before = model.wanted.replace(step.wanted);
         if unloaded {
             model.basis = next;
             self.withdraw(name);
-        } else if publish {
+        } else if publish && (model.slot.is_none() || next != model.basis) {
             self.publish(name, next, &action);
         }
-        Ok(())
-    }
-
-    /// Writes an entry, after those that could not be written when they were
-    /// due. What reduces risk goes on without.
-    pub(super) async fn record(
-        &mut self,
-        name: &ModelName,
-        entry: NewEntry,
-        wanted: &Wanted,
-        reduces_risk: bool,
-    ) -> Result<()> {
-        let written = match self.catch_up(name).await {
-            Ok(()) => self.store.record(name, entry.clone(), wanted).await,
-            Err(error) => Err(error),
-        };
-        let error = match written {
-            Ok(AuditEntry { number, action, actor, hash, .. }) => {
-                // The hash outlives the store here, as a witness of it.
-                tracing::info!(model = %name, entry = number, actor, action, hash, "recorded");
-                return Ok(());
-            }
-            Err(error) => error,
-        };
-        tracing::error!(model = %name, %error, detail = error.detail(), carried_out = reduces_risk,
-            action = entry.action, "a change cannot be recorded");
-        if !reduces_risk {
-            return Err(error.context("the change cannot be recorded, so nothing was changed"));
-        }
-        if let Some(model) = self.models.get_mut(name) {
-            model.unrecorded.push_back(entry);
-            if model.unrecorded.len() > UNRECORDED_MAX {
-                model.unrecorded.pop_front();
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes what was carried out and could not be recorded then.
-    async fn catch_up(&mut self, name: &ModelName) -> Result<()> {
-        let Some(model) = self.models.get_mut(name) else { return Ok(()) };
-        let Some(wanted) = model.wanted.clone() else { return Ok(()) };
-        while let Some(entry) = model.unrecorded.front().cloned() {
-            self.store.record(name, entry, &wanted).await?;
-            model.unrecorded.pop_front();
-        }
+        self.note_kept(name, before.as_ref()).await;
         Ok(())
     }
 
@@ -267,6 +270,10 @@ impl Manager {
         };
         self.metrics.set_weights(name, &shares(&basis.resolved));
         let from = std::mem::replace(&mut model.basis, basis);
+        let former_champion = from.resolved.champion.and_then(|v| model.entries.get_mut(&v));
+        if let Some(entry) = former_champion {
+            entry.reigned = Some(Instant::now());
+        }
         self.metrics.published(started.elapsed());
         tracing::info!(model = %name, action, generation = model.generation,
             from = %from.resolved, to = %model.basis.resolved, "published");
@@ -279,9 +286,14 @@ impl Manager {
     /// begin anew.
     async fn retire(&mut self, name: &ModelName) -> bool {
         let Some(model) = self.models.get_mut(name) else { return false };
+        let retire_after = self.retire_after;
         let goes = |(version, entry): &(&VersionId, &Entry)| {
+            let unloaded = model.is_unloaded(**version);
+            if !unloaded && (model.summoned.contains(version) || entry.is_coming_back()) {
+                return false;
+            }
             let left_out = entry.left_out && entry.state == State::Ready;
-            !entry.present || left_out || model.is_unloaded(**version)
+            !entry.present || left_out || unloaded
         };
         let going: Vec<_> =
             model.entries.iter().filter(goes).map(|(version, _)| *version).collect();
@@ -289,20 +301,31 @@ impl Manager {
         for version in going {
             let unloaded = model.is_unloaded(version);
             let serves = model.serves(version);
+            let has_role = |wanted| wanted::roles(wanted).any(|role| role == version);
+            let has_role = model.wanted.as_ref().is_some_and(has_role);
             let Some(entry) = model.entries.get_mut(&version) else { continue };
             match entry.state {
                 State::Ready if serves => {
                     let why = entry.why_it_leaves();
                     entry.reason = Some(format!("{why}; it retires when it leaves the plan"));
                 }
+                State::Ready if !entry.present && !unloaded && entry.is_fresh(retire_after) => {
+                    let (why, time) = (entry.why_it_leaves(), format_duration(retire_after));
+                    entry.reason = Some(format!(
+                        "{why}; it stays loaded for a rollback, {time} from when it was champion"
+                    ));
+                }
                 State::Ready => {
-                    entry.unloading = entry.present && unloaded;
+                    entry.unloading = unloaded && (entry.present || entry.kept.is_some());
                     let why = if entry.unloading { UNLOADED } else { entry.why_it_leaves() };
                     entry.reason = Some(why.to_owned());
                     leaving.push((version, entry.unloading));
                 }
                 State::Retiring | State::Retired => {}
                 State::Failed | State::Unloaded if entry.present => {}
+                State::Unloaded if entry.kept.is_some() => {}
+                // It says why, and may come back: what is wanted stays wanted.
+                State::Failed if entry.kept.is_some() && has_role => {}
                 _ if entry.present => interrupted.push(version),
                 _ => {
                     // Nothing of it is loaded; what a loader brings later has
@@ -344,7 +367,7 @@ impl Manager {
         }
         let list: Vec<_> = versions.iter().map(ToString::to_string).collect();
         let action = format!("version {} retired", list.join(", "));
-        let step = Step { by: ourselves(None), action, wanted, reduces_risk: true };
+        let step = Step { by: ourselves(None), action, wanted, rollout: None, reduces_risk: true };
         self.commit(name, step).await
     }
 
@@ -367,6 +390,18 @@ impl Manager {
     }
 }
 
+impl Entry {
+    /// Whether it is loaded again, or shall be, although its folder is gone.
+    const fn is_coming_back(&self) -> bool {
+        self.kept.is_some() && !self.present && self.is_under_way()
+    }
+
+    /// Whether it was champion no longer ago than that.
+    fn is_fresh(&self, time: Duration) -> bool {
+        self.reigned.is_some_and(|at| at.elapsed() < time)
+    }
+}
+
 /// What a plan for `wanted` would be made from now.
 fn basis(model: &Model, wanted: &Wanted) -> Basis {
     let trials = model.trials_for(Some(wanted));
@@ -377,12 +412,46 @@ fn basis(model: &Model, wanted: &Wanted) -> Basis {
     }
 }
 
+/// The contents of what a state names: as they are here, else as they were noted.
+fn pinned(model: &Model, wanted: &Wanted) -> BTreeMap<VersionId, Digest> {
+    let named = wanted::roles(wanted).chain(wanted.previous.iter().copied());
+    let digest = |version| {
+        let own = model.entries.get(&version).and_then(|entry| entry.digests.as_ref());
+        let own = own.map(|digests| digests.whole.digest());
+        Some((version, own.or_else(|| wanted.pinned.get(&version).copied())?))
+    };
+    named.filter_map(digest).collect()
+}
+
+/// The highest version whose arrival is done with.
+fn newest(model: &Model, wanted: &Wanted) -> Option<VersionId> {
+    let known = |(_, entry): &(&VersionId, &Entry)| entry.state == State::Ready && !entry.arrived;
+    let ready = model.entries.iter().filter(known).map(|(version, _)| *version).max();
+    let before = model.wanted.as_ref().and_then(|before| before.newest);
+    ready.max(before).max(wanted.newest)
+}
+
 /// The first plan waits for the champion: a pinned request may come before
 /// it, but not an answer by the wrong version.
 fn may_publish(model: &Model, wanted: &Wanted) -> bool {
     let trials = model.trials_for(Some(wanted));
     let pending = |version| trials.get(&version) == Some(&Trial::Pending);
     model.slot.is_some() || !wanted.champion.is_some_and(pending)
+}
+
+/// The reverse of [`take_due`], for a model that has a champion.
+fn put_back(model: &mut Model, due: impl Iterator<Item = Change>) {
+    let champion = model.wanted.as_ref().and_then(|wanted| wanted.champion);
+    let Some(champion) = champion else { return };
+    let nothing = Start { champion, canary: None, shadows: Vec::new() };
+    let start = model.start.get_or_insert(nothing);
+    for change in due {
+        match change {
+            Change::SetCanary { version, weight } => start.canary = Some((version, weight)),
+            Change::SetShadow { version, sample } => start.shadows.push((version, sample)),
+            _ => {}
+        }
+    }
 }
 
 /// The changes of `[start]` whose versions are ready; they are taken out.

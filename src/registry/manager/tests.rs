@@ -4,6 +4,7 @@
 mod files;
 mod gate;
 mod loading;
+mod restore;
 mod roles;
 
 use std::fs;
@@ -14,9 +15,12 @@ use std::time::Duration;
 use crate::engine::EngineSet;
 use crate::error::{Error, ErrorCode};
 use crate::registry::testing::{FakeEngine, FakePreflight};
-use crate::registry::{Change, Control, ModelView, Provenance, Registry, RegistrySettings, State};
+use crate::registry::{
+    Change, Control, ModelView, Past, Prepared, Provenance, Registry, RegistrySettings, State,
+    Unrecorded,
+};
 use crate::routing::{Catalog, Plan};
-use crate::store::{AuditEntry, Memory, NewEntry, Pending, Store, Unloaded, Wanted};
+use crate::store::{AuditEntry, Kept, Memory, NewEntry, Pending, Store, Unloaded, Wanted};
 use crate::telemetry::Metrics;
 use crate::types::{ModelName, Readiness, Share, VersionId};
 
@@ -79,7 +83,28 @@ impl Gateway {
     }
 
     fn open_with(root: tempfile::TempDir, store: Arc<dyn Store>) -> Self {
+        Self::open_keeping(root, store, RegistrySettings::default().keep_versions, Duration::ZERO)
+    }
+
+    fn open_keeping(
+        root: tempfile::TempDir,
+        store: Arc<dyn Store>,
+        keep_versions: usize,
+        retire_after: Duration,
+    ) -> Self {
+        Self::open_after(root, store, keep_versions, retire_after, Vec::new())
+    }
+
+    fn open_after(
+        root: tempfile::TempDir,
+        store: Arc<dyn Store>,
+        keep_versions: usize,
+        retire_after: Duration,
+        unrecorded: Vec<Unrecorded>,
+    ) -> Self {
         let settings = RegistrySettings {
+            keep_versions,
+            retire_after,
             models_dir: root.path().join("models"),
             state_dir: root.path().join("state"),
             rescan: Duration::from_millis(50),
@@ -89,11 +114,12 @@ impl Gateway {
         let catalog = Arc::new(Catalog::default());
         let metrics = Arc::new(Metrics::new());
         let readiness = Readiness::default();
+        let past = Past { store: Arc::clone(&store), unrecorded };
         let (control, registry) = Registry::spawn(
-            settings,
+            Prepared::new(settings).unwrap(),
             EngineSet::default().with(Arc::new(FakeEngine)),
             Arc::new(FakePreflight),
-            Arc::clone(&store),
+            past,
             Arc::clone(&catalog),
             Arc::clone(&metrics),
             readiness.clone(),

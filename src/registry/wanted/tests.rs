@@ -26,9 +26,12 @@ fn usual() -> Wanted {
         champion: Some(id(1)),
         previous: vec![id(4), id(5)],
         canary: Some((id(2), share(10.0))),
+        holdback: false,
         shadows: vec![(id(3), Share::ALL)],
         salt: [1; 16],
         unloaded: Unloaded::default(),
+        pinned: [].into(),
+        newest: None,
     }
 }
 
@@ -205,8 +208,11 @@ fn a_number_without_its_content_has_no_role() {
     // The champion had failed, and 4 served in its place.
     let next = forget(&usual(), id(1), Some(id(4)));
     assert_eq!((next.champion, next.previous), (Some(id(4)), vec![]));
+    // Nobody did: then it is the former one, once it is ready.
     let next = forget(&usual(), id(1), None);
-    assert_eq!((next.champion, next.previous), (None, usual().previous));
+    assert_eq!((next.champion, next.previous), (Some(id(5)), vec![id(4)]));
+    let alone = Wanted { previous: vec![], ..usual() };
+    assert_eq!(forget(&alone, id(1), None).champion, None);
 }
 
 #[test]

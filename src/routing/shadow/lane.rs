@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 
-use crate::routing::Assignment;
-use crate::routing::shadow::run::{Copy, Original, count, run};
-use crate::telemetry::{DropReason, ShadowFailure, ShadowStats};
+use crate::routing::shadow::run::{Copy, Original, count, failed, run};
+use crate::routing::split::{Key, Purpose, point};
+use crate::routing::{Assignment, Shadow};
+use crate::telemetry::{DropReason, Runs, ShadowFailure};
 use crate::types::{Full, Inbox, Tensor, thread as os_thread};
 
 /// Settings of a [`Lane`].
@@ -51,8 +52,8 @@ struct Worker {
     /// Milliseconds since the lane's start, plus one, at which its present
     /// run began; 0 while it runs nothing.
     busy_since: AtomicU64,
-    /// Where its present run is counted.
-    current: ArcSwapOption<ShadowStats>,
+    /// Its present run.
+    current: ArcSwapOption<Copy>,
 }
 
 impl Worker {
@@ -94,7 +95,13 @@ impl Lane {
         let prediction_id = prediction_id.to_owned();
         let original = Arc::new(Original { inputs, outputs, prediction_id });
         for shadow in assignment.shadows() {
-            let copy = Copy { shadow: shadow.clone(), original: Arc::clone(&original) };
+            let runs = draw(assignment, shadow);
+            let version = match runs {
+                Runs::Champion => assignment.version(),
+                Runs::Shadow | Runs::ShadowByLot => &shadow.version,
+            };
+            let (version, original) = (Arc::clone(version), Arc::clone(&original));
+            let copy = Copy { shadow: shadow.clone(), version, runs, original };
             if let Err(reason) = self.shared.push(copy, bytes) {
                 shadow.stats.dropped(reason);
             }
@@ -106,6 +113,19 @@ impl Lane {
     pub fn waiting(&self) -> usize {
         self.shared.queue.len()
     }
+}
+
+/// Who runs a shadow's next copy. Where the champion's own noise is asked for, a fair
+/// lot decides for each copy anew, whatever is in it: so both see the same kind of
+/// requests, and a coin's odds are what the guard `noise` reckons with.
+fn draw(assignment: &Assignment, shadow: &Shadow) -> Runs {
+    let plan = assignment.plan();
+    if !plan.settings.shadow_noise {
+        return Runs::Shadow;
+    }
+    let purpose = Purpose::Again(shadow.version.id().get());
+    let lot = point(plan.salt, purpose, Key::Counter(shadow.stats.next_lot()));
+    if lot >> 63 == 0 { Runs::ShadowByLot } else { Runs::Champion }
 }
 
 impl Drop for Lane {
@@ -158,7 +178,7 @@ impl Shared {
         pulse.start();
         loop {
             if let Some(copy) = self.queue.pop() {
-                if self.run(worker, &copy) {
+                if self.run(worker, &Arc::new(copy)) {
                     continue;
                 }
                 // Another thread has this one's place now.
@@ -175,14 +195,15 @@ impl Shared {
     }
 
     /// Runs a copy; `false` if the thread was given up meanwhile.
-    fn run(&self, worker: &Worker, copy: &Copy) -> bool {
+    fn run(&self, worker: &Worker, copy: &Arc<Copy>) -> bool {
         let since = self.now_ms() + 1;
-        worker.current.store(Some(Arc::clone(&copy.shadow.stats)));
+        worker.current.store(Some(Arc::clone(copy)));
         worker.busy_since.store(since, SeqCst);
         // The engine's panics are caught where it runs; this is for ours.
         let outcome = catch_unwind(AssertUnwindSafe(|| run(copy, self.timeout)))
             .unwrap_or(Err(ShadowFailure::Panic));
         let own = worker.take(since);
+        worker.current.store(None);
         if own {
             count(copy, outcome);
         }
@@ -222,8 +243,8 @@ impl Shared {
         if since == 0 || busy <= self.timeout || !worker.take(since) {
             return false;
         }
-        if let Some(stats) = current {
-            stats.failed(ShadowFailure::Timeout);
+        if let Some(copy) = current {
+            failed(&copy, ShadowFailure::Timeout);
         }
         tracing::warn!(?busy, "a shadow does not come back; its thread is given up");
         true
@@ -301,6 +322,30 @@ mod tests {
             let got = settled(&shadow, 1);
             assert_eq!(got.failures.into_iter().collect::<Vec<_>>(), [(reason, 1)]);
         }
+    }
+
+    #[test]
+    fn a_lot_decides_whether_the_champion_runs_a_copy_once_more() {
+        const OFFERED: u64 = 400;
+        let lane = Lane::spawn(&LaneSettings { queue_count_max: 400, ..settings() }).unwrap();
+        let metrics = Metrics::new();
+        let shadow = shadow(&metrics, &version(3, 1, adds(1.0)), Share::ALL);
+        let settings = ModelSettings { shadow_noise: true, ..ModelSettings::default() };
+        // The champion adds nothing to what it is given, as the answer that is offered.
+        let plan = plan(&metrics, settings, None, vec![shadow.clone()]);
+        (0..OFFERED).for_each(|_| offer(&lane, &plan));
+        let noise = loop {
+            let noise = shadow.stats.snapshot().noise.unwrap_or_default();
+            if noise.champion_compared + noise.shadow_compared == OFFERED {
+                break noise;
+            }
+            thread::yield_now();
+        };
+        assert!((140..260).contains(&noise.champion_compared), "{noise:?}");
+        assert_eq!((noise.champion_disagreed, noise.champion_failed), (0, 0));
+        assert_eq!(noise.shadow_disagreed, noise.shadow_compared);
+        let got = shadow.stats.snapshot();
+        assert_eq!((got.compared, got.disagreed), (noise.shadow_compared, noise.shadow_disagreed));
     }
 
     #[test]
@@ -391,10 +436,11 @@ mod tests {
     }
 
     /// A copy as a lane thread gets it.
-    fn copy(shadow: &Shadow, inputs: Vec<Tensor>) -> Copy {
+    fn copy(shadow: &Shadow, inputs: Vec<Tensor>) -> Arc<Copy> {
         let outputs = vec![Tensor::new("y", vec![1, 1], row(1.0).into_parts().2).unwrap()];
-        let original = Original { inputs, outputs, prediction_id: "id".into() };
-        Copy { shadow: shadow.clone(), original: Arc::new(original) }
+        let original = Arc::new(Original { inputs, outputs, prediction_id: "id".into() });
+        let version = Arc::clone(&shadow.version);
+        Arc::new(Copy { shadow: shadow.clone(), version, runs: Runs::Shadow, original })
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::routing::shadow::Disagreement;
 use crate::routing::{Agreement, Shadow};
-use crate::serving::RunError;
-use crate::telemetry::ShadowFailure;
+use crate::serving::{LoadedVersion, RunError};
+use crate::telemetry::{Runs, ShadowFailure};
 use crate::types::{Tensor, thread};
 
 /// What the shadows of one request share.
@@ -20,6 +20,9 @@ pub(super) struct Original {
 /// A copy for one shadow.
 pub(super) struct Copy {
     pub(super) shadow: Shadow,
+    /// What runs: the shadow's version, or the champion's once more.
+    pub(super) version: Arc<LoadedVersion>,
+    pub(super) runs: Runs,
     pub(super) original: Arc<Original>,
 }
 
@@ -32,19 +35,30 @@ pub(super) struct Compared {
 /// Runs and compares. Only the cost is counted: what came of it is counted by
 /// [`count`], unless somebody else has counted it meanwhile.
 pub(super) fn run(copy: &Copy, timeout: Duration) -> Result<Compared, ShadowFailure> {
-    let Copy { shadow, original, .. } = copy;
-    let inputs = inputs(shadow, original)?;
+    let Copy { shadow, version, original, runs } = copy;
+    let inputs = inputs(version, original)?;
     let (started, cpu_before) = (Instant::now(), thread::cpu_time());
-    let outputs = shadow.version.run(&inputs);
+    let outputs = match runs {
+        // It makes no plan: whoever needs the champion's next would wait for us, who give
+        // way to everybody.
+        Runs::Champion => match version.run_known(&inputs) {
+            Ok(Some(outputs)) => Ok(outputs),
+            Ok(None) => return Err(ShadowFailure::Error),
+            Err(error) => Err(error),
+        },
+        Runs::Shadow | Runs::ShadowByLot => version.run(&inputs),
+    };
     let (wall, cpu) = (started.elapsed(), thread::cpu_time().saturating_sub(cpu_before));
     let outputs = outputs.map_err(|error| {
-        tracing::debug!(model = %shadow.version.model(), version = %shadow.version.id(), %error, "shadow failed");
+        tracing::debug!(model = %version.model(), version = %version.id(), %error, "shadow failed");
         match error {
             RunError::Panic(_) => ShadowFailure::Panic,
             RunError::Engine(_) => ShadowFailure::Error,
         }
     })?;
-    shadow.stats.ran(wall, cpu);
+    if *runs != Runs::Champion {
+        shadow.stats.ran(wall, cpu);
+    }
     if wall > timeout {
         return Err(ShadowFailure::Timeout);
     }
@@ -52,10 +66,13 @@ pub(super) fn run(copy: &Copy, timeout: Duration) -> Result<Compared, ShadowFail
     Ok(Compared { agreement, outputs })
 }
 
-/// The champion's inputs as the shadow takes them: every check that a request
-/// for the shadow itself would have to pass, and in the shadow's order.
-fn inputs<'a>(shadow: &Shadow, original: &'a Original) -> Result<Cow<'a, [Tensor]>, ShadowFailure> {
-    let signature = shadow.version.signature();
+/// The champion's inputs as the version takes them: every check that a request
+/// for the version itself would have to pass, and in its order.
+fn inputs<'a>(
+    version: &LoadedVersion,
+    original: &'a Original,
+) -> Result<Cow<'a, [Tensor]>, ShadowFailure> {
+    let signature = version.signature();
     if signature.check(&original.inputs).is_ok() {
         return Ok(Cow::Borrowed(&original.inputs));
     }
@@ -68,11 +85,14 @@ pub(super) fn count(copy: &Copy, outcome: Result<Compared, ShadowFailure>) {
     let Copy { shadow, original, .. } = copy;
     let Compared { agreement, outputs } = match outcome {
         Ok(compared) => compared,
-        Err(failure) => return shadow.stats.failed(failure),
+        Err(failure) => return failed(copy, failure),
     };
+    if copy.runs == Runs::Champion {
+        return shadow.stats.again(Some(agreement.disagreed > 0));
+    }
     let number = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
     let (rows, disagreed) = (number(agreement.rows), number(agreement.disagreed));
-    shadow.stats.compared(rows, disagreed, agreement.max, agreement.mean);
+    shadow.stats.compared_by(copy.runs, rows, disagreed, agreement.max, agreement.mean);
     if agreement.disagreed > 0 {
         shadow.worst.consider(Disagreement {
             prediction_id: original.prediction_id.clone(),
@@ -81,6 +101,14 @@ pub(super) fn count(copy: &Copy, outcome: Result<Compared, ShadowFailure>) {
             shadow: outputs,
             agreement,
         });
+    }
+}
+
+/// Counts a copy that could not be compared.
+pub(super) fn failed(copy: &Copy, failure: ShadowFailure) {
+    match copy.runs {
+        Runs::Champion => copy.shadow.stats.again(None),
+        Runs::Shadow | Runs::ShadowByLot => copy.shadow.stats.failed(failure),
     }
 }
 

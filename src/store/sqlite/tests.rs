@@ -1,8 +1,8 @@
 use tempfile::TempDir;
 
 use super::*;
-use crate::store::{Unloaded, Wanted};
-use crate::types::{Share, VersionId};
+use crate::store::{RolloutQuery, RolloutRow, Unloaded, Wanted};
+use crate::types::{Digest, Share, VersionId};
 
 fn churn() -> ModelName {
     ModelName::new("churn").unwrap()
@@ -19,6 +19,7 @@ fn entry(action: &str) -> NewEntry {
         reason: Some("why".into()),
         from: "champion 1".into(),
         to: "champion 2".into(),
+        rollout: None,
     }
 }
 
@@ -27,9 +28,12 @@ fn wanted(champion: u64) -> Wanted {
         champion: VersionId::new(champion),
         previous: vec![VersionId::new(1).unwrap()],
         canary: Some((VersionId::new(9).unwrap(), Share::from_percent(12.34).unwrap())),
+        holdback: false,
         shadows: vec![(VersionId::new(8).unwrap(), Share::from_percent(50.0).unwrap())],
         salt: [7; 16],
         unloaded: Unloaded::default(),
+        pinned: [(VersionId::new(champion).unwrap(), Digest::new([3; 32]))].into(),
+        newest: VersionId::new(9),
     }
 }
 
@@ -63,6 +67,92 @@ async fn what_was_recorded_is_there_after_the_file_was_opened_again() {
     let beside = Sqlite::open_to_read(folder.path()).await.unwrap();
     assert_eq!(beside.verify(None).await.unwrap().0, 3);
     assert!(beside.record(&churn(), entry("d"), &wanted(3)).await.is_err());
+}
+
+#[tokio::test]
+async fn a_transaction_that_ended_behind_the_drivers_back_is_not_the_end() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder).await;
+    // As many connections as the pool has.
+    let mut held = Vec::new();
+    for _ in 0..CONNECTIONS_MAX {
+        held.push(store.pool.begin().await.unwrap());
+    }
+    for transaction in &mut held {
+        // As SQLite does by itself when the disk is full.
+        sqlx::raw_sql("ROLLBACK").execute(&mut **transaction).await.unwrap();
+    }
+    drop(held);
+    for number in 1..=3 {
+        let written = store.record(&churn(), entry("a"), &wanted(1)).await.unwrap();
+        assert_eq!(written.number, number);
+    }
+}
+
+#[tokio::test]
+async fn tokens_are_in_the_chain_and_are_no_state_of_a_model() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder).await;
+    store.record(&churn(), entry("a"), &wanted(1)).await.unwrap();
+    let now = std::time::SystemTime::UNIX_EPOCH;
+    let made =
+        crate::store::NewToken::make("eve", crate::store::TokenRole::Viewer, "ann", None, now);
+    let row = made.unwrap().row;
+    let of = |action: &str| NewEntry::of_gateway("ann".into(), action.into());
+    store.add_token(&row, of("token eve made")).await.unwrap();
+    let again = store.add_token(&row, of("once more")).await.unwrap_err();
+    assert_eq!(again.code(), ErrorCode::Conflict);
+    assert_eq!(store.tokens().await.unwrap(), [row]);
+    let gone = store.remove_token("eve", of("token eve revoked")).await.unwrap().unwrap();
+    assert_eq!(store.remove_token("eve", of("once more")).await.unwrap(), None);
+    assert_eq!((gone.number, gone.model.as_str()), (3, ""));
+    assert_eq!(store.state_at(2).await.unwrap(), None);
+    assert_eq!(store.history(Some(&churn()), 9).await.unwrap().len(), 1);
+    assert_eq!(store.verify(Some(gone.hash.clone())).await.unwrap(), (3, gone.hash));
+    run(&store, "UPDATE audit SET action = 'token eve made: admin' WHERE number = 2").await;
+    assert!(store.verify(None).await.is_err());
+}
+
+#[tokio::test]
+async fn a_former_state_is_read_by_its_entry() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder).await;
+    for (model, champion) in [(churn(), 1), (fraud(), 2), (churn(), 3)] {
+        store.record(&model, entry("a"), &wanted(champion)).await.unwrap();
+    }
+    assert_eq!(store.state_at(1).await.unwrap(), Some(("churn".to_owned(), wanted(1))));
+    assert_eq!(store.state_at(2).await.unwrap(), Some(("fraud".to_owned(), wanted(2))));
+    for none in [0, 4, u64::MAX] {
+        assert_eq!(store.state_at(none).await.unwrap(), None);
+    }
+    // As it was written before contents were noted.
+    run(
+        &store,
+        r#"UPDATE audit SET state = '{"champion":1,"previous":[],"canary":null,"shadows":[],
+           "salt":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0]}' WHERE number = 1"#,
+    )
+    .await;
+    assert_eq!(store.state_at(1).await.unwrap().unwrap().1.pinned, [].into());
+}
+
+#[tokio::test]
+async fn what_is_kept_is_noted_until_it_is_discarded() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder).await;
+    let kept = |version: u64, needed| Kept {
+        model: churn(),
+        version: VersionId::new(version).unwrap(),
+        digest: Digest::new([3; 32]),
+        content: "{}".to_owned(),
+        bytes: 7,
+        needed,
+    };
+    for each in [kept(1, 10), kept(2, 20), kept(1, 30)] {
+        store.keep(&each).await.unwrap();
+    }
+    store.discard(&kept(2, 0)).await.unwrap();
+    drop(store);
+    assert_eq!(open(&folder).await.kept().await.unwrap(), [kept(1, 30)]);
 }
 
 #[tokio::test]
@@ -114,12 +204,33 @@ async fn a_file_that_cannot_be_used_is_left_as_it_is() {
     let store = open(&folder).await;
     let newer = "INSERT INTO _sqlx_migrations
                  (version, description, success, checksum, execution_time)
-                 VALUES (7, 'later', 1, x'00', 0)";
+                 VALUES (77, 'later', 1, x'00', 0)";
     run(&store, newer).await;
     store.pool.close().await;
     let message = refused(&folder).await;
     assert!(message.contains("a newer version of this program"), "{message}");
-    assert!(message.contains("its form is 7, the newest known here 1"), "{message}");
+    let newest = MIGRATIONS.last().unwrap().0;
+    let known = format!("its form is 77, the newest known here {newest}");
+    assert!(message.contains(&known), "{message}");
+}
+
+/// A disk that can only be read: what it says holds, and nothing is written.
+#[tokio::test]
+async fn a_file_that_cannot_be_written_is_read_as_it_is() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder).await;
+    store.record(&churn(), entry("a"), &wanted(2)).await.unwrap();
+    let store = Sqlite::open_as_it_is(folder.path()).await.unwrap();
+    assert_eq!(store.wanted(&churn()).await.unwrap(), Some(wanted(2)));
+    let error = store.record(&churn(), entry("b"), &wanted(3)).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Unavailable);
+    assert!(error.message().contains("readonly"), "{error}");
+    let later = "UPDATE _sqlx_migrations SET version = 77 \
+                 WHERE version = (SELECT MAX(version) FROM _sqlx_migrations)";
+    run(&open(&folder).await, later).await;
+    let error = Sqlite::open_as_it_is(folder.path()).await.map(drop).unwrap_err();
+    assert!(error.message().contains("a newer version of this program"), "{error}");
+    assert!(Sqlite::open_as_it_is(TempDir::new().unwrap().path()).await.is_err());
 }
 
 #[tokio::test]
@@ -164,4 +275,30 @@ async fn a_full_disk_loses_nothing_and_is_said() {
     let store = Sqlite::connect(folder.path().join(FILE), limited(1 << 20)).await.unwrap();
     assert_eq!(store.record(&churn(), large, &wanted(2)).await.unwrap().number, 2);
     assert_eq!(store.verify(None).await.unwrap().0, 2);
+}
+
+/// Who was counted is kept with the counts, and no longer than they matter.
+#[tokio::test]
+async fn the_keys_of_a_rollout_are_kept_until_it_ends() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder).await;
+    let row = |open, keys: Option<&[u8]>| RolloutRow {
+        id: 7,
+        model: churn(),
+        version: VersionId::new(2).unwrap(),
+        open,
+        state: "{}".into(),
+        keys: keys.map(<[u8]>::to_vec),
+    };
+    let kept = async || store.rollouts(&RolloutQuery::Id(7)).await.unwrap().remove(0).keys;
+    store.save_rollout(&row(true, Some(&[1, 2]))).await.unwrap();
+    assert_eq!(kept().await, Some(vec![1, 2]));
+    // A step that knows of none leaves them.
+    store.save_rollout(&row(true, None)).await.unwrap();
+    assert_eq!(kept().await, Some(vec![1, 2]));
+    store.save_rollout(&row(true, Some(&[3]))).await.unwrap();
+    assert_eq!(store.rollouts(&RolloutQuery::Open).await.unwrap()[0].keys, Some(vec![3]));
+    store.save_rollout(&row(false, None)).await.unwrap();
+    store.save_rollout(&row(true, None)).await.unwrap();
+    assert_eq!(kept().await, None);
 }

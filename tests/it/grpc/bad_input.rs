@@ -1,7 +1,5 @@
 //! The bad tensors of REST, over gRPC: the same codes and the same words.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 
 use super::{connect, pb, refused, runtime};
@@ -46,11 +44,7 @@ fn request(inputs: &[Input], outputs: &[&str]) -> pb::ModelInferRequest {
 
 #[test]
 fn every_bad_tensor_is_told_what_is_wrong_with_it() {
-    let mut by_script: BTreeMap<&str, Vec<Bad>> = BTreeMap::new();
-    for bad in bad_tensors::all() {
-        by_script.entry(bad.script).or_default().push(bad);
-    }
-    for (script, cases) in by_script {
+    for (script, cases) in bad_tensors::by_script() {
         let gateway = start("", &[script]);
         let datatype = script.split_whitespace().nth(1).unwrap();
         let good = [bad_tensors::good(datatype)];

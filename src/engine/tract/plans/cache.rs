@@ -17,7 +17,7 @@ use arc_swap::ArcSwap;
 
 use super::runnable::{Runnable, State};
 use crate::engine::{EngineError, EngineErrorKind};
-use crate::types::{PlanFigures, Pool};
+use crate::types::{PlanFigures, Pool, thread};
 
 /// Plans that a model may hold.
 pub(in crate::engine::tract) const PLANS_MAX: usize = 64;
@@ -72,10 +72,13 @@ impl Made {
 
     /// Puts a state back after a run that took this long.
     pub(super) fn put_state(&self, state: Box<Option<State>>, took: Duration) {
-        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).max(1);
-        let known = self.run_nanos.load(Relaxed);
-        let average = if known == 0 { took } else { known - known / 8 + took / 8 };
-        self.run_nanos.store(average, Relaxed);
+        // The time of a copy, which gives way to everybody, is not that of a request.
+        if !thread::is_idle() {
+            let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).max(1);
+            let known = self.run_nanos.load(Relaxed);
+            let average = if known == 0 { took } else { known - known / 8 + took / 8 };
+            self.run_nanos.store(average, Relaxed);
+        }
         if state.is_some() {
             self.states.put(state);
         }

@@ -209,15 +209,7 @@ async fn a_missing_models_folder_is_named() {
     let root = tempfile::tempdir().unwrap();
     let settings =
         RegistrySettings { models_dir: root.path().join("nope"), ..RegistrySettings::default() };
-    let result = Registry::spawn(
-        settings,
-        EngineSet::default(),
-        Arc::new(FakePreflight),
-        Arc::new(Memory::default()),
-        Arc::default(),
-        Arc::default(),
-        Readiness::default(),
-    );
+    let result = Prepared::new(settings);
     let error = result.err().unwrap();
     assert!(error.message().contains("nope"), "{error}");
 }

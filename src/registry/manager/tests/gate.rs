@@ -71,9 +71,12 @@ async fn after_a_promotion() -> Arc<dyn Store> {
         champion: Some(id(2)),
         previous: vec![id(1)],
         canary: None,
+        holdback: false,
         shadows: vec![],
         salt: [9; 16],
         unloaded: Unloaded::default(),
+        pinned: [].into(),
+        newest: None,
     };
     let entry = NewEntry {
         actor: "before".into(),
@@ -81,6 +84,7 @@ async fn after_a_promotion() -> Arc<dyn Store> {
         reason: None,
         from: String::new(),
         to: String::new(),
+        rollout: None,
     };
     store.record(&churn(), entry, &wanted).await.unwrap();
     store
@@ -130,4 +134,46 @@ async fn a_slow_version_is_refused_until_the_limit_is_raised() {
 async fn the_first_champion_has_nobody_to_be_compared_with() {
     let gateway = Gateway::open(repository(None, &[(1, "columns 3")]));
     gateway.until_roles("1/-/-").await;
+}
+
+#[tokio::test]
+async fn where_two_persons_are_asked_for_nobody_promotes_alone() {
+    let text = "[start]\nchampion = 1\n[rollout]\napproval = true";
+    let gateway = Gateway::open(repository(Some(text), &[(1, "a"), (2, "b")]));
+    gateway.until_roles("1/-/-").await;
+    gateway.until_state(2, State::Ready).await;
+    let error = gateway.change(Change::Promote { version: id(2) }).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Conflict);
+    assert!(error.message().contains("asks for a second person's approval"), "{error}");
+    // What takes risk away needs nobody.
+    gateway.change(Change::SetCanary { version: id(2), weight: share(1.0) }).await.unwrap();
+    gateway.change(Change::RemoveCanary).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_rollouts_step_is_refused_where_somebody_was_faster() {
+    let gateway = Gateway::open(repository(Some("[start]\nchampion = 1"), &[(1, "a"), (2, "b")]));
+    gateway.until_roles("1/-/-").await;
+    gateway.until_state(2, State::Ready).await;
+    let step = |basis| {
+        let row = crate::store::RolloutRow {
+            id: 1,
+            model: "churn".parse().unwrap(),
+            version: id(2),
+            open: true,
+            state: String::new(),
+            keys: None,
+        };
+        let step = crate::store::RolloutStep { row, evidence: None };
+        crate::registry::OfRollout { action: "a step".into(), step, basis }
+    };
+    let by = Provenance { actor: "rollout 1".into(), reason: None };
+    let change = Change::SetCanary { version: id(2), weight: share(25.0) };
+    let churn: ModelName = "churn".parse().unwrap();
+    let taken = |basis| gateway.control.step(&churn, change.clone(), by.clone(), step(basis));
+    // It was decided while the version was canary, which somebody has ended.
+    let error = taken(Some((Some(id(1)), Some((id(2), share(5.0)))))).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Conflict);
+    assert!(error.message().contains("changed meanwhile: now champion 1"), "{error}");
+    taken(Some((Some(id(1)), None))).await.unwrap();
 }

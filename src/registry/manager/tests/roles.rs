@@ -49,6 +49,32 @@ async fn a_policy_may_give_a_new_version_a_role() {
 }
 
 #[tokio::test]
+async fn what_came_while_the_process_was_not_there_has_arrived() {
+    let store: Arc<dyn Store> = Arc::new(Memory::default());
+    let toml = Some("on_new_version = \"shadow\"");
+    let gateway = Gateway::open_with(repository(toml, &[(1, "a"), (2, "b")]), Arc::clone(&store));
+    gateway.until_roles("2/-/-").await;
+    gateway.until_state(1, State::Ready).await;
+    gateway.registry.stop().await;
+    // One that was there, and went and came: it is no news.
+    let (old, new) = ([(1, "a"), (2, "b")], [(1, "a"), (2, "b"), (3, "c")]);
+    let gateway = Gateway::open_with(repository(toml, &old), Arc::clone(&store));
+    gateway.until_roles("2/-/-").await;
+    gateway.until_state(1, State::Ready).await;
+    assert_eq!(roles(&gateway.control.model(&churn()).unwrap()), "2/-/-");
+    gateway.registry.stop().await;
+    let gateway = Gateway::open_with(repository(toml, &new), Arc::clone(&store));
+    gateway.until_roles("2/-/3@100%").await;
+    // An operator's word about it outlives the next restart.
+    gateway.change(Change::RemoveShadow { version: id(3) }).await.unwrap();
+    gateway.registry.stop().await;
+    let gateway = Gateway::open_with(repository(toml, &new), store);
+    gateway.until_roles("2/-/-").await;
+    gateway.until_state(3, State::Ready).await;
+    assert_eq!(roles(&gateway.control.model(&churn()).unwrap()), "2/-/-");
+}
+
+#[tokio::test]
 async fn operators_change_who_answers() {
     let gateway = Gateway::open(repository(Some(THREE_ROLES), &[(1, "a"), (2, "b"), (3, "c")]));
     gateway.until_roles("1/2@10%/3@100%").await;
@@ -80,9 +106,12 @@ async fn what_is_wanted_outlives_the_process() {
         champion: Some(id(1)),
         previous: vec![id(3)],
         canary: Some((id(2), share(5.0))),
+        holdback: false,
         shadows: vec![],
         salt: [9; 16],
         unloaded: Unloaded::default(),
+        pinned: [].into(),
+        newest: None,
     };
     let entry = NewEntry {
         actor: "before".into(),
@@ -90,6 +119,7 @@ async fn what_is_wanted_outlives_the_process() {
         reason: None,
         from: String::new(),
         to: String::new(),
+        rollout: None,
     };
     store.record(&churn(), entry, &wanted).await.unwrap();
     // Nobody asks [start] any more.
@@ -105,14 +135,17 @@ async fn what_is_wanted_outlives_the_process() {
     let gateway = Gateway::open_with(root, store);
     gateway.until_ready().await;
     let view = gateway.until_roles("3/2@5%/-").await;
-    assert!(view.problems[0].contains("version 3 serves in its place"), "{view:?}");
+    let replaced = |why: &String| why.contains("version 3 serves in its place");
+    assert!(view.problems.iter().any(replaced), "{view:?}");
 }
 
 /// Fails to record while it is told to.
 #[derive(Default)]
-struct Moody {
+pub(super) struct Moody {
     memory: Memory,
-    fails: AtomicBool,
+    pub(super) fails: AtomicBool,
+    /// Records once, and does not answer in time.
+    hangs: AtomicBool,
 }
 
 impl Store for Moody {
@@ -129,7 +162,11 @@ impl Store for Moody {
         if self.fails.load(SeqCst) {
             return Box::pin(async { Err(Error::new(ErrorCode::Unavailable, "disk full")) });
         }
-        self.memory.record(model, entry, wanted)
+        let recorded = self.memory.record(model, entry, wanted);
+        if self.hangs.swap(false, SeqCst) {
+            return Box::pin(async { Err(Error::new(ErrorCode::DeadlineExceeded, "no answer")) });
+        }
+        recorded
     }
 
     fn history<'a>(
@@ -139,6 +176,106 @@ impl Store for Moody {
     ) -> Pending<'a, Vec<AuditEntry>> {
         self.memory.history(model, limit)
     }
+
+    fn save_rollout<'a>(&'a self, row: &'a crate::store::RolloutRow) -> Pending<'a, ()> {
+        self.memory.save_rollout(row)
+    }
+
+    fn rollouts<'a>(
+        &'a self,
+        query: &'a crate::store::RolloutQuery,
+    ) -> Pending<'a, Vec<crate::store::RolloutRow>> {
+        self.memory.rollouts(query)
+    }
+
+    fn last_rollout(&self) -> Pending<'_, u64> {
+        self.memory.last_rollout()
+    }
+
+    fn tokens(&self) -> Pending<'_, Vec<crate::store::TokenRow>> {
+        self.memory.tokens()
+    }
+
+    fn add_token<'a>(
+        &'a self,
+        row: &'a crate::store::TokenRow,
+        entry: NewEntry,
+    ) -> Pending<'a, AuditEntry> {
+        self.memory.add_token(row, entry)
+    }
+
+    fn remove_token<'a>(
+        &'a self,
+        name: &'a str,
+        entry: NewEntry,
+    ) -> Pending<'a, Option<AuditEntry>> {
+        self.memory.remove_token(name, entry)
+    }
+
+    fn rollout_steps<'a>(&'a self, id: u64) -> Pending<'a, Vec<AuditEntry>> {
+        self.memory.rollout_steps(id)
+    }
+
+    fn state_at(&self, number: u64) -> Pending<'_, Option<(String, Wanted)>> {
+        self.memory.state_at(number)
+    }
+
+    fn keep<'a>(&'a self, kept: &'a Kept) -> Pending<'a, ()> {
+        self.memory.keep(kept)
+    }
+
+    fn discard<'a>(&'a self, kept: &'a Kept) -> Pending<'a, ()> {
+        self.memory.discard(kept)
+    }
+
+    fn kept(&self) -> Pending<'_, Vec<Kept>> {
+        self.memory.kept()
+    }
+
+    fn probe(&self) -> Pending<'_, ()> {
+        match self.fails.load(SeqCst) {
+            true => Box::pin(async { Err(Error::new(ErrorCode::Unavailable, "disk full")) }),
+            false => self.memory.probe(),
+        }
+    }
+
+    fn recorded(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.memory.recorded()
+    }
+
+    fn after(&self, number: u64, limit: usize) -> Pending<'_, Vec<AuditEntry>> {
+        self.memory.after(number, limit)
+    }
+
+    fn told<'a>(&'a self, webhook: &'a str) -> Pending<'a, Option<u64>> {
+        self.memory.told(webhook)
+    }
+
+    fn tell<'a>(&'a self, webhook: &'a str, number: u64) -> Pending<'a, ()> {
+        self.memory.tell(webhook, number)
+    }
+}
+
+#[tokio::test]
+async fn a_change_that_the_store_does_not_answer_for_is_in_force_nowhere() {
+    let store = Arc::new(Moody::default());
+    let root = repository(None, &[(1, "a"), (2, "b")]);
+    let gateway = Gateway::open_with(root, Arc::clone(&store) as Arc<dyn Store>);
+    gateway.until_roles("2/-/-").await;
+    gateway.until_state(1, State::Ready).await;
+    store.hangs.store(true, SeqCst);
+    let error = gateway.change(Change::Promote { version: id(1) }).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Unavailable);
+    assert!(error.message().contains("nothing was changed: no answer"), "{error}");
+    // It was written after all, and is taken back.
+    gateway.until(|view| view.problems.is_empty()).await;
+    let actions = gateway.actions().await;
+    assert_eq!(actions[actions.len() - 2..], ["promote 1", "not carried out: promote 1"]);
+    let wanted = gateway.store.wanted(&churn()).await.unwrap().unwrap();
+    assert_eq!(wanted.champion, Some(id(2)));
+    let newest = &gateway.store.history(Some(&churn()), 1).await.unwrap()[0];
+    assert_eq!((newest.from.as_str(), newest.to.as_str()), ("champion 2", "champion 2"));
+    assert_eq!(roles(&gateway.control.model(&churn()).unwrap()), "2/-/-");
 }
 
 #[tokio::test]
@@ -160,6 +297,86 @@ async fn what_cannot_be_recorded_is_refused_unless_it_reduces_risk() {
     gateway.change(Change::RemoveCanary).await.unwrap();
     let actions = gateway.actions().await;
     assert_eq!(actions[actions.len() - 2..], ["canary 2 at 1%", "remove canary"]);
+}
+
+/// What was acknowledged comes into force on a full disk, too.
+#[tokio::test]
+async fn a_restart_with_a_store_that_takes_nothing_answers_as_before() {
+    let store = Arc::new(Moody::default());
+    let root = repository(Some(THREE_ROLES), &[(1, "a"), (2, "b"), (3, "c")]);
+    let gateway = Gateway::open_with(root, Arc::clone(&store) as Arc<dyn Store>);
+    gateway.until_roles("1/2@10%/3@100%").await;
+    let Gateway { root, registry, .. } = gateway;
+    registry.stop().await;
+    store.fails.store(true, SeqCst);
+    let gateway = Gateway::open_with(root, Arc::clone(&store) as Arc<dyn Store>);
+    let view = gateway.until_roles("1/2@10%/3@100%").await;
+    assert!(view.problems.iter().any(|p| p.contains("could not be recorded")), "{view:?}");
+    assert!(gateway.metrics.render().contains("foreshadow_store_up 0"));
+    let error = gateway.change(Change::Promote { version: id(2) }).await.unwrap_err();
+    assert!(error.message().contains("disk full"), "{error}");
+    store.fails.store(false, SeqCst);
+    gateway.until(|view| view.problems.is_empty()).await;
+    assert!(gateway.metrics.render().contains("foreshadow_store_up 1"));
+}
+
+/// The first champion takes nothing from anybody; the roles beside him wait.
+#[tokio::test]
+async fn what_was_taken_out_before_the_start_is_in_force_and_owed() {
+    let store = Arc::new(Moody::default());
+    let versions = [(1, "a"), (2, "b"), (3, "c")];
+    let of = |store: &Arc<Moody>| Arc::clone(store) as Arc<dyn Store>;
+    let gateway = Gateway::open_with(repository(Some(THREE_ROLES), &versions), of(&store));
+    gateway.until_roles("1/2@10%/3@100%").await;
+    gateway.registry.stop().await;
+    let before = store.wanted(&churn()).await.unwrap().unwrap();
+    store.fails.store(true, SeqCst);
+    let entry = NewEntry {
+        actor: "foreshadow".into(),
+        action: "version 2 taken out".into(),
+        reason: None,
+        from: before.to_string(),
+        to: "champion 1".into(),
+        rollout: None,
+    };
+    let wanted = before.without(id(2), id(1));
+    let unrecorded = vec![Unrecorded { model: churn(), entry, wanted }];
+    let root = repository(Some(THREE_ROLES), &versions);
+    let none = Duration::ZERO;
+    let gateway = Gateway::open_after(root, of(&store), 9, none, unrecorded);
+    let view = gateway.until_roles("1/-/3@100%").await;
+    assert!(view.problems.iter().any(|why| why.contains("could not be recorded")), "{view:?}");
+    store.fails.store(false, SeqCst);
+    gateway.until(|view| view.problems.is_empty()).await;
+    assert!(gateway.actions().await.contains(&"version 2 taken out".to_owned()));
+    assert_eq!(gateway.store.wanted(&churn()).await.unwrap().unwrap().canary, None);
+}
+
+#[tokio::test]
+async fn a_new_model_answers_unrecorded_and_its_other_roles_are_not_lost() {
+    let store = Arc::new(Moody::default());
+    store.fails.store(true, SeqCst);
+    let root = repository(Some(THREE_ROLES), &[(1, "a"), (2, "b"), (3, "c")]);
+    let gateway = Gateway::open_with(root, Arc::clone(&store) as Arc<dyn Store>);
+    gateway.until_ready().await;
+    gateway.until_state(3, State::Ready).await;
+    gateway.until_roles("1/-/-").await;
+    store.fails.store(false, SeqCst);
+    gateway.until_roles("1/2@10%/3@100%").await;
+}
+
+#[tokio::test]
+async fn what_arrives_gets_its_role_once_it_can_be_recorded() {
+    let store = Arc::new(Moody::default());
+    let root = repository(Some("on_new_version = \"shadow\""), &[(1, "a")]);
+    let gateway = Gateway::open_with(root, Arc::clone(&store) as Arc<dyn Store>);
+    gateway.until_roles("1/-/-").await;
+    store.fails.store(true, SeqCst);
+    add(&gateway.root, 2, &[("model.onnx", "b")]);
+    gateway.until_state(2, State::Ready).await;
+    assert_eq!(roles(&gateway.control.model(&churn()).unwrap()), "1/-/-");
+    store.fails.store(false, SeqCst);
+    gateway.until_roles("1/-/2@100%").await;
 }
 
 #[tokio::test]
