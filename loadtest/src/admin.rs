@@ -166,6 +166,26 @@ impl Admin {
         self.call(Method::DELETE, &format!("/shadows/{version}"), None).map(drop)
     }
 
+    /// Begins a rollout of a version that stays at this weight, whatever is found, and
+    /// comes to no end by itself for an hour.
+    ///
+    /// # Errors
+    /// If the API does not answer or refuses.
+    pub fn start_rollout(&mut self, version: u64, weight: &str) -> Result<(), Error> {
+        let overrides = json!({"shadow": "0%", "weights": [weight], "min": "1h",
+            "on_worse": "freeze"});
+        let body = json!({"version": version, "overrides": overrides});
+        self.call(Method::POST, "/rollout", Some(body)).map(drop)
+    }
+
+    /// Ends it, and takes its version out.
+    ///
+    /// # Errors
+    /// If the API does not answer or refuses.
+    pub fn abort_rollout(&mut self) -> Result<(), Error> {
+        self.call(Method::POST, "/rollout/abort", None).map(drop)
+    }
+
     /// What became of the copies for a shadow since the gateway started.
     ///
     /// # Errors

@@ -149,6 +149,17 @@ pub(crate) enum Kind {
         #[command(flatten)]
         play: PlayArgs,
     },
+    /// A rollout watches its canary, in turns with the same canary without one.
+    Judged {
+        /// Its version [default: the canary's, or another].
+        #[arg(long)]
+        version: Option<u64>,
+        /// The canary's weight, in percent.
+        #[arg(long, default_value = "10%", value_parser = percent)]
+        weight: f64,
+        #[command(flatten)]
+        play: PlayArgs,
+    },
     /// Multiples of what the gateway can do; --rate does not count.
     Overload {
         /// What it can do, requests a second [default: measured in a closed

@@ -139,6 +139,7 @@ fn parts(kind: &Kind) -> (&'static str, &PlayArgs) {
         Kind::Swap { play, .. } => ("swap", play),
         Kind::Shadow { play, .. } => ("shadow", play),
         Kind::Canary { play, .. } => ("canary", play),
+        Kind::Judged { play, .. } => ("judged", play),
         Kind::Overload { play, .. } => ("overload", play),
         Kind::Mixed { play, .. } => ("mixed", play),
         Kind::Hostile { play, .. } => ("hostile", play),
@@ -159,6 +160,9 @@ fn plot(kind: &Kind) -> Result<Scenario, Error> {
         }
         Kind::Canary { version, weights, .. } => {
             Scenario::Canary { version: *version, weights: weights.clone() }
+        }
+        Kind::Judged { version, weight, .. } => {
+            Scenario::Judged { version: *version, weight: *weight }
         }
         Kind::Overload { capacity, factors, deadline, .. } => Scenario::Overload {
             capacity: *capacity,

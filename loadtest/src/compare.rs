@@ -19,6 +19,10 @@ pub struct Row {
     pub disturbed_us: f64,
     /// Median of the ratios, disturbed over the steady one before it.
     pub ratio: Option<f64>,
+    /// An interval that holds the ratios' true median with a probability of 95 % or
+    /// more, whatever their distribution (order statistics); `None` for fewer than six
+    /// pairs.
+    pub interval: Option<[f64; 2]>,
 }
 
 /// All figures on both sides.
@@ -62,6 +66,7 @@ impl Comparison {
                 name,
                 steady_us: median(steady).unwrap_or(0.0),
                 disturbed_us: median(other).unwrap_or(0.0),
+                interval: interval(&ratios),
                 ratio: median(ratios),
             }
         };
@@ -89,8 +94,11 @@ impl fmt::Display for Comparison {
         writeln!(f, "  {:<12}{:>12}{:>12}{:>8}", "latency", "steady", self.disturbed, "ratio")?;
         for row in &self.rows {
             let ratio = row.ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
+            let interval = row
+                .interval
+                .map_or_else(String::new, |[low, high]| format!("  95 %: {low:.2} to {high:.2}"));
             let [a, b] = [row.steady_us, row.disturbed_us].map(|us| Micros(us).to_string());
-            writeln!(f, "  {:<12}{a:>12}{b:>12}{ratio:>8}", row.name)?;
+            writeln!(f, "  {:<12}{a:>12}{b:>12}{ratio:>8}{interval}", row.name)?;
         }
         writeln!(f, "  {:<12}{:>12}{:>12}", "failed", self.failed_steady, self.failed_disturbed)
     }
@@ -104,9 +112,42 @@ pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
     Some(if values.len() % 2 == 1 { upper } else { f64::midpoint(values[middle - 1], upper) })
 }
 
+/// From the k-th lowest to the k-th highest: the median lies outside if fewer than k of
+/// the values lie on one of its sides, which is what throws of a coin do (the sign test
+/// turned round).
+fn interval(values: &[f64]) -> Option<[f64; 2]> {
+    const OUTSIDE_MAX: f64 = 0.05;
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let n = sorted.len();
+    // P(exactly i of n) under the coin, added up on both sides.
+    let (mut one, mut outside, mut k) = (0.5_f64.powi(i32::try_from(n).ok()?), 0.0, 0);
+    while k < n / 2 && outside + 2.0 * one <= OUTSIDE_MAX {
+        outside += 2.0 * one;
+        #[expect(clippy::cast_precision_loss, reason = "a few pairs")]
+        let step = (n - k) as f64 / (k + 1) as f64;
+        one *= step;
+        k += 1;
+    }
+    let low = k.checked_sub(1)?;
+    Some([sorted[low], sorted[n - 1 - low]])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The tables of the sign test: 2nd to 9th of 10, 3rd to 10th of 12, 6th to 15th of 20.
+    #[test]
+    fn the_interval_is_that_of_the_sign_test() {
+        let upto = |n: u32| (1..=n).rev().map(f64::from).collect::<Vec<_>>();
+        assert_eq!(interval(&upto(5)), None);
+        assert_eq!(interval(&upto(6)), Some([1.0, 6.0]));
+        assert_eq!(interval(&upto(10)), Some([2.0, 9.0]));
+        assert_eq!(interval(&upto(12)), Some([3.0, 10.0]));
+        assert_eq!(interval(&upto(20)), Some([6.0, 15.0]));
+        assert_eq!(interval(&[]), None);
+    }
 
     #[test]
     fn median_is_the_middle() {

@@ -54,6 +54,13 @@ pub enum Scenario {
         /// Weights, in percent.
         weights: Vec<f64>,
     },
+    /// A rollout watches its canary; without a rollout the same canary otherwise.
+    Judged {
+        /// The canary's version; by default the canary's or one other.
+        version: Option<u64>,
+        /// Its weight, percent.
+        weight: f64,
+    },
     /// The rate is a multiple of the capacity.
     Overload {
         /// Requests a second; measured in a closed loop if not given.
@@ -167,6 +174,11 @@ fn act(
             let version = version.map_or_else(|| second_version(found), Ok)?;
             no_shadow(found, &[version])?;
             canary(stage, admin, version, weights)
+        }
+        Scenario::Judged { version, weight } => {
+            let version = version.map_or_else(|| second_version(found), Ok)?;
+            no_shadow(found, &[version])?;
+            judged(stage, admin, version, &format!("{weight}%"))
         }
         Scenario::Overload { capacity, factors, deadline } => {
             let (reports, notes) = overload::play(stage, *capacity, factors, *deadline)?;
@@ -303,6 +315,32 @@ fn shadow(
         Ok(vec![report])
     })?;
     Ok(Played::turns("shadow", phases))
+}
+
+fn judged(
+    stage: &mut Stage<'_>,
+    admin: &mut Admin,
+    version: u64,
+    weight: &str,
+) -> Result<Played, Error> {
+    let load = stage.phase();
+    let phases = stage.rounds("judged", |stage, disturbed, label| {
+        if !disturbed {
+            admin.set_canary(version, &json!(weight))?;
+            return Ok(vec![stage.run(label, &load)?]);
+        }
+        admin.remove_canary()?;
+        admin.start_rollout(version, weight)?;
+        let report = stage.run(label, &load);
+        let stood = admin.state().map(|state| state.canary.map(|canary| canary.version));
+        // Whatever came of it.
+        admin.abort_rollout()?;
+        if stood? != Some(version) {
+            return Err(Error::new("the rollout did not keep its canary for the phase"));
+        }
+        Ok(vec![report?])
+    })?;
+    Ok(Played::turns("judged", phases))
 }
 
 fn canary(

@@ -76,6 +76,11 @@ fn handle(plan: &mut Plan, request: &Request<Bytes>) -> Reply {
         }
         (&Method::PUT, Some("/canary")) => plan.canary = body.clone(),
         (&Method::DELETE, Some("/canary")) => plan.canary = Value::Null,
+        (&Method::POST, Some("/rollout")) => {
+            let weight = &body["overrides"]["weights"][0];
+            plan.canary = json!({ "version": body["version"], "weight": weight });
+        }
+        (&Method::POST, Some("/rollout/abort")) => plan.canary = Value::Null,
         (&Method::PUT, Some("/shadows/2")) => {
             plan.shadows.push(json!({ "version": 2, "sample": body["sample"] }));
         }
@@ -236,6 +241,21 @@ fn shadow_takes_turns_with_none_and_the_found_one_comes_back() {
     let plan = plan.lock().unwrap();
     assert_eq!(plan.shadows, [json!({ "version": 3, "sample": "100%" })]);
     assert!(plan.changes.contains(&r#"PUT {"sample":"100%"}"#.to_owned()), "{:?}", plan.changes);
+}
+
+#[test]
+fn a_judged_canary_takes_turns_with_the_same_one_without_a_judge() {
+    let found = json!({ "version": 2, "weight": "1%" });
+    let (server, plan) = gateway(found.clone());
+    let finished = play_on(&server, &Scenario::Judged { version: None, weight: 10.0 });
+    finished.put_back.unwrap();
+    let labels: Vec<_> = finished.reports.iter().map(|report| report.label.as_str()).collect();
+    assert_eq!(labels, ["steady", "judged"]);
+    let plan = plan.lock().unwrap();
+    assert_eq!(plan.canary, found);
+    assert_eq!(plan.changes[0], r#"PUT {"version":2,"weight":"10%"}"#);
+    assert!(plan.changes[2].starts_with(r#"POST {"overrides":{"min":"1h","#), "{:?}", plan.changes);
+    assert_eq!(plan.changes.len(), 5, "{:?}", plan.changes);
 }
 
 #[test]
