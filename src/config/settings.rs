@@ -266,7 +266,7 @@ settings! {
         queue_max: usize = "1024" positive;
         /// Bytes that may wait; more are dropped and counted.
         queue_bytes_max: ByteSize = "64MiB" positive;
-        /// A copy that runs for longer counts as failed.
+        /// A copy that runs for longer counts as failed; its waits for a processor are not counted.
         timeout: Duration = "10s" positive;
     }
     /// How rollouts are judged.

@@ -2,6 +2,7 @@
 //! made to give way; and how large its stack is.
 
 mod pulse;
+mod scheduled;
 mod sleepers;
 
 use std::cell::Cell;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use pulse::{LeastShare, Pulse};
+pub use scheduled::{Observed, Scheduled, by_itself, scheduled};
 pub use sleepers::Sleepers;
 
 /// The stack of a thread that loads, runs or frees models. Engines call

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use foreshadow::rollout::RolloutView;
 use foreshadow::types::ModelName;
 use serde_json::{Value, json};
+use tokio::time::MissedTickBehavior;
 
 use crate::gateway::{Gateway, HANG, start_with, write_version};
 use crate::http::{Client, Reply};
@@ -30,7 +32,8 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// Clients that ask without a pause until they are told to stop.
+/// Clients that ask until they are told to stop, some thousand times a second. Without
+/// a pause they would leave the shadows nothing, which run on what is left over.
 struct Traffic {
     stop: Arc<AtomicBool>,
     failed: Arc<[AtomicU64; 2]>,
@@ -47,7 +50,10 @@ impl Traffic {
             std::thread::spawn(move || {
                 runtime().block_on(async {
                     let mut client = Client::connect(address).await;
+                    let mut pace = tokio::time::interval(Duration::from_millis(1));
+                    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
                     for i in (n..).take_while(|_| !stop.load(SeqCst)) {
+                        pace.tick().await;
                         let body = format!(r#"{{"instances":[[{}]]}}"#, i % 100);
                         let reply = client.post("/predict/m", body).await;
                         let newer = usize::from(reply.header("x-model-version") == "2");

@@ -34,7 +34,12 @@ pub(super) struct Compared {
 
 /// Runs and compares. Only the cost is counted: what came of it is counted by
 /// [`count`], unless somebody else has counted it meanwhile.
-pub(super) fn run(copy: &Copy, timeout: Duration) -> Result<Compared, ShadowFailure> {
+/// `before` is what the thread had run and waited just before this.
+pub(super) fn run(
+    copy: &Copy,
+    before: Option<thread::Scheduled>,
+    timeout: Duration,
+) -> Result<Compared, ShadowFailure> {
     let Copy { shadow, version, original, runs } = copy;
     let inputs = inputs(version, original)?;
     let (started, cpu_before) = (Instant::now(), thread::cpu_time());
@@ -59,7 +64,7 @@ pub(super) fn run(copy: &Copy, timeout: Duration) -> Result<Compared, ShadowFail
     if *runs != Runs::Champion {
         shadow.stats.ran(wall, cpu);
     }
-    if wall > timeout {
+    if wall > timeout && thread::by_itself(wall, before, thread::scheduled()) > timeout {
         return Err(ShadowFailure::Timeout);
     }
     let agreement = compare(shadow, original, &outputs)?;
