@@ -1,4 +1,4 @@
-//! The command line: `serve`, `check`, `audit`, `token`, and the clients of the admin API.
+//! The command line: `serve`, `check`, `profile`, `audit`, `token`, and the clients of the admin API.
 //!
 //! One file for each subcommand. A client command knows the gateway through
 //! its admin API only, never through the process's own state, so that it
@@ -18,6 +18,7 @@ mod history;
 mod models;
 mod output;
 mod preflight;
+mod profile;
 mod promote;
 mod push;
 mod reply;
@@ -83,6 +84,7 @@ enum Command {
     Try(trial::TryArgs),
     Push(push::PushArgs),
     Check(check::CheckArgs),
+    Profile(profile::ProfileArgs),
     /// Tries one artifact under limits; started by the gateway itself.
     #[command(hide = true)]
     Preflight,
@@ -97,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Preflight => preflight::run(),
         Command::Check(args) => check::run(&args),
+        Command::Profile(args) => profile::run(args),
         command => exit_code(run_client(command)),
     }
 }
@@ -132,7 +135,11 @@ fn run_client(command: Command) -> Result<(), Failure> {
             Command::Audit(args) => audit::run(&args).await,
             Command::Token(args) => token::run(&args).await,
             Command::Try(args) => trial::run(&args).await,
-            Command::Serve(_) | Command::Push(_) | Command::Check(_) | Command::Preflight => Ok(()),
+            Command::Serve(_)
+            | Command::Push(_)
+            | Command::Check(_)
+            | Command::Profile(_)
+            | Command::Preflight => Ok(()),
         }
     })
 }

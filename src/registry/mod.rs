@@ -17,6 +17,7 @@ mod index;
 mod lineage;
 mod loader;
 mod manager;
+mod open;
 pub mod preflight;
 mod push;
 mod reaper;
@@ -43,6 +44,7 @@ pub use control::{
     Arrival, Board, Change, Command, Control, OfRollout, Provenance, RolesSeen, Watched,
 };
 pub use lineage::Lineage;
+pub use open::{Opened, open};
 pub use push::push;
 pub use start::{Past, Prepared, Registry, RegistrySettings, Unrecorded};
 pub use view::{

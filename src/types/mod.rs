@@ -7,6 +7,7 @@ mod ids;
 mod inbox;
 mod plans;
 mod pool;
+mod profile;
 mod readiness;
 mod repository;
 mod rollout;
@@ -23,6 +24,10 @@ pub use ids::{Digest, MODEL_NAME_BYTES_MAX, ModelName, Role, VersionId};
 pub use inbox::{Full, Inbox};
 pub use plans::PlanFigures;
 pub use pool::Pool;
+pub use profile::{
+    BINS_MAX, Bins, CATEGORY_BYTES_MAX, Counts, FEATURES_MAX, Feature, PlaceOf, Profile,
+    ProfileBuilder,
+};
 pub use readiness::Readiness;
 pub use repository::{Asked, Granting, IndexEntry, ModelState, Repository, Wish};
 pub use rollout::{

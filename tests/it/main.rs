@@ -19,6 +19,7 @@ mod hostile;
 mod http;
 mod inference_openapi;
 mod openapi;
+mod profile;
 mod program;
 mod repository;
 mod rollout_kills;

@@ -1,0 +1,234 @@
+//! `foreshadow profile`: what a version's inputs and outputs look like on the data that
+//! it was made from.
+
+mod cell;
+mod columns;
+mod csv;
+mod learn;
+mod parquet;
+mod table;
+mod text;
+
+use std::io::Write as _;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::time::SystemTime;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+use crate::cli::failure::Failure;
+use crate::cli::output;
+use crate::cli::profile::learn::{Learnt, Wanted};
+use crate::config::ByteSize;
+use crate::engine::{EngineSet, EngineSettings};
+use crate::error::ErrorCode;
+use crate::registry;
+use crate::types::thread::STACK_BYTES;
+use crate::types::{ModelName, Profile, VersionId};
+
+/// Write down what a version's inputs and outputs look like, for live traffic to be
+/// compared with.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Give it the data that the version was trained on, or better: validated on, CSV with a
+line of names or Parquet. Each row is run through the version; the distribution of each
+input and output goes into profile.json in the version's folder, in bins that stay. A
+gateway that watches the folder takes it up, an earlier one's place as well.
+
+Columns are found by the names in model.toml (features), or by those of the inputs;
+others, such as the label, are passed over. --columns says which instead, in the
+model's order. An empty cell or a null is NaN, or an empty text, as a client would
+send it. Of more than --rows-max rows the first are taken: shuffle sorted files.
+
+Exit codes: 0 written; 1 the data or the version do not fit; 2 no such version, or
+wrong usage; 130 ended by Ctrl-C.
+
+Examples:
+  foreshadow profile churn/3 --data train.csv
+  foreshadow profile churn/3 --data 2026-01.parquet --data 2026-02.parquet
+  foreshadow profile churn/3 --data train.csv --columns age,plan,usage --output p.json")]
+pub(super) struct ProfileArgs {
+    /// The model and the version, as in churn/3
+    #[arg(value_name = "MODEL/VERSION")]
+    version: Place,
+    /// A CSV or Parquet file with the rows; may be given several times
+    #[arg(long, value_name = "FILE", required = true)]
+    data: Vec<PathBuf>,
+    /// The columns that the model takes, in its order
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    columns: Vec<String>,
+    /// The most rows that are taken; fewer, where there are very many columns
+    #[arg(long, value_name = "NUMBER", default_value = "1000000")]
+    rows_max: NonZeroUsize,
+    /// Where it is written [default: profile.json in the version's folder]
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Print the profile itself
+    #[arg(long)]
+    json: bool,
+    /// The folder of models
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "FORESHADOW_REPOSITORY_MODELS",
+        hide_env_values = true,
+        default_value = "models"
+    )]
+    models: PathBuf,
+    /// The shared library of ONNX Runtime, for versions that run on it
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "FORESHADOW_ENGINE_ONNXRUNTIME_LIBRARY",
+        hide_env_values = true
+    )]
+    onnxruntime_library: Option<PathBuf>,
+    /// The largest artifact
+    #[arg(
+        long,
+        value_name = "SIZE",
+        env = "FORESHADOW_REPOSITORY_ARTIFACT_MAX",
+        hide_env_values = true,
+        default_value = "2GiB"
+    )]
+    artifact_max: ByteSize,
+}
+
+/// A version of a model.
+#[derive(Clone, Debug)]
+struct Place {
+    model: ModelName,
+    version: VersionId,
+}
+
+impl FromStr for Place {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.split_once('/').ok_or("expected a model and a version, as in churn/3")?;
+        let model = parts.0.parse().map_err(|error: crate::error::Error| error.to_string())?;
+        let version = parts.1.parse().map_err(|error: crate::error::Error| error.to_string())?;
+        Ok(Self { model, version })
+    }
+}
+
+/// A profile, and what people should know of it.
+struct Made {
+    profile: Profile,
+    folder: PathBuf,
+    notes: Vec<String>,
+}
+
+/// Carries it out.
+pub(super) fn run(args: ProfileArgs) -> ExitCode {
+    let json = args.json;
+    let output = args.output.clone();
+    let written = until_done_or_signal(move || make(&args)).and_then(|made| {
+        let made = made?;
+        let shown = serde_json::to_string_pretty(&made.profile)
+            .map_err(|error| Failure::failed(format!("the profile cannot be written: {error}")))?;
+        let file = output.unwrap_or_else(|| made.folder.join(Profile::FILE));
+        let replaced = file.exists();
+        write(&file, &shown)?;
+        tell(&made, &file, replaced, json.then_some(&*shown));
+        Ok(())
+    });
+    super::exit_code(written)
+}
+
+/// Loads the version and runs the rows.
+fn make(args: &ProfileArgs) -> Result<Made, Failure> {
+    let Place { model, version } = args.version.clone();
+    let common = || std::env::var_os(crate::config::LIBRARY_VARIABLE).map(PathBuf::from);
+    let onnxruntime_library = args.onnxruntime_library.clone().or_else(common);
+    let engines = EngineSet::standard(&EngineSettings { onnxruntime_library });
+    let opened = registry::open(&args.models, &model, version, &engines, args.artifact_max.get());
+    let opened = opened.map_err(|error| match error.code() {
+        ErrorCode::NotFound => Failure::usage(error.message()),
+        _ => Failure::failed(error.message()),
+    })?;
+    let rows_max = args.rows_max.get();
+    let wanted = Wanted { files: &args.data, columns: &args.columns, rows_max };
+    let Learnt { builder, more } = learn::learn(&opened, &wanted).map_err(Failure::failed)?;
+    let mut notes: Vec<_> =
+        builder.skipped().iter().map(|skipped| format!("left out: {skipped}")).collect();
+    if more {
+        notes.push(format!("the first {} rows; there are more (--rows-max)", builder.rows()));
+    }
+    let created = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    let profile = builder.finish(model, opened.digest, learn::names(&args.data), created);
+    let profile = profile.map_err(|error| Failure::failed(error.message()))?;
+    if profile.inputs.is_empty() && profile.outputs.is_empty() {
+        return Err(Failure::failed(format!("nothing to profile; {}", notes.join("; "))));
+    }
+    Ok(Made { profile, folder: opened.folder, notes })
+}
+
+/// What programs read stands alone on stdout.
+fn tell(made: &Made, file: &Path, replaced: bool, json: Option<&str>) {
+    let say = if json.is_some() { output::progress } else { output::print };
+    match json {
+        Some(json) => output::print_as_it_is(json),
+        None => output::print(&format!("{}\n", text::render(&made.profile))),
+    }
+    for note in &made.notes {
+        say(note);
+    }
+    let how = if replaced { "written anew" } else { "written" };
+    let who = if file.parent() == Some(&made.folder) {
+        "; a gateway that watches the folder takes it up"
+    } else {
+        ""
+    };
+    say(&format!("{how}: {}{who}", file.display()));
+}
+
+/// Whole or not at all: a gateway may read it while it is written.
+fn write(file: &Path, text: &str) -> Result<(), Failure> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let mut temporary = tempfile::Builder::new();
+    let written = temporary.prefix(".profile-").tempfile_in(folder).and_then(|mut temporary| {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = std::fs::Permissions::from_mode(0o644);
+        temporary.as_file().set_permissions(mode)?;
+        writeln!(temporary, "{text}")?;
+        temporary.as_file().sync_all()?;
+        temporary.persist(file).map(drop).map_err(|error| error.error)
+    });
+    written
+        .map_err(|error| Failure::failed(format!("{} cannot be written: {error}", file.display())))
+}
+
+/// Works on a thread of its own, with a stack as deep as graphs need. A signal ends the
+/// wait for it, and from the first moment on no signal cuts a file in half.
+fn until_done_or_signal<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
+    let cannot = |error: std::io::Error| Failure::failed(format!("cannot start: {error}"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(cannot)?;
+    let _entered = runtime.enter();
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
+    let (done, result) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("profile".into()).stack_size(STACK_BYTES);
+    thread
+        .spawn(move || {
+            // Who asked may have been told to end.
+            let _ = done.send(work());
+        })
+        .map_err(cannot)?;
+    runtime.block_on(async {
+        tokio::select! {
+            done = result => done.map_err(|_| {
+                Failure::failed("the version or a file made it panic; see what is said above")
+            }),
+            _ = interrupt.recv() => Err(Failure::signal(libc::SIGINT)),
+            _ = terminate.recv() => Err(Failure::signal(libc::SIGTERM)),
+        }
+    })
+}
