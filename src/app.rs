@@ -6,6 +6,7 @@
 
 mod audit;
 mod banner;
+mod drift;
 mod log;
 mod repository;
 mod signals;
@@ -32,6 +33,7 @@ pub use crate::app::tokens::open_tokens;
 use crate::config::{ByteSize, Config, Preflight, ReadyWhen, ReplyCompression, Switch, Token};
 use crate::engine::{EngineSet, EngineSettings};
 use crate::error::{Error, Result};
+use crate::monitor::{self, Monitor, Monitoring};
 use crate::protocol::{
     Compress, Grpc, GrpcSettings, Offload, OffloadSettings, RequestLimits, Service,
 };
@@ -81,6 +83,8 @@ pub struct App {
     registry: Registry,
     rollouts: Rollouts,
     judging: Running,
+    monitor: Monitor,
+    monitoring: Monitoring,
     couriers: Couriers,
     readiness: Readiness,
     shutdown: watch::Sender<bool>,
@@ -167,6 +171,7 @@ impl App {
             Arc::clone(&metrics),
             open,
         ))?;
+        let (monitor, monitoring) = monitor::spawn(drift::settings(config), Arc::clone(&metrics))?;
         let access = access(config).with_tokens(
             Arc::clone(&tokens),
             config.admin.open == Switch::On && config.admin.listen.ip().is_loopback(),
@@ -206,6 +211,7 @@ impl App {
         let state = AdminState {
             control: handle.clone(),
             rollouts: rollouts.clone(),
+            monitor: monitor.clone(),
             metrics: Arc::clone(&metrics),
             readiness: readiness.clone(),
             access,
@@ -223,6 +229,8 @@ impl App {
             registry,
             rollouts,
             judging,
+            monitor,
+            monitoring,
             couriers,
             readiness,
             shutdown,
@@ -265,6 +273,12 @@ impl App {
         &self.rollouts
     }
 
+    /// What the monitor found.
+    #[must_use]
+    pub const fn monitor(&self) -> &Monitor {
+        &self.monitor
+    }
+
     /// Whether it wants traffic.
     #[must_use]
     pub const fn readiness(&self) -> &Readiness {
@@ -289,6 +303,7 @@ impl App {
                 tracing::warn!("some requests did not finish within the grace period");
             }
         });
+        self.monitoring.stop();
         self.control.block_on(async {
             let _ = tokio::time::timeout(Duration::from_secs(1), self.administering).await;
             self.judging.stop().await;

@@ -10,6 +10,7 @@
 //!          operator → cli → admin → manager ────────────────────────────────────────────┘
 //! LEARN    recorder counts → jury → analysis (pure) → outcome → policy (pure) → controller → manager → publish
 //!          audit log → webhooks, server-sent events → others
+//!          answered rows → telemetry::Watch → monitor → analysis (pure) → drift → people
 //!          telemetry counts → comparison (champion beside canary and shadows) → people
 //! ```
 //!
@@ -30,7 +31,7 @@
 //!
 //! `server → protocol, admin`; `protocol → routing → serving → engine`;
 //! `registry → routing, serving, engine, store`; `rollout → registry, analysis,
-//! store`; `admin → registry, rollout, store`; `webhooks → store`.
+//! store`; `monitor → analysis`; `admin → registry, rollout, monitor, store`; `webhooks → store`.
 //! `app` wires all of it, `cli` is the door; only they and `webhooks` use `config`. Everyone
 //! may use `types`, `error` and `telemetry`; `analysis`, which is pure, only
 //! `types` and `error`. `tests/architecture.rs` checks this against the
@@ -65,6 +66,7 @@ pub mod engine;
 pub mod error;
 #[cfg(test)]
 mod golden;
+pub mod monitor;
 pub mod protocol;
 pub mod registry;
 pub mod rollout;

@@ -9,19 +9,20 @@ use std::path::{Path, PathBuf};
 
 /// Component → what it may use besides [`EVERYONE`]'s words.
 const MAY_USE: &[(&str, &[&str])] = &[
-    ("admin", &["registry", "rollout", "store"]),
+    ("admin", &["monitor", "registry", "rollout", "store"]),
     ("analysis", &[]),
     (
         "app",
         &[
-            "admin", "config", "engine", "protocol", "registry", "rollout", "routing", "server",
-            "serving", "store", "webhooks",
+            "admin", "config", "engine", "monitor", "protocol", "registry", "rollout", "routing",
+            "server", "serving", "store", "webhooks",
         ],
     ),
     ("cli", &["app", "config", "engine", "registry"]),
     ("config", &[]),
     ("engine", &[]),
     ("error", &[]),
+    ("monitor", &["analysis"]),
     ("protocol", &["routing"]),
     ("registry", &["engine", "routing", "serving", "store"]),
     ("rollout", &["analysis", "registry", "store"]),

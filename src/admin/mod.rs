@@ -12,6 +12,7 @@
 mod access;
 mod changes;
 mod document;
+mod drift;
 mod events;
 mod extract;
 mod models;
@@ -26,6 +27,7 @@ mod tokens;
 
 use std::sync::Arc;
 
+use crate::monitor::Monitor;
 use crate::registry::Control;
 use crate::rollout::Rollouts;
 use crate::telemetry::Metrics;
@@ -43,6 +45,8 @@ pub struct AdminState {
     pub control: Control,
     /// Reads rollouts and steers them.
     pub rollouts: Rollouts,
+    /// Reads what the monitor found.
+    pub monitor: Monitor,
     /// What `/metrics` shows.
     pub metrics: Arc<Metrics>,
     /// What `/healthz` shows.

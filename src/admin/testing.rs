@@ -8,6 +8,7 @@ use axum::Router;
 
 use crate::admin::{Access, AdminState, Events, Tokens, router};
 use crate::error::{Error, ErrorCode};
+use crate::monitor::Monitor;
 use crate::registry::{Change, Control, ModelView, PlanView, Provenance};
 use crate::rollout::{self, Rollouts};
 use crate::routing::{Catalog, Plan, Salt, Slot};
@@ -114,6 +115,7 @@ pub(crate) async fn gateway(token: Option<&str>) -> (Router, Noted) {
     let state = AdminState {
         rollouts: rollouts(&control).await,
         control,
+        monitor: Monitor::default(),
         metrics: Arc::new(Metrics::new()),
         readiness: Readiness::default(),
         access: Access::new(token, &[]),

@@ -17,8 +17,9 @@
 //! Everything that decides a rollout is *anytime-valid*: it may be looked at
 //! after every request, for as long as one likes, and keeps its error
 //! probability (Ville's inequality). Tests for a fixed sample do not, and are
-//! not here. Logarithms are natural, rates are events per request, ratios are
-//! canary over champion, durations are nanoseconds.
+//! here for drift alone, whose windows are judged once, when they are whole.
+//! Logarithms are natural, rates are events per request, ratios are canary over
+//! champion, durations are nanoseconds.
 //!
 //! Numbers that a formula cannot take are refused by type ([`Level`],
 //! [`Margin`], [`Rate`], [`Exposure`]); counts stop at `u64::MAX`; NaN is no
@@ -29,6 +30,7 @@
 mod counts;
 mod detector;
 mod distribution;
+mod drift;
 mod effect;
 mod evidence;
 mod forecast;
@@ -48,6 +50,11 @@ pub use counts::{StageCounts, Tally};
 pub use detector::{EDetector, RateDetector};
 pub use distribution::{
     Bin, Distance, ShiftFacts, ShiftJudgement, ShiftRule, distance, judge_shift, radius,
+};
+pub use drift::{
+    ColumnCounts, ColumnDrift, Difference, Drift, MOVED_WINDOWS, PSI_MIN, RATE_CHANGE_MIN,
+    ROWS_MIN, Rates, STEADY_WINDOWS, Unjudged, benjamini_hochberg, chi_squared_quantile,
+    chi_squared_survival, jensen_shannon, judge_window, psi, psi_bound,
 };
 pub use effect::Effect;
 pub use evidence::{Evidence, Hypothesis, p_value};

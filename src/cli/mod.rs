@@ -12,6 +12,7 @@ mod canary;
 mod check;
 mod client;
 mod compare;
+mod drift;
 mod failure;
 mod figures;
 mod history;
@@ -78,6 +79,7 @@ enum Command {
     Rollback(rollback::RollbackArgs),
     Rollout(rollout::RolloutArgs),
     Compare(compare::CompareArgs),
+    Drift(drift::DriftArgs),
     History(history::HistoryArgs),
     Audit(audit::AuditArgs),
     Token(token::TokenArgs),
@@ -131,6 +133,7 @@ fn run_client(command: Command) -> Result<(), Failure> {
             Command::Rollback(args) => rollback::run(&args).await,
             Command::Rollout(args) => rollout::run(&args).await,
             Command::Compare(args) => compare::run(&args).await,
+            Command::Drift(args) => drift::run(&args).await,
             Command::History(args) => history::run(&args).await,
             Command::Audit(args) => audit::run(&args).await,
             Command::Token(args) => token::run(&args).await,

@@ -34,6 +34,64 @@ pub(super) struct Plan {
 }
 
 #[derive(Debug, Deserialize)]
+pub(super) struct Drifts {
+    pub(super) versions: Vec<DriftVersion>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct DriftVersion {
+    pub(super) version: u64,
+    pub(super) problem: Option<String>,
+    pub(super) reference: Option<DriftReference>,
+    pub(super) learnt: Option<DriftLearnt>,
+    pub(super) window_rows: u64,
+    pub(super) window_rows_wanted: u64,
+    pub(super) last: Option<DriftWindow>,
+    pub(super) rows_passed_over: u64,
+    pub(super) columns: Vec<DriftColumn>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct DriftReference {
+    pub(super) source: String,
+    pub(super) created: String,
+    pub(super) rows: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct DriftLearnt {
+    pub(super) rows: u64,
+    pub(super) rows_wanted: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct DriftWindow {
+    pub(super) rows: u64,
+    pub(super) from: String,
+    pub(super) to: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct DriftColumn {
+    pub(super) kind: String,
+    pub(super) name: String,
+    pub(super) state: String,
+    pub(super) reason: Option<String>,
+    pub(super) psi: Option<f64>,
+    pub(super) bound: Option<f64>,
+    pub(super) reference: DriftRates,
+    pub(super) window: DriftRates,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct DriftRates {
+    pub(super) missing: f64,
+    pub(super) nan: f64,
+    pub(super) out_of_range: f64,
+    pub(super) unseen: f64,
+}
+
+#[derive(Debug, Deserialize)]
 pub(super) struct Arm {
     pub(super) version: u64,
 }

@@ -277,6 +277,17 @@ settings! {
         /// taken out at the next start, and the rollout paused.
         unclean_exits_max: usize = "3" positive;
     }
+    /// How answered rows are compared with what the versions were made for.
+    monitor: Monitor {
+        /// How often their counts are looked at.
+        tick: Duration = "5s" positive;
+        /// A window of rows is at least this long,
+        window: Duration = "5m";
+        /// and has at least so many rows. At least 200 are needed to judge.
+        window_rows: usize = "1000" positive;
+        /// Rows that a version without a profile.json learns one from; 0 learns none.
+        learn_rows: usize = "5000";
+    }
     /// Who is told what happens.
     webhooks: Webhooks {
         /// A file with a table "webhook" for each: name, url, secret or secret_file,

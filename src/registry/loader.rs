@@ -20,13 +20,15 @@ use crate::registry::artifact::{self, Whole};
 use crate::registry::blobs::{Blobs, PinError, Pinned, digest, read_text};
 use crate::registry::gate;
 use crate::registry::preflight::{Candidate, Preflight, Report};
+use crate::registry::profile;
 use crate::registry::retention::Content;
 use crate::registry::scan::{ARTIFACT, Files, GOLDEN_FILE, Stamp, VERSION_FILE, apart};
 use crate::registry::settings::{Gate, TOML_BYTES_MAX, located};
 use crate::registry::settle::Place;
 use crate::serving::LoadedVersion;
+use crate::telemetry::GivenProfile;
 use crate::types::thread::{Class, LeastShare, Pulse, STACK_BYTES, enter};
-use crate::types::{Declared, Digest};
+use crate::types::{Declared, Digest, Profile};
 
 /// The largest `golden.json`, in bytes.
 const GOLDEN_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -111,8 +113,9 @@ pub(super) enum Outcome {
     Other(Box<Digests>),
     /// Its folder is not whole after all; what is missing.
     NotYet(String),
-    /// Whether its files have another content than the one that is pinned.
-    Verified { changed: bool },
+    /// Whether its files have another content than the one that is pinned; and its
+    /// profile, which is no part of that.
+    Verified { changed: bool, profile: GivenProfile },
 }
 
 /// What the loading threads need.
@@ -191,7 +194,7 @@ impl Tools {
                 });
                 match other(&taken, *expected) {
                     Some(digests) => Ok(Outcome::Other(Box::new(digests))),
-                    None => self.load(taken, intake, *gate, pulse, &tell),
+                    None => self.load(&job, taken, intake, *gate, pulse, &tell),
                 }
             }
             Task::Verify(digests) => Ok(pulse.during(|| self.verify(&job, digests))),
@@ -204,6 +207,7 @@ impl Tools {
 
     fn load(
         &self,
+        job: &Job,
         taken: Result<(Candidate, Whole, Lineage), PinError>,
         intake: &Intake,
         gate: Gate,
@@ -252,6 +256,7 @@ impl Tools {
         let (model, id) = (candidate.model, candidate.version);
         let version = LoadedVersion::new(model, id, candidate.digest, engine.name(), graph)
             .with_rows_independent(report.rows_independent());
+        version.watch().give(profile::read(&job.folder, version.model(), version.digest()));
         tell(Step::WarmingUp(engine.name()))?;
         let samples = declared.map(|declared| &declared.warm_up[..]).unwrap_or_default();
         let warm_up = || version.warm_up().and_then(|_| version.warm_up_with(samples));
@@ -330,12 +335,14 @@ impl Tools {
                 Outcome::NotYet(why)
             }
             (Ok(whole), Ok(golden)) => {
-                Outcome::Verified { changed: Digests { whole, golden } != *pinned }
+                let changed = Digests { whole, golden } != *pinned;
+                let (model, version) = (&job.place.0, pinned.whole.digest());
+                Outcome::Verified { changed, profile: profile::read(&job.folder, model, version) }
             }
             // Nothing is stored here.
             (Err(PinError::Refused(_) | PinError::NoRoom(_)), _)
             | (_, Err(PinError::Refused(_) | PinError::NoRoom(_))) => {
-                Outcome::Verified { changed: true }
+                Outcome::Verified { changed: true, profile: None }
             }
         }
     }
@@ -389,14 +396,16 @@ impl Job {
 }
 
 /// The files of a version that its content consists of: a new lineage is no
-/// new content, and what belongs to nothing is none.
+/// new content, and what belongs to nothing is none. Its profile is looked at with it.
 pub(super) fn content(files: &Files, digests: Option<&Digests>) -> BTreeMap<String, Stamp> {
     let (beside, _) = apart(&files.artifact);
     let external = |name: &str| {
         let location = name.strip_prefix(beside);
         location.is_some_and(|l| digests.is_some_and(|d| d.whole.files.contains_key(l)))
     };
-    let is_content = |name: &str| name == files.artifact || name == GOLDEN_FILE || external(name);
+    let is_content = |name: &str| {
+        name == files.artifact || name == GOLDEN_FILE || name == Profile::FILE || external(name)
+    };
     let files = files.stamps.iter().filter(|(name, _)| is_content(name));
     files.map(|(name, stamp)| (name.clone(), *stamp)).collect()
 }

@@ -19,6 +19,7 @@ mod loader;
 mod manager;
 mod open;
 pub mod preflight;
+mod profile;
 mod push;
 mod reaper;
 mod retention;

@@ -109,9 +109,19 @@ struct Raw {
     cost_max: Option<String>,
     #[serde(default)]
     batching: RawBatching,
+    #[serde(default)]
+    monitor: RawMonitor,
     start: Option<RawStart>,
     #[serde(default)]
     rollout: RolloutOverrides,
+}
+
+/// What is watched of its answers.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawMonitor {
+    /// Whether their rows are compared with the version's profile.
+    drift: Option<bool>,
 }
 
 #[derive(Default, Deserialize)]
@@ -276,6 +286,7 @@ fn check(raw: Raw, triton: Option<TritonFile>, engines: &[&str]) -> Result<Model
         task: raw.task,
         tolerance: raw.tolerance,
         shadow_noise: rollout.guards.noise.enabled,
+        drift_off: raw.monitor.drift == Some(false),
         allow_forced_role: raw.allow_forced_role,
         nonfinite_as_null: raw.nonfinite == Nonfinite::Null,
         batching: join(check_batching(&raw.batching)?, &raw.batching, &theirs, not_taken),
@@ -424,6 +435,8 @@ mod tests {
             engine = "other"
             allow_signature_change = true
             cost_max = "2ms"
+            [monitor]
+            drift = false
             [batching]
             enabled = false
             rows_max = 16
@@ -441,6 +454,7 @@ mod tests {
         assert_eq!(file.settings.features, ["age", "plan"]);
         assert_eq!(file.settings.task, Some(Task::Regression));
         assert!(file.settings.allow_forced_role && file.settings.nonfinite_as_null);
+        assert!(file.settings.drift_off);
         assert_eq!(file.on_new_version, OnNewVersion::Shadow);
         assert_eq!(file.engine, "other");
         let cost_max = Some(Duration::from_millis(2));

@@ -232,8 +232,12 @@ impl Assignment {
         self.plan.canary.as_ref().map(|canary| (&*canary.recorder, arm))
     }
 
-    /// Counts its answer for the judge.
+    /// Counts its answer for the judge and the monitor. Who asked for a version by
+    /// its number or role may be trying it out: that is not its traffic.
     pub fn answered(&self, answer: &Answer) {
+        if matches!(self.choice, Choice::Split(_)) {
+            self.version().watch().answered(&answer.inputs, &answer.outputs);
+        }
         if let Some((recorder, arm)) = self.recorder() {
             recorder.answered(arm, self.key, answer.queue + answer.inference, &answer.outputs);
         }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::engine::{EngineError, EngineErrorKind, Model, Session};
 use crate::serving::combine::Combiner;
 use crate::serving::cost::{Cost, Pace};
-use crate::telemetry::{Metrics, QueueStats};
+use crate::telemetry::{Metrics, QueueStats, Watch};
 use crate::types::{
     Data, Digest, Dim, ModelName, PlanFigures, Pool, Signature, Tensor, TensorSpec, VersionId,
 };
@@ -69,6 +69,7 @@ pub struct LoadedVersion {
     combiner: Combiner,
     buffers: Pool<Vec<Data>>,
     stats: OnceLock<Arc<QueueStats>>,
+    watch: Arc<Watch>,
 }
 
 impl LoadedVersion {
@@ -85,6 +86,7 @@ impl LoadedVersion {
         let (other_dims, rows_independent) = (OnceLock::new(), false);
         let cost_by_rows = cost_by_rows(&*graph);
         let shares_rows = shares_rows(graph.signature());
+        let watch = Watch::new(model.clone(), id, digest, graph.signature().clone());
         Self {
             model,
             id,
@@ -102,7 +104,14 @@ impl LoadedVersion {
             combiner: Combiner::default(),
             buffers: Pool::new(BUFFERS_MAX),
             stats: OnceLock::new(),
+            watch,
         }
+    }
+
+    /// What its answers are watched by.
+    #[must_use]
+    pub const fn watch(&self) -> &Arc<Watch> {
+        &self.watch
     }
 
     /// Notes what preflight found out: each row's answer alone is its answer in

@@ -13,6 +13,7 @@ use prometheus::{
 use crate::error::ErrorCode;
 use crate::telemetry::arm::{ArmFamilies, ArmRole, ArmStats};
 use crate::telemetry::connections::Connections;
+use crate::telemetry::drift::Drift;
 use crate::telemetry::queue::{Left, QueueStats, Refusal, Split};
 use crate::telemetry::rollouts::Rollouts;
 use crate::telemetry::shadow::{AGAIN, DropReason, ShadowFailure, ShadowHandles, ShadowStats};
@@ -78,6 +79,7 @@ pub struct Metrics {
     publish_seconds: Histogram,
     rejected: IntCounterVec,
     pub(super) rollouts: Rollouts,
+    pub(super) drift: Drift,
     pub(super) connections: Connections,
     pub(super) store: StoreStanding,
     pub(super) webhooks: Webhooks,
@@ -242,6 +244,7 @@ impl Metrics {
             &["reason"],
         );
         let rollouts = Rollouts::declare(&d);
+        let drift = Drift::declare(&d);
         let connections = Connections::declare(&d);
         let store = StoreStanding::declare(&d);
         let webhooks = Webhooks::declare(&d);
@@ -289,6 +292,7 @@ impl Metrics {
             publish_seconds,
             rejected,
             rollouts,
+            drift,
             connections,
             store,
             webhooks,

@@ -8,6 +8,8 @@
 
 mod arm;
 mod connections;
+mod drift;
+mod features;
 mod fine;
 mod metrics;
 mod queue;
@@ -17,14 +19,18 @@ mod shadow;
 mod statistics;
 mod store;
 mod triton;
+mod watch;
 mod webhooks;
 
 pub use arm::{Answered, ArmRole, ArmSnapshot, ArmStats};
 pub use connections::{ConnectionCut, ConnectionProtocol};
+pub use drift::{ColumnFigures, DriftFigures};
+pub use features::{FeatureCounts, FeatureSnapshot};
 pub use fine::FineHistogram;
 pub use metrics::Metrics;
 pub use queue::{Left, QueueStats, Refusal, Split};
 pub use rollouts::{GuardFigures, RolloutFigures};
 pub use shadow::{DropReason, NoiseSnapshot, Runs, ShadowFailure, ShadowSnapshot, ShadowStats};
 pub use statistics::{ModelStatistics, StatisticDuration};
+pub use watch::{GivenProfile, Learnt, Watch, Watches};
 pub use webhooks::WebhookStats;

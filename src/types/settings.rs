@@ -62,6 +62,8 @@ pub struct ModelSettings {
     /// Whether a shadow's copies are shared with the champion, which shows how
     /// often it differs from itself.
     pub shadow_noise: bool,
+    /// Whether its answers' rows are not compared with its profile.
+    pub drift_off: bool,
     /// Whether a header or parameter may force a role.
     pub allow_forced_role: bool,
     /// Whether a reply may carry `null` for a non-finite number, instead of

@@ -10,6 +10,7 @@ mod batching;
 mod binary;
 mod check;
 mod disk;
+mod drift;
 mod engine;
 mod engines;
 mod external;

@@ -236,6 +236,7 @@ async fn a_manager_that_is_gone_is_unavailable() {
     let router = router(AdminState {
         rollouts: rollouts(&control).await,
         control,
+        monitor: crate::monitor::Monitor::default(),
         metrics: Arc::new(Metrics::new()),
         readiness: Readiness::default(),
         access: Access::new(None, &[]),

@@ -7,7 +7,7 @@ use crate::registry::wanted::Resolved;
 use crate::routing::{Arm, Canary, Judge, Plan, Salt, Shadow};
 use crate::telemetry::recorder::Recorder;
 use crate::telemetry::{ArmRole, Metrics};
-use crate::types::{Role, Share, VersionId};
+use crate::types::{ModelSettings, Role, Share, VersionId};
 
 /// The shares of a plan, for the metrics.
 pub(super) fn shares(resolved: &Resolved) -> Vec<(VersionId, Role, Share)> {
@@ -64,14 +64,17 @@ impl Split {
 
 impl Builder {
     pub(super) fn plan(&self, model: &mut Model, basis: &Basis, salt: Salt) -> Plan {
-        let champion = basis.resolved.champion.and_then(|v| self.arm(model, v, ArmRole::Champion));
+        let settings = &*basis.settings;
+        let champion = basis.resolved.champion;
+        let champion = champion.and_then(|v| self.arm(model, settings, v, ArmRole::Champion));
         let canary = basis.resolved.canary.and_then(|(version, weight)| {
-            let arm = self.arm(model, version, ArmRole::Canary)?;
+            let arm = self.arm(model, settings, version, ArmRole::Canary)?;
             let recorder = recorder(model, &basis.resolved, salt)?;
             Some(Canary { arm, weight, holdback: basis.resolved.holdback, recorder })
         });
         let ready = basis.ready.iter();
-        let ready = ready.filter_map(|v| Some((*v, self.arm(model, *v, ArmRole::Pinned)?)));
+        let ready =
+            ready.filter_map(|v| Some((*v, self.arm(model, settings, *v, ArmRole::Pinned)?)));
         let ready = ready.collect();
         Plan {
             model: model.name.clone(),
@@ -86,9 +89,17 @@ impl Builder {
         }
     }
 
-    fn arm(&self, model: &Model, version: VersionId, role: ArmRole) -> Option<Arm> {
+    fn arm(
+        &self,
+        model: &Model,
+        settings: &ModelSettings,
+        version: VersionId,
+        role: ArmRole,
+    ) -> Option<Arm> {
         let loaded = model.entries.get(&version)?.loaded.as_ref()?;
         let stats = self.metrics.arm(&model.name, version, role);
+        loaded.watch().settle(&settings.features, !settings.drift_off);
+        self.metrics.watches().add(loaded.watch());
         Some(Arm { version: Arc::clone(loaded), stats })
     }
 

@@ -327,7 +327,10 @@ impl Manager {
                     entry.reason = Some(why);
                 }
             }
-            Outcome::Verified { changed } => {
+            Outcome::Verified { changed, profile } => {
+                if let Some(loaded) = entry.loaded.as_ref().filter(|_| !changed) {
+                    loaded.watch().give(profile);
+                }
                 entry.changed = changed;
                 let reason = entry.reason.take().filter(|reason| !reason.contains(CHANGED));
                 entry.reason = match (reason, changed) {
@@ -406,7 +409,11 @@ impl Manager {
                 (Some(Queued::Verify), None) => {
                     // It failed before anything was pinned; any change counts.
                     entry.tried = Some(entry.files.clone());
-                    self.outcome(&name, version, Outcome::Verified { changed: true });
+                    self.outcome(
+                        &name,
+                        version,
+                        Outcome::Verified { changed: true, profile: None },
+                    );
                     self.show(&name);
                     continue;
                 }

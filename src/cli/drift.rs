@@ -1,0 +1,182 @@
+//! `foreshadow drift`: do today's rows look like those that the versions were made for?
+
+use clap::Args;
+
+use crate::cli::client::ClientArgs;
+use crate::cli::failure::Failure;
+use crate::cli::figures::{NONE, difference};
+use crate::cli::reply::{DriftColumn, DriftVersion, Drifts};
+use crate::cli::table::Sheet;
+use crate::cli::{ModelArg, output};
+
+/// Show whether today's rows look like those that a model was made for.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Each window of rows is compared with the version's profile.json, or with what it
+learnt from its first rows. PSI is the population stability index; a column moved
+if it exceeds its bound and is no chance, and drifts if it did so three windows
+in a row. The rates are shares of the window's rows, with the profile's behind them.
+
+Examples:
+  foreshadow drift churn
+  foreshadow drift churn --json")]
+pub(super) struct DriftArgs {
+    #[command(flatten)]
+    which: ModelArg,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+pub(super) async fn run(args: &DriftArgs) -> Result<(), Failure> {
+    let admin = args.client.connect()?;
+    let reply = admin.get_json(&format!("/v1/models/{}/drift", args.which.model)).await?;
+    if args.client.json {
+        return output::print_json(&reply);
+    }
+    let drifts: Drifts = admin.parse(reply)?;
+    output::print(&render(&drifts));
+    Ok(())
+}
+
+/// Each version with its columns.
+pub(super) fn render(drifts: &Drifts) -> String {
+    if drifts.versions.is_empty() {
+        return "No version is loaded and watched.\n".to_owned();
+    }
+    let versions: Vec<_> = drifts.versions.iter().map(one).collect();
+    format!("{}\n", versions.join("\n\n"))
+}
+
+fn one(version: &DriftVersion) -> String {
+    let mut lines = vec![format!("version {}: {}", version.version, standing(version))];
+    if let Some(last) = &version.last {
+        lines.push(format!("last window: {} rows, {} to {}", last.rows, last.from, last.to));
+    }
+    if version.rows_passed_over > 0 {
+        let rows = version.rows_passed_over;
+        lines.push(format!("not looked at: {rows} rows of requests with more than 64"));
+    }
+    if version.last.is_none() {
+        return lines.join("\n");
+    }
+    let mut sheet =
+        Sheet::new(&["", "column", "state", "psi", "bound", "missing", "out of range", "unseen"]);
+    for column in &version.columns {
+        sheet.row(row(column));
+    }
+    format!("{}\n\n{}", lines.join("\n"), sheet.render())
+}
+
+fn standing(version: &DriftVersion) -> String {
+    if let Some(problem) = &version.problem {
+        return format!("not watched: {problem}");
+    }
+    if let Some(learnt) = &version.learnt {
+        return format!("learns its profile: {} of {} rows", learnt.rows, learnt.rows_wanted);
+    }
+    let Some(reference) = &version.reference else {
+        return "not watched: it has no profile, and learns none".to_owned();
+    };
+    format!(
+        "{} of {} rows for the next window; compared with {} ({} rows, {})",
+        version.window_rows,
+        version.window_rows_wanted,
+        reference.source,
+        reference.rows,
+        reference.created
+    )
+}
+
+fn row(column: &DriftColumn) -> [String; 8] {
+    let (now, then) = (&column.window, &column.reference);
+    let empty = |rates: &crate::cli::reply::DriftRates| rates.missing + rates.nan;
+    [
+        column.kind.clone(),
+        column.name.clone(),
+        column.reason.clone().unwrap_or_else(|| column.state.clone()),
+        difference(column.psi),
+        difference(column.bound),
+        rates(empty(now), empty(then)),
+        rates(now.out_of_range, then.out_of_range),
+        rates(now.unseen, then.unseen),
+    ]
+}
+
+/// A share, and what it was: `4.1 % (2.0 %)`.
+fn rates(now: f64, then: f64) -> String {
+    if now == 0.0 && then == 0.0 {
+        return NONE.to_owned();
+    }
+    format!("{:.1} % ({:.1} %)", now * 100.0, then * 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn rendered(version: serde_json::Value) -> String {
+        render(&serde_json::from_value(json!({ "versions": [version] })).unwrap())
+    }
+
+    #[test]
+    fn a_version_tells_how_far_it_is() {
+        let base = json!({
+            "version": 3, "window_rows": 12, "window_rows_wanted": 1000, "rows_passed_over": 0,
+            "columns": [],
+        });
+        let with = |more: serde_json::Value| {
+            let mut version = base.clone();
+            version.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            rendered(version)
+        };
+        let cases = [
+            (
+                json!({"problem": "profile.json: EOF"}),
+                "version 3: not watched: profile.json: EOF\n",
+            ),
+            (
+                json!({"learnt": {"rows": 7, "rows_wanted": 5000}}),
+                "version 3: learns its profile: 7 of 5000 rows\n",
+            ),
+            (
+                json!({"reference": {"source": "train.csv", "created": "2026", "rows": 9}}),
+                "version 3: 12 of 1000 rows for the next window; compared with train.csv (9 rows, \
+                 2026)\n",
+            ),
+            (json!({}), "version 3: not watched: it has no profile, and learns none\n"),
+        ];
+        for (more, expected) in cases {
+            assert_eq!(with(more), expected);
+        }
+        assert_eq!(render(&Drifts { versions: vec![] }), "No version is loaded and watched.\n");
+    }
+
+    #[test]
+    fn each_column_has_its_line() {
+        let rates = |missing: f64| json!({"missing": missing, "nan": 0.0, "out_of_range": 0.0, "unseen": 0.0});
+        let text = rendered(json!({
+            "version": 3, "window_rows": 0, "window_rows_wanted": 1000, "rows_passed_over": 5,
+            "reference": {"source": "train.csv", "created": "2026", "rows": 9},
+            "last": {"rows": 1200, "from": "a", "to": "b"},
+            "columns": [
+                {"kind": "input", "name": "age", "state": "drifting", "psi": 0.5, "bound": 0.1,
+                 "reference": rates(0.02), "window": rates(0.061)},
+                {"kind": "output", "name": "label", "state": "waiting", "reason": "too few",
+                 "reference": rates(0.0), "window": rates(0.0)},
+            ],
+        }));
+        for part in [
+            "last window: 1200 rows, a to b",
+            "not looked at: 5 rows",
+            "age",
+            "drifting",
+            "0.500",
+            "6.1 % (2.0 %)",
+            "too few",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! One version's windows: pure, over counts that only grow.
+
+use std::time::Duration;
+
+use crate::analysis::{ColumnCounts, ColumnDrift, Drift, Level, judge_window};
+use crate::telemetry::FeatureSnapshot;
+use crate::types::{Feature, Profile};
+
+/// What makes a window whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Whole {
+    /// It is at least this long,
+    pub(super) time: Duration,
+    /// and has at least so many rows.
+    pub(super) rows: u64,
+}
+
+/// How a column stands, and what the last whole window showed of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Column {
+    pub(super) drift: Drift,
+    pub(super) found: Option<ColumnDrift>,
+}
+
+/// A version's windows since it counts by its profile.
+pub(super) struct Windows {
+    whole: Whole,
+    level: Level,
+    /// Where the present window began.
+    since: Duration,
+    base: FeatureSnapshot,
+    /// Inputs, then outputs.
+    columns: Vec<Column>,
+}
+
+/// A window that became whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Closed {
+    pub(super) rows: u64,
+    /// How long it was.
+    pub(super) time: Duration,
+}
+
+impl Windows {
+    /// The first window begins at `now`, on a clock that only goes forward, with what was
+    /// counted before.
+    pub(super) fn new(
+        whole: Whole,
+        level: Level,
+        profile: &Profile,
+        now: Duration,
+        base: FeatureSnapshot,
+    ) -> Self {
+        let column = Column { drift: Drift::default(), found: None };
+        let columns = vec![column; profile.inputs.len() + profile.outputs.len()];
+        Self { whole, level, since: now, base, columns }
+    }
+
+    /// Inputs, then outputs.
+    pub(super) fn columns(&self) -> &[Column] {
+        &self.columns
+    }
+
+    /// Rows of the present window.
+    pub(super) const fn rows(&self, read: &FeatureSnapshot) -> u64 {
+        read.rows.saturating_sub(self.base.rows)
+    }
+
+    /// Judges the present window if it is whole, and begins the next one.
+    pub(super) fn step(
+        &mut self,
+        profile: &Profile,
+        now: Duration,
+        read: FeatureSnapshot,
+    ) -> Option<Closed> {
+        let closed = Closed { rows: self.rows(&read), time: now.saturating_sub(self.since) };
+        if closed.rows < self.whole.rows.max(1) || closed.time < self.whole.time {
+            return None;
+        }
+        let features = || profile.inputs.iter().chain(&profile.outputs);
+        let reference: Vec<_> = features().map(|feature| feature.counts.by_place()).collect();
+        let inputs = since(&profile.inputs, &read.inputs, &self.base.inputs);
+        let window: Vec<_> =
+            inputs.chain(since(&profile.outputs, &read.outputs, &self.base.outputs)).collect();
+        let counts = reference.iter().zip(&window);
+        let counts: Vec<_> =
+            counts.map(|(reference, window)| ColumnCounts { reference, window }).collect();
+        for (column, found) in self.columns.iter_mut().zip(judge_window(&counts, self.level)) {
+            *column = Column { drift: column.drift.after(&found), found: Some(found) };
+        }
+        (self.since, self.base) = (now, read);
+        Some(closed)
+    }
+}
+
+/// Counts since `base`, of each feature.
+fn since<'a>(
+    features: &'a [Feature],
+    read: &'a [Vec<u64>],
+    base: &'a [Vec<u64>],
+) -> impl Iterator<Item = Vec<u64>> + 'a {
+    (0..features.len()).map(move |at| {
+        let base = base.get(at);
+        let before = |place: usize| base.and_then(|base| base.get(place)).copied().unwrap_or(0);
+        let places = read.get(at).map(Vec::as_slice).unwrap_or_default().iter().enumerate();
+        places.map(|(place, count)| count.saturating_sub(before(place))).collect()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Bins, Counts, Digest, ModelName};
+
+    const WHOLE: Whole = Whole { time: Duration::from_secs(60), rows: 400 };
+
+    /// One input of two bins, half and half over a thousand rows.
+    fn profile() -> Profile {
+        let counts = Counts { bins: vec![500, 500], ..Counts::default() };
+        let bins = Bins::Bounds(vec![0.0, 1.0, 2.0]);
+        let (name, tensor) = ("a".to_owned(), "x".to_owned());
+        Profile {
+            schema: Profile::SCHEMA,
+            model: ModelName::new("m").unwrap(),
+            artifact: Digest::new([1; 32]),
+            source: "train.csv".into(),
+            created: "2026-01-01T00:00:00Z".into(),
+            rows: 1000,
+            inputs: vec![Feature { name, tensor, column: 0, bins, counts }],
+            outputs: vec![],
+        }
+    }
+
+    /// So many rows in either bin so far.
+    fn read(low: u64, high: u64) -> FeatureSnapshot {
+        let places = Counts { bins: vec![low, high], ..Counts::default() }.by_place();
+        FeatureSnapshot { rows: low + high, inputs: vec![places], ..FeatureSnapshot::default() }
+    }
+
+    fn windows() -> Windows {
+        // Ten rows were counted before.
+        Windows::new(WHOLE, Level::DRIFT, &profile(), Duration::ZERO, read(10, 0))
+    }
+
+    const fn minute(n: u64) -> Duration {
+        Duration::from_secs(60 * n)
+    }
+
+    #[test]
+    fn a_window_is_whole_when_it_has_rows_and_time_enough() {
+        let (mut windows, profile) = (windows(), profile());
+        let cases = [
+            // Long enough, and a row too few.
+            (minute(5), read(209, 200), None),
+            // Rows enough; they came at last.
+            (minute(5), read(210, 200), Some((400, minute(5)))),
+            // Rows at once, and no time.
+            (minute(5) + Duration::from_secs(59), read(1210, 1200), None),
+            (minute(6), read(1210, 1200), Some((2000, minute(1)))),
+        ];
+        for (now, read, expected) in cases {
+            let closed = windows.step(&profile, now, read);
+            assert_eq!(closed.map(|closed| (closed.rows, closed.time)), expected);
+        }
+    }
+
+    #[test]
+    fn a_shift_that_stays_is_a_drift_and_one_that_goes_is_none() {
+        let (mut windows, profile) = (windows(), profile());
+        let mut so_far = (10, 0);
+        let mut state = |windows: &mut Windows, n, low, high| {
+            so_far = (so_far.0 + low, so_far.1 + high);
+            assert!(windows.step(&profile, minute(n), read(so_far.0, so_far.1)).is_some());
+            windows.columns()[0].drift.as_str()
+        };
+        assert_eq!(windows.columns()[0].drift.as_str(), "waiting");
+        assert_eq!(state(&mut windows, 1, 500, 500), "steady");
+        assert_eq!(state(&mut windows, 2, 900, 100), "moved");
+        assert_eq!(state(&mut windows, 3, 510, 490), "steady");
+        for (n, expected) in [(4, "moved"), (5, "moved"), (6, "drifting")] {
+            assert_eq!(state(&mut windows, n, 900, 100), expected);
+        }
+        let found = windows.columns()[0].found.unwrap();
+        assert_eq!(found.rows, 1000);
+        assert!(found.difference.unwrap().psi > 0.5, "{found:?}");
+    }
+
+    #[test]
+    fn counts_that_are_not_there_are_zero() {
+        let (mut windows, profile) = (windows(), profile());
+        let empty = FeatureSnapshot { rows: 1000, ..FeatureSnapshot::default() };
+        assert!(windows.step(&profile, minute(9), empty).is_some());
+        assert!(windows.columns()[0].found.unwrap().difference.is_err());
+        assert_eq!(windows.columns()[0].drift.as_str(), "waiting");
+    }
+}

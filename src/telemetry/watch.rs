@@ -1,0 +1,296 @@
+//! What a loaded version's answers are watched by: the request path counts, the
+//! monitor reads, the registry hands over what `profile.json` says.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+
+use crate::error::Result;
+use crate::telemetry::features::{FeatureCounts, FeatureSnapshot};
+use crate::types::{Digest, ModelName, Profile, ProfileBuilder, Signature, Tensor, VersionId};
+
+/// The `profile.json` in a version's folder: none, one, or what is wrong with it.
+pub type GivenProfile = Option<Result<Arc<Profile>, String>>;
+
+/// One loaded version, as it is watched.
+pub struct Watch {
+    model: ModelName,
+    version: VersionId,
+    digest: Digest,
+    signature: Signature,
+    names: ArcSwap<Vec<String>>,
+    wanted: AtomicBool,
+    given: ArcSwap<GivenProfile>,
+    active: ArcSwapOption<Active>,
+    /// Requests that came while a profile was being learnt from another.
+    busy: AtomicU64,
+}
+
+/// What happens to the rows of answered requests.
+enum Active {
+    /// They are counted in a profile's bins.
+    Counts(Arc<Profile>, FeatureCounts),
+    /// They are taken for a profile, until there are enough.
+    Learns(Learner),
+}
+
+/// Takes rows for a profile.
+struct Learner {
+    builder: Mutex<Option<ProfileBuilder>>,
+    rows: AtomicU64,
+    enough: AtomicBool,
+}
+
+impl Learner {
+    /// Takes a request's rows; `false` if another one's were being taken.
+    fn add(&self, inputs: &[Tensor], outputs: &[Tensor]) -> bool {
+        if self.enough.load(Relaxed) {
+            return true;
+        }
+        let mut builder = match self.builder.try_lock() {
+            Ok(builder) => builder,
+            Err(TryLockError::WouldBlock) => return false,
+            // What a panic left behind is no profile.
+            Err(TryLockError::Poisoned(_)) => return true,
+        };
+        if let Some(builder) = builder.as_mut() {
+            builder.add(inputs, outputs);
+            let rows = u64::try_from(builder.rows()).unwrap_or(u64::MAX);
+            self.rows.store(rows, Relaxed);
+            self.enough.store(builder.is_full(), Relaxed);
+        }
+        true
+    }
+}
+
+/// How far a profile is learnt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Learnt {
+    /// Rows that were taken.
+    pub rows: u64,
+    /// Whether they are enough.
+    pub enough: bool,
+}
+
+impl Watch {
+    /// For a version with this content. Nothing is counted yet.
+    #[must_use]
+    pub fn new(
+        model: ModelName,
+        version: VersionId,
+        digest: Digest,
+        signature: Signature,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            model,
+            version,
+            digest,
+            signature,
+            names: ArcSwap::default(),
+            wanted: AtomicBool::new(false),
+            given: ArcSwap::default(),
+            active: ArcSwapOption::empty(),
+            busy: AtomicU64::new(0),
+        })
+    }
+
+    /// The model.
+    #[must_use]
+    pub const fn model(&self) -> &ModelName {
+        &self.model
+    }
+
+    /// The version.
+    #[must_use]
+    pub const fn version(&self) -> VersionId {
+        self.version
+    }
+
+    /// Its content.
+    #[must_use]
+    pub const fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// What the columns of its input are called, and whether its owner wants it watched.
+    pub fn settle(&self, names: &[String], wanted: bool) {
+        if **self.names.load() != names {
+            self.names.store(Arc::new(names.to_vec()));
+        }
+        self.wanted.store(wanted, Relaxed);
+    }
+
+    /// Whether its owner wants it watched.
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
+        self.wanted.load(Relaxed)
+    }
+
+    /// Hands over what its folder has.
+    pub fn give(&self, profile: GivenProfile) {
+        self.given.store(Arc::new(profile));
+    }
+
+    /// What its folder has.
+    #[must_use]
+    pub fn given(&self) -> Arc<GivenProfile> {
+        self.given.load_full()
+    }
+
+    /// An answered request. Never waits.
+    pub fn answered(&self, inputs: &[Tensor], outputs: &[Tensor]) {
+        let active = self.active.load();
+        match active.as_deref() {
+            None => {}
+            Some(Active::Counts(_, counts)) => counts.count(inputs, outputs),
+            Some(Active::Learns(learner)) if learner.add(inputs, outputs) => {}
+            Some(Active::Learns(_)) => {
+                self.busy.fetch_add(1, Relaxed);
+            }
+        }
+    }
+
+    /// Counts in this profile's bins from now on.
+    ///
+    /// # Errors
+    /// It does not fit the version.
+    pub fn count_by(&self, profile: Arc<Profile>) -> Result<()> {
+        let counts = FeatureCounts::new(&profile, &self.signature)?;
+        self.active.store(Some(Arc::new(Active::Counts(profile, counts))));
+        Ok(())
+    }
+
+    /// Takes the next `rows` rows for a profile.
+    pub fn learn(&self, rows: usize) {
+        let builder = ProfileBuilder::new(&self.signature, &self.names.load(), rows);
+        let learner = Learner {
+            builder: Mutex::new(Some(builder)),
+            rows: AtomicU64::new(0),
+            enough: AtomicBool::new(false),
+        };
+        self.active.store(Some(Arc::new(Active::Learns(learner))));
+    }
+
+    /// Counts and learns nothing any more.
+    pub fn rest(&self) {
+        self.active.store(None);
+    }
+
+    /// By which profile it counts, if it does.
+    #[must_use]
+    pub fn profile(&self) -> Option<Arc<Profile>> {
+        match self.active.load().as_deref()? {
+            Active::Counts(profile, _) => Some(Arc::clone(profile)),
+            Active::Learns(_) => None,
+        }
+    }
+
+    /// The counts, if it counts.
+    #[must_use]
+    pub fn counts(&self) -> Option<FeatureSnapshot> {
+        match self.active.load().as_deref()? {
+            Active::Counts(_, counts) => Some(counts.read()),
+            Active::Learns(_) => None,
+        }
+    }
+
+    /// How far it has learnt, if it learns.
+    #[must_use]
+    pub fn learnt(&self) -> Option<Learnt> {
+        let active = self.active.load();
+        let Active::Learns(learner) = active.as_deref()? else { return None };
+        Some(Learnt { rows: learner.rows.load(Relaxed), enough: learner.enough.load(Relaxed) })
+    }
+
+    /// Takes what was learnt; nothing is counted until it is told by what.
+    #[must_use]
+    pub fn take_learnt(&self) -> Option<ProfileBuilder> {
+        let active = self.active.load();
+        let Active::Learns(learner) = active.as_deref()? else { return None };
+        learner.builder.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Requests of which nothing was learnt, since another one's rows were being taken.
+    #[must_use]
+    pub fn busy(&self) -> u64 {
+        self.busy.load(Relaxed)
+    }
+}
+
+/// All versions that are loaded. It does not keep them.
+#[derive(Default)]
+pub struct Watches(Mutex<Vec<Weak<Watch>>>);
+
+impl Watches {
+    /// Adds one, if it is not there.
+    pub fn add(&self, watch: &Arc<Watch>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|known| known.strong_count() > 0);
+        if !all.iter().any(|known| std::ptr::eq(known.as_ptr(), Arc::as_ptr(watch))) {
+            all.push(Arc::downgrade(watch));
+        }
+    }
+
+    /// Those that are still loaded.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Watch>> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().filter_map(Weak::upgrade).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Data, Datatype, Dim, TensorSpec};
+
+    fn watch() -> Arc<Watch> {
+        let spec = TensorSpec::new("x", Datatype::Fp32, vec![Dim::Symbol("N".into())]);
+        let signature = Signature::new(vec![spec.clone()], vec![spec]);
+        let (model, version) = (ModelName::new("m").unwrap(), VersionId::new(1).unwrap());
+        Watch::new(model, version, Digest::new([7; 32]), signature)
+    }
+
+    fn x(values: &[f32]) -> Vec<Tensor> {
+        vec![Tensor::new("x", vec![values.len()], Data::Fp32(values.to_vec())).unwrap()]
+    }
+
+    #[test]
+    fn it_learns_a_profile_and_counts_by_it() {
+        let watch = watch();
+        watch.answered(&x(&[9.0]), &x(&[9.0]));
+        watch.learn(4);
+        for value in [1.0, 2.0, 3.0] {
+            watch.answered(&x(&[value]), &x(&[0.0]));
+        }
+        assert_eq!(watch.learnt(), Some(Learnt { rows: 3, enough: false }));
+        watch.answered(&x(&[4.0, 100.0]), &x(&[0.0, 0.0]));
+        assert_eq!(watch.learnt(), Some(Learnt { rows: 4, enough: true }));
+        let builder = watch.take_learnt().unwrap();
+        watch.answered(&x(&[5.0]), &x(&[0.0]));
+        let (model, digest) = (watch.model().clone(), watch.digest());
+        let profile = builder.finish(model, digest, "live traffic", "2026-01-01T00:00:00Z");
+        let profile = profile.unwrap();
+        assert_eq!((profile.rows, profile.inputs[0].counts.rows()), (4, 4));
+        watch.count_by(Arc::new(profile)).unwrap();
+        watch.answered(&x(&[1.0, 50.0]), &x(&[0.0, 0.0]));
+        let counts = watch.counts().unwrap();
+        assert_eq!(counts.rows, 2);
+        assert_eq!(counts.inputs[0].iter().sum::<u64>(), 2);
+        watch.rest();
+        assert!(watch.counts().is_none() && watch.learnt().is_none());
+    }
+
+    #[test]
+    fn the_list_keeps_no_version() {
+        let watches = Watches::default();
+        let (one, two) = (watch(), watch());
+        watches.add(&one);
+        watches.add(&one);
+        watches.add(&two);
+        assert_eq!(watches.all().len(), 2);
+        drop(one);
+        assert_eq!(watches.all().len(), 1);
+    }
+}
