@@ -27,12 +27,19 @@
 //! - Below and above begin at the reference's extremes. The exact test has that right as it
 //!   is: that the lowest `k` of `n + m` rows are all in the window has probability
 //!   about `(m/(n+m))^k`.
-//! - A category that the reference has not is `other`. Where all of the reference's have a
-//!   bin, those with a single row count as others of the reference, as each would be had
-//!   its row been left out (Good 1953); then what is expected of the window is right.
-//! - Where the reference had more categories than bins, those near the border have one by
-//!   luck, and go back to the mean in the window: bins with up to `c + 3√c` rows of
-//!   the reference (`c` of the rarest), or fewer than 20, count as others on both sides.
+//! - A value that the reference has not (or not often enough for a bin) is `other`, while
+//!   one that it has by luck has a bin, and goes back to its mean in the window. So the
+//!   tests take rare values together with the others, on both sides; and which are rare is
+//!   told by the rows of *both sides together*: given those, chance alone tells how many of
+//!   them are the window's, and what is grouped by them favours no side. Told by the
+//!   reference's rows alone, the groups would have its luck. A value is rare if the reference
+//!   would be expected to have fewer than [`KEPT_MIN`] of its rows, so that none without a
+//!   bin is left that is not; or than `c + 3√c` where it had more values than bins, `c` of
+//!   the rarest one that has a bin.
+//!
+//! What this takes for granted is that rows are independent, of the window and of the
+//! reference. Rows of one request, of one user or of one hour are often alike, and then
+//! chance alone moves more than these tests expect.
 
 mod chi_squared;
 
@@ -59,9 +66,10 @@ pub const STEADY_WINDOWS: u8 = 2;
 
 /// The fewest rows that χ² wants to expect in a group (Cochran 1954).
 const EXPECTED_MIN: f64 = 5.0;
-/// Where the reference had more categories than bins, the rarest bins count as others, and
-/// so does any with fewer rows than this.
-const KEPT_MIN: f64 = 20.0;
+/// A value of which the reference is expected to have fewer rows is taken together with
+/// those that it has not: one of which it is expected to have more has none of them with
+/// a probability below e⁻¹⁰.
+const KEPT_MIN: f64 = 10.0;
 /// The places apart.
 const APART: [PlaceOf; Counts::APART] =
     [PlaceOf::MISSING, PlaceOf::NAN, PlaceOf::BELOW, PlaceOf::ABOVE, PlaceOf::OTHER];
@@ -74,6 +82,11 @@ pub struct ColumnCounts<'a> {
     pub reference: &'a [u64],
     /// Live rows.
     pub window: &'a [u64],
+    /// Whether each bin is of a value, and a value without one is another
+    /// ([`Bins::are_values`]); otherwise they are ranges.
+    ///
+    /// [`Bins::are_values`]: crate::types::Bins::are_values
+    pub by_value: bool,
 }
 
 /// Shares of the rows whose value has no bin, each 0 to 1; 0 of no rows.
@@ -169,7 +182,7 @@ pub fn judge_window(columns: &[ColumnCounts<'_>], level: Level) -> Vec<ColumnDri
 
 /// One column by itself: it has not moved yet.
 fn compare(column: &ColumnCounts<'_>, level: Level) -> ColumnDrift {
-    let ColumnCounts { reference, window } = *column;
+    let ColumnCounts { reference, window, by_value } = *column;
     let [n, m] = [reference, window].map(rows);
     let places = both(reference, window).count();
     let difference = if n < ROWS_MIN {
@@ -179,12 +192,12 @@ fn compare(column: &ColumnCounts<'_>, level: Level) -> ColumnDrift {
     } else if places < 2 {
         Err(Unjudged::Constant)
     } else {
-        let (fair_reference, fair_window) = fair(reference, window);
+        let (fair_reference, fair_window) = fair(column);
         Ok(Difference {
             psi: psi(reference, window),
             bound: psi_bound(level, places, n, m),
             js: jensen_shannon(reference, window),
-            p_value: p_value(&fair_reference, &fair_window),
+            p_value: p_value(&fair_reference, &fair_window, by_value),
             rate_changed: rate_changed(&fair_reference, &fair_window),
             moved: false,
         })
@@ -331,10 +344,6 @@ fn at(counts: &[u64], place: PlaceOf) -> u64 {
     counts.get(place.0).copied().unwrap_or(0)
 }
 
-fn bins_mut(counts: &mut [u64]) -> impl Iterator<Item = &mut u64> {
-    counts.iter_mut().skip(Counts::APART)
-}
-
 fn bins(counts: &[u64]) -> &[u64] {
     counts.get(Counts::APART..).unwrap_or_default()
 }
@@ -357,35 +366,41 @@ fn shares<'a>(reference: &'a [u64], window: &'a [u64]) -> impl Iterator<Item = (
     counts.map(move |(a, b)| (a / n, b / m))
 }
 
-/// Counts by place as the tests take them: a category has a bin because the reference has
-/// it, and so has more rows there than it deserves. See the module's own words.
-fn fair(reference: &[u64], window: &[u64]) -> (Vec<u64>, Vec<u64>) {
-    let (mut reference, mut window) = (reference.to_vec(), window.to_vec());
+/// Counts by place as the tests take them: rare values are with the others, on both sides.
+/// See the module's own words.
+fn fair(column: &ColumnCounts<'_>) -> (Vec<u64>, Vec<u64>) {
+    let (mut reference, mut window) = (column.reference.to_vec(), column.window.to_vec());
     let places = reference.len().max(window.len()).max(Counts::APART);
     reference.resize(places, 0);
     window.resize(places, 0);
+    if !column.by_value {
+        return (reference, window);
+    }
+    let (n, m) = (rows(&reference) as f64, rows(&window) as f64);
+    let kept_from = kept_from(&reference);
     let PlaceOf(other) = PlaceOf::OTHER;
-    if reference[other] == 0 {
-        // As many as the window has, and no more: that it has fewer is no drift.
-        let (n, m) = (rows(&reference) as f64, rows(&window) as f64);
-        let wanted = (window[other] as f64 * n / m).ceil() as u64;
-        let single = bins_mut(&mut reference).filter(|count| **count == 1);
-        let single = single.map(std::mem::take).sum::<u64>();
-        reference[other] = single.min(wanted);
-    } else {
-        let rarest = bins(&reference).iter().copied().filter(|count| *count > 0).min();
-        let rarest = rarest.unwrap_or(0) as f64;
-        let kept_from = (rarest + 3.0 * rarest.sqrt()).max(KEPT_MIN);
-        for place in Counts::APART..places {
-            if (reference[place] as f64) < kept_from {
-                for counts in [&mut reference, &mut window] {
-                    let count = std::mem::take(&mut counts[place]);
-                    counts[other] = counts[other].saturating_add(count);
-                }
+    for place in Counts::APART..places {
+        let together = reference[place] as f64 + window[place] as f64;
+        if together * n / (n + m) < kept_from {
+            for counts in [&mut reference, &mut window] {
+                let count = std::mem::take(&mut counts[place]);
+                counts[other] = counts[other].saturating_add(count);
             }
         }
     }
     (reference, window)
+}
+
+/// Of how many of its rows the reference must be expected to have for a value to be tested by
+/// itself.
+fn kept_from(reference: &[u64]) -> f64 {
+    if at(reference, PlaceOf::OTHER) == 0 {
+        return KEPT_MIN;
+    }
+    // It had more values than bins, and those near the border have one by luck.
+    let rarest = bins(reference).iter().copied().filter(|count| *count > 0).min();
+    let rarest = rarest.unwrap_or(0) as f64;
+    (rarest + 3.0 * rarest.sqrt()).max(KEPT_MIN)
 }
 
 /// Of fair counts.
@@ -399,24 +414,28 @@ fn rate_changed(reference: &[u64], window: &[u64]) -> bool {
 
 /// The smallest of the tests' p-values, times how many there are. Of fair counts; both
 /// sides have rows.
-fn p_value(reference: &[u64], window: &[u64]) -> f64 {
+fn p_value(reference: &[u64], window: &[u64], by_value: bool) -> f64 {
     let (n, m) = (rows(reference) as f64, rows(window) as f64);
     let apart = APART.into_iter().map(|place| (at(reference, place), at(window, place)));
     let apart = apart.filter(|(a, b)| *a > 0 || *b > 0);
     let apart = apart.map(|(a, b)| proportions_p_value((a as f64, b as f64), (n, m)));
-    let tests: Vec<_> = homogeneity_p_value(reference, window).into_iter().chain(apart).collect();
+    let bins = homogeneity_p_value(reference, window, by_value);
+    let tests: Vec<_> = bins.into_iter().chain(apart).collect();
     let smallest = tests.iter().copied().fold(1.0, f64::min);
     (smallest * tests.len().max(1) as f64).min(1.0)
 }
 
 /// Pearson's χ² of homogeneity of the bins; `None` where fewer than two groups have
 /// enough rows.
-fn homogeneity_p_value(reference: &[u64], window: &[u64]) -> Option<f64> {
+fn homogeneity_p_value(reference: &[u64], window: &[u64], by_value: bool) -> Option<f64> {
     let counts = both(bins(reference), bins(window));
     let (n, m) = counts.clone().fold((0.0, 0.0), |(n, m), (a, b)| (n + a, m + b));
     let smaller = f64::min(n, m) / (n + m);
     let is_small = |(a, b): &(f64, f64)| (a + b) * smaller < EXPECTED_MIN;
-    let (small, mut groups): (Vec<_>, Vec<_>) = counts.partition(is_small);
+    let (mut small, mut groups): (Vec<_>, Vec<_>) = counts.partition(is_small);
+    if by_value {
+        small = without_luck(small);
+    }
     // Neighbours together, until they are enough…
     let mut group = (0.0, 0.0);
     for (a, b) in small {
@@ -435,6 +454,16 @@ fn homogeneity_p_value(reference: &[u64], window: &[u64]) -> Option<f64> {
     let term = |(a, b): &(f64, f64)| (a * m - b * n) * (a * m - b * n) / (a + b);
     let statistic = groups.iter().map(term).sum::<f64>() / (n * m);
     (dof > 0).then(|| chi_squared_survival(statistic, dof))
+}
+
+/// The same by the rows of both sides together. A profile has texts by how often the
+/// reference has them: groups of neighbours would have its luck. So would those of
+/// equally many rows, which are therefore shuffled, always alike (Knuth's hash).
+fn without_luck(counts: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
+    let shuffled = (0..).map(|place: u32| place.wrapping_mul(2_654_435_769));
+    let mut counts: Vec<_> = counts.into_iter().zip(shuffled).collect();
+    counts.sort_by(|((a, b), x), ((c, d), y)| (c + d).total_cmp(&(a + b)).then(x.cmp(y)));
+    counts.into_iter().map(|(counts, _)| counts).collect()
 }
 
 /// That of `k` rows together so many are the window's, of rows of which it has a share of
@@ -493,7 +522,12 @@ mod tests {
 
     /// Of one column by itself.
     fn judge_one(reference: &[u64], window: &[u64]) -> ColumnDrift {
-        judge_window(&[ColumnCounts { reference, window }], level())[0]
+        judge_window(&[ColumnCounts { reference, window, by_value: false }], level())[0]
+    }
+
+    /// The same of one whose bins are values.
+    fn judge_values(reference: &[u64], window: &[u64]) -> ColumnDrift {
+        judge_window(&[ColumnCounts { reference, window, by_value: true }], level())[0]
     }
 
     /// Of `tests/drift/known.py`, as the other tables here are.
@@ -596,7 +630,7 @@ mod tests {
         ];
         for (reference, window, expected) in homogeneity {
             let [a, b] = [reference, window].map(|bins| [&[0; Counts::APART], bins].concat());
-            let got = homogeneity_p_value(&a, &b).unwrap();
+            let got = homogeneity_p_value(&a, &b, false).unwrap();
             assert!(
                 (got / expected - 1.0).abs() < 1e-11,
                 "{bins:?}: {got}, expected {expected}",
@@ -746,9 +780,22 @@ mod tests {
                 false,
             ),
             ("no luck", categories(100, &[800, 100]), categories(200, &[700, 100]), true),
+            // Half of the rare ones are there once, and so is the window's share of them.
+            (
+                "the window's rows of rare names",
+                names(950, 1),
+                categories(20, &[vec![950], vec![1; 30], vec![0; 20]].concat()),
+                false,
+            ),
+            (
+                "a rare name that has become frequent",
+                names(950, 1),
+                categories(30, &[vec![850, 100], vec![1; 20], vec![0; 29]].concat()),
+                true,
+            ),
         ];
         for (name, reference, window, moved) in cases {
-            let difference = judge_one(&reference, &window).difference;
+            let difference = judge_values(&reference, &window).difference;
             assert_eq!(
                 difference.is_ok_and(|difference| difference.moved),
                 moved,
@@ -758,9 +805,32 @@ mod tests {
     }
 
     #[test]
+    fn rare_values_are_told_by_the_rows_of_both_sides() {
+        let fair = |by_value, reference: &[u64], window: &[u64]| {
+            fair(&ColumnCounts { reference, window, by_value })
+        };
+        let (reference, window) = (categories(0, &[980, 2, 18]), categories(3, &[980, 17, 0]));
+        // 19 of 2,000 rows are expected to be 9.5 of 1,000.
+        let expected = (categories(20, &[980, 0, 0]), categories(20, &[980, 0, 0]));
+        assert_eq!(fair(true, &reference, &window), expected);
+        // 20 of them are kept, whoever has them.
+        let (reference, window) = (categories(0, &[980, 2, 18]), categories(0, &[980, 18, 2]));
+        assert_eq!(fair(true, &reference, &window), (reference.clone(), window.clone()));
+        // Ranges are no values.
+        let (reference, window) = (categories(0, &[998, 2]), categories(0, &[999, 1]));
+        assert_eq!(fair(false, &reference, &window), (reference.clone(), window.clone()));
+        // With more values than bins, those near the rarest are rare: up to 16 + 3·4.
+        let (reference, window) =
+            (categories(300, &[644, 40, 16]), categories(300, &[670, 15, 15]));
+        let expected = (categories(356, &[644, 0, 0]), categories(330, &[670, 0, 0]));
+        assert_eq!(fair(true, &reference, &window), expected);
+    }
+
+    #[test]
     fn one_of_many_columns_must_be_clearer() {
         let reference = [400, 0, 0, 0, 0, 9_800, 9_800];
-        let column = ColumnCounts { reference: &reference, window: &[10, 0, 0, 0, 0, 95, 95] };
+        let window = [10, 0, 0, 0, 0, 95, 95];
+        let column = ColumnCounts { reference: &reference, window: &window, by_value: false };
         let same = ColumnCounts { window: &reference, ..column };
         let moved = |columns: &[ColumnCounts<'_>]| {
             let found = judge_window(columns, level()).into_iter();
@@ -831,8 +901,10 @@ mod tests {
         fn any_counts_can_be_judged(
             reference in proptest::collection::vec(prop_oneof![Just(0), 0..50_u64, any::<u64>()], 0..20),
             window in proptest::collection::vec(prop_oneof![Just(0), 0..500_u64, any::<u64>()], 0..20),
+            by_value in any::<bool>(),
         ) {
-            let column = judge_one(&reference, &window);
+            let judge = if by_value { judge_values } else { judge_one };
+            let column = judge(&reference, &window);
             if let Ok(Difference { psi, bound, js, p_value, .. }) = column.difference {
                 prop_assert!(psi >= 0.0 && bound >= PSI_MIN, "{psi} {bound}");
                 prop_assert!((0.0..=1.0).contains(&js) && (0.0..=1.0).contains(&p_value));
@@ -841,8 +913,9 @@ mod tests {
 
         #[test]
         fn the_same_counts_have_not_moved(counts in proptest::collection::vec(0..10_000_u64, 0..40)) {
-            let column = judge_one(&counts, &counts);
-            prop_assert!(column.difference.is_ok_and(|difference| !difference.moved) || column.difference.is_err());
+            for column in [judge_one(&counts, &counts), judge_values(&counts, &counts)] {
+                prop_assert!(column.difference.is_ok_and(|difference| !difference.moved) || column.difference.is_err());
+            }
         }
     }
 }

@@ -82,9 +82,12 @@ impl Windows {
         let inputs = since(&profile.inputs, &read.inputs, &self.base.inputs);
         let window: Vec<_> =
             inputs.chain(since(&profile.outputs, &read.outputs, &self.base.outputs)).collect();
-        let counts = reference.iter().zip(&window);
-        let counts: Vec<_> =
-            counts.map(|(reference, window)| ColumnCounts { reference, window }).collect();
+        let counts = features().zip(&reference).zip(&window);
+        let counts: Vec<_> = counts
+            .map(|((feature, reference), window)| {
+                ColumnCounts { reference, window, by_value: feature.bins.are_values() }
+            })
+            .collect();
         for (column, found) in self.columns.iter_mut().zip(judge_window(&counts, self.level)) {
             *column = Column { drift: column.drift.after(&found), found: Some(found) };
         }

@@ -159,6 +159,13 @@ impl Bins {
         self.len() == 0
     }
 
+    /// Whether each is of one value, so that a value may be without a bin; otherwise they
+    /// are ranges.
+    #[must_use]
+    pub const fn are_values(&self) -> bool {
+        matches!(self, Self::Integers(_) | Self::Texts(_))
+    }
+
     /// Where a number belongs.
     #[must_use]
     pub fn place(&self, number: f64) -> PlaceOf {

@@ -1,7 +1,6 @@
-//! Sixteen columns as tables have them, independent of each other, and what can
-//! happen to them.
+//! Columns as tables have them, independent of each other, and what can happen to them.
 
-use foreshadow::types::{BINS_MAX, Bins, Counts};
+use foreshadow::types::{BINS_MAX, Bins, Counts, PlaceOf};
 
 /// `SplitMix64` (Steele, Lea & Flood 2014): small, seeded, good enough for this.
 pub(crate) struct Rng(u64);
@@ -58,11 +57,38 @@ pub(crate) enum Kind {
     Categories,
     /// So many, the k-th in proportion to 1/k.
     Zipf(usize),
+    /// So many, all equally frequent.
+    Equal(usize),
+    /// Three that 95 % have, and fifty that a thousandth has, each.
+    Rare,
     Constant,
 }
 
-/// The columns, and their share of rows without a value.
-pub(crate) const COLUMNS: [(Kind, f64); 16] = [
+impl Kind {
+    /// How frequent each category is, before they are made to be 1 in all.
+    fn weights(self) -> Vec<f64> {
+        match self {
+            Self::Zipf(many) => (1..=many).map(|k| 1.0 / k as f64).collect(),
+            Self::Equal(many) => vec![1.0; many],
+            Self::Rare => [&[0.4, 0.3, 0.25], &[0.001; 50][..]].concat(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// A column's kind, and its share of rows without a value.
+pub(crate) type Column = (Kind, f64);
+
+/// Each population of rows with its name, those of a table first.
+pub(crate) const POPULATIONS: [(&str, &[Column]); 4] = [
+    ("sixteen columns", &COLUMNS),
+    ("3 big and 50 rare categories", &[(Kind::Rare, 0.0)]),
+    ("60 categories by Zipf's law", &[(Kind::Zipf(60), 0.0)]),
+    ("60 equal categories", &[(Kind::Equal(60), 0.0)]),
+];
+
+/// Sixteen of mixed kinds.
+pub(crate) const COLUMNS: [Column; 16] = [
     (Kind::Normal, 0.0),
     (Kind::Normal, 0.02),
     (Kind::Exponential, 0.0),
@@ -123,29 +149,59 @@ pub(crate) fn column_of(shift: Shift) -> usize {
 
 /// A reference of all columns.
 pub(crate) struct Reference {
+    columns: &'static [Column],
     /// By column and place.
     pub(crate) counts: Vec<Vec<u64>>,
-    bins: Vec<Bins>,
-    /// The cumulated weights of the columns by [`Kind::Zipf`].
-    zipf: Vec<Vec<f64>>,
+    bins: Vec<Sorted>,
+    /// The cumulated weights of the columns' categories.
+    weights: Vec<Vec<f64>>,
+}
+
+/// How values are sorted into bins.
+pub(crate) enum Sorted {
+    Ranges(Bins),
+    /// By category: its place. Those that the reference has most often come first, as a
+    /// profile has texts.
+    Values(Vec<usize>),
+}
+
+impl Sorted {
+    fn place(&self, number: f64) -> usize {
+        match self {
+            Self::Ranges(bins) => bins.place(number).0,
+            Self::Values(_) if number.is_nan() => PlaceOf::NAN.0,
+            Self::Values(places) => {
+                places.get(number as usize).copied().unwrap_or(PlaceOf::OTHER.0)
+            }
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Ranges(bins) => bins.len(),
+            Self::Values(places) => places.iter().filter(|p| **p != PlaceOf::OTHER.0).count(),
+        }
+    }
 }
 
 impl Reference {
     /// Draws so many rows, and makes bins of them: by tenths for numbers, the most
     /// frequent for categories.
-    pub(crate) fn new(rng: &mut Rng, rows: usize) -> Self {
-        let zipf = COLUMNS.map(|(kind, _)| match kind {
-            Kind::Zipf(many) => cumulated((1..=many).map(|k| 1.0 / k as f64)),
-            _ => Vec::new(),
-        });
-        let mut own = Self { counts: Vec::new(), bins: Vec::new(), zipf: zipf.to_vec() };
-        for (column, (kind, _)) in COLUMNS.into_iter().enumerate() {
+    pub(crate) fn new(columns: &'static [Column], rng: &mut Rng, rows: usize) -> Self {
+        let weights = columns.iter().map(|(kind, _)| cumulated(&kind.weights())).collect();
+        let mut own = Self { columns, counts: Vec::new(), bins: Vec::new(), weights };
+        for (column, (kind, _)) in columns.iter().enumerate() {
             let values: Vec<_> = (0..rows).map(|_| own.draw(column, rng, None)).collect();
             let known = values.iter().flatten().copied().collect();
-            own.bins.push(if is_number(kind) { tenths(known) } else { frequent(known) });
+            own.bins.push(if is_number(*kind) { tenths(known) } else { frequent(known) });
             own.counts.push(own.count(column, values.into_iter()));
         }
         own
+    }
+
+    /// Whether a column's bins are values.
+    pub(crate) fn by_value(&self, column: usize) -> bool {
+        matches!(self.bins[column], Sorted::Values(_))
     }
 
     /// The counts by place of so many rows of one column.
@@ -163,14 +219,14 @@ impl Reference {
         let bins = &self.bins[column];
         let mut counts = vec![0; Counts::APART + bins.len()];
         for value in values {
-            counts[value.map_or(0, |number| bins.place(number).0)] += 1;
+            counts[value.map_or(PlaceOf::MISSING.0, |number| bins.place(number))] += 1;
         }
         counts
     }
 
     /// `None` without a value.
     fn draw(&self, column: usize, rng: &mut Rng, shift: Option<Shift>) -> Option<f64> {
-        let (kind, missing) = COLUMNS[column];
+        let (kind, missing) = self.columns[column];
         let missing = if let Some(Shift::Missing(rate)) = shift { rate } else { missing };
         if missing > 0.0 && rng.chance(missing) {
             return None;
@@ -191,7 +247,9 @@ impl Reference {
                 let usual = [0.4, 0.7, 0.85, 0.95, 1.0];
                 pick(if shift == Some(Shift::Mix) { &mixed } else { &usual }, rng.uniform())
             }
-            Kind::Zipf(_) => pick(&self.zipf[column], rng.uniform()),
+            Kind::Zipf(_) | Kind::Equal(_) | Kind::Rare => {
+                pick(&self.weights[column], rng.uniform())
+            }
             Kind::Constant => 7.0,
         };
         Some(match shift {
@@ -217,17 +275,17 @@ fn pick(cumulated: &[f64], at: f64) -> f64 {
 }
 
 /// The weights' sums so far, of 1 in all.
-fn cumulated(weights: impl Iterator<Item = f64> + Clone) -> Vec<f64> {
-    let (all, mut sum) = (weights.clone().sum::<f64>(), 0.0);
-    let mut add = |weight| {
+fn cumulated(weights: &[f64]) -> Vec<f64> {
+    let (all, mut sum) = (weights.iter().sum::<f64>(), 0.0);
+    let mut add = |weight: &f64| {
         sum += weight / all;
         sum
     };
-    weights.map(&mut add).collect()
+    weights.iter().map(&mut add).collect()
 }
 
 /// Bounds at each tenth.
-fn tenths(mut values: Vec<f64>) -> Bins {
+fn tenths(mut values: Vec<f64>) -> Sorted {
     values.sort_unstable_by(f64::total_cmp);
     let mut bounds: Vec<_> =
         (0..=10).map(|tenth| values[(values.len() - 1) * tenth / 10]).collect();
@@ -235,18 +293,22 @@ fn tenths(mut values: Vec<f64>) -> Bins {
     if bounds.len() == 1 {
         bounds.push(bounds[0]);
     }
-    Bins::Bounds(bounds)
+    Sorted::Ranges(Bins::Bounds(bounds))
 }
 
 /// The most frequent, as many as may have a bin.
-fn frequent(values: Vec<f64>) -> Bins {
+fn frequent(values: Vec<f64>) -> Sorted {
     let mut counts = std::collections::BTreeMap::new();
     for value in values {
-        *counts.entry(value as i64).or_insert(0) += 1;
+        *counts.entry(value as usize).or_insert(0) += 1;
     }
-    let mut counts: Vec<(u64, i64)> = counts.into_iter().map(|(value, n)| (n, value)).collect();
+    let mut counts: Vec<(u64, usize)> = counts.into_iter().map(|(value, n)| (n, value)).collect();
     counts.sort_unstable_by(|a, b| b.cmp(a));
-    let mut kept: Vec<_> = counts.into_iter().take(BINS_MAX).map(|(_, value)| value).collect();
-    kept.sort_unstable();
-    Bins::Integers(kept)
+    counts.truncate(BINS_MAX - 1);
+    let highest = counts.iter().map(|(_, value)| *value).max().unwrap_or(0);
+    let mut places = vec![PlaceOf::OTHER.0; highest + 1];
+    for (bin, (_, value)) in counts.into_iter().enumerate() {
+        places[value] = Counts::APART + bin;
+    }
+    Sorted::Values(places)
 }
