@@ -25,6 +25,7 @@ PUT    /v1/models/{model}/shadows/{version}         {\"sample\": \"100%\"}
 DELETE /v1/models/{model}/shadows/{version}
 GET    /v1/models/{model}/shadows/{version}/disagreements
 GET    /v1/models/{model}/drift
+POST   /v1/models/{model}/drift/relearn             {\"version\": 2}
 POST   /v1/models/{model}/promote                   {\"version\": 2}
 POST   /v1/models/{model}/rollback                  {\"entry\": 17}, or nothing
 GET    /v1/models/{model}/rollout

@@ -32,6 +32,7 @@ fn routes() -> (Router<AdminState>, OpenApi) {
         .routes(routes!(models::compare))
         .routes(routes!(models::disagreements))
         .routes(routes!(drift::drift))
+        .routes(routes!(drift::relearn))
         .routes(routes!(models::model_history))
         .routes(routes!(models::whole_history))
         .routes(routes!(events::events))

@@ -47,13 +47,12 @@ use serde::Serialize;
 
 use super::gamma::ln_gamma;
 use super::terms::Level;
-use crate::types::{Counts, PlaceOf};
+use crate::types::{Counts, JUDGED_ROWS_MIN, PlaceOf};
 
 pub use chi_squared::{chi_squared_quantile, chi_squared_survival};
 
 /// The fewest rows, of the reference and of a window, with which a column is judged.
-/// Below, the noise of ten bins alone is near a PSI of 0.1.
-pub const ROWS_MIN: u64 = 200;
+pub const ROWS_MIN: u64 = JUDGED_ROWS_MIN;
 /// The least population stability index that counts as a difference: "moderate" by the
 /// usual rule of thumb.
 pub const PSI_MIN: f64 = 0.1;

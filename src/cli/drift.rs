@@ -1,36 +1,56 @@
 //! `foreshadow drift`: do today's rows look like those that the versions were made for?
 
 use clap::Args;
+use http::Method;
+use serde_json::{Map, json};
 
-use crate::cli::client::ClientArgs;
 use crate::cli::failure::Failure;
 use crate::cli::figures::{NONE, difference};
 use crate::cli::reply::{DriftColumn, DriftVersion, Drifts};
 use crate::cli::table::Sheet;
-use crate::cli::{ModelArg, output};
+use crate::cli::{ChangeOptions, ModelArg, output};
+use crate::types::VersionId;
 
 /// Show whether today's rows look like those that a model was made for.
 #[derive(Debug, Args)]
+#[command(mut_arg("reason", |reason| reason.requires("relearn")))]
+#[command(mut_arg("actor", |actor| actor.requires("relearn")))]
 #[command(after_help = "\
 Each window of rows is compared with the version's profile.json, or with what it
 learnt from its first rows. PSI is the population stability index; a column moved
 if it exceeds its bound and is no chance, and drifts if it did so three windows
 in a row. The rates are shares of the window's rows, with the profile's behind them.
 
+With --relearn the version forgets what it learnt, and learns its profile from the
+rows that it answers from now on.
+
 Examples:
   foreshadow drift churn
+  foreshadow drift churn --relearn 3 --reason \"it had learnt from a test\"
   foreshadow drift churn --json")]
 pub(super) struct DriftArgs {
     #[command(flatten)]
     which: ModelArg,
+    /// Have this version learn its profile anew
+    #[arg(long, value_name = "VERSION")]
+    relearn: Option<VersionId>,
     #[command(flatten)]
-    client: ClientArgs,
+    options: ChangeOptions,
 }
 
 pub(super) async fn run(args: &DriftArgs) -> Result<(), Failure> {
-    let admin = args.client.connect()?;
-    let reply = admin.get_json(&format!("/v1/models/{}/drift", args.which.model)).await?;
-    if args.client.json {
+    let ChangeOptions { client, change } = &args.options;
+    let admin = client.connect()?;
+    let path = format!("/v1/models/{}/drift", args.which.model);
+    let reply = match args.relearn {
+        None => admin.get_json(&path).await?,
+        Some(version) => {
+            let fields = Map::from_iter([("version".to_owned(), json!(version))]);
+            let path = format!("{path}/relearn");
+            admin.send(Method::POST, &path, Some(change.body(fields))).await?
+        }
+    };
+    if client.json {
         return output::print_json(&reply);
     }
     let drifts: Drifts = admin.parse(reply)?;
@@ -54,7 +74,7 @@ fn one(version: &DriftVersion) -> String {
     }
     if version.rows_passed_over > 0 {
         let rows = version.rows_passed_over;
-        lines.push(format!("not looked at: {rows} rows of requests with more than 64"));
+        lines.push(format!("not looked at: {rows} rows of large requests"));
     }
     if version.last.is_none() {
         return lines.join("\n");
@@ -73,6 +93,9 @@ fn standing(version: &DriftVersion) -> String {
     }
     if let Some(learnt) = &version.learnt {
         return format!("learns its profile: {} of {} rows", learnt.rows, learnt.rows_wanted);
+    }
+    if version.standing == "off" {
+        return "off: its model.toml says [monitor] drift = false".to_owned();
     }
     let Some(reference) = &version.reference else {
         return "not watched: it has no profile, and learns none".to_owned();
@@ -123,7 +146,7 @@ mod tests {
     #[test]
     fn a_version_tells_how_far_it_is() {
         let base = json!({
-            "version": 3, "window_rows": 12, "window_rows_wanted": 1000, "rows_passed_over": 0,
+            "version": 3, "standing": "resting", "window_rows": 12, "window_rows_wanted": 1000, "rows_passed_over": 0,
             "columns": [],
         });
         let with = |more: serde_json::Value| {
@@ -145,6 +168,10 @@ mod tests {
                 "version 3: 12 of 1000 rows for the next window; compared with train.csv (9 rows, \
                  2026)\n",
             ),
+            (
+                json!({"standing": "off"}),
+                "version 3: off: its model.toml says [monitor] drift = false\n",
+            ),
             (json!({}), "version 3: not watched: it has no profile, and learns none\n"),
         ];
         for (more, expected) in cases {
@@ -157,7 +184,7 @@ mod tests {
     fn each_column_has_its_line() {
         let rates = |missing: f64| json!({"missing": missing, "nan": 0.0, "out_of_range": 0.0, "unseen": 0.0});
         let text = rendered(json!({
-            "version": 3, "window_rows": 0, "window_rows_wanted": 1000, "rows_passed_over": 5,
+            "version": 3, "standing": "counting", "window_rows": 0, "window_rows_wanted": 1000, "rows_passed_over": 5,
             "reference": {"source": "train.csv", "created": "2026", "rows": 9},
             "last": {"rows": 1200, "from": "a", "to": "b"},
             "columns": [

@@ -41,6 +41,7 @@ pub(super) struct Drifts {
 #[derive(Debug, Deserialize)]
 pub(super) struct DriftVersion {
     pub(super) version: u64,
+    pub(super) standing: String,
     pub(super) problem: Option<String>,
     pub(super) reference: Option<DriftReference>,
     pub(super) learnt: Option<DriftLearnt>,

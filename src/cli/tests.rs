@@ -50,6 +50,10 @@ fn commands_are_taken_and_mistakes_are_refused() {
         "token list --state s",
         "token revoke eve",
         "compare churn --worst",
+        "drift churn",
+        "drift churn --json",
+        "drift churn --relearn 3 --reason r --actor a",
+        "profile churn/3 --data f.csv",
         "history",
         "history churn --limit 5",
         "history churn --follow",
@@ -76,6 +80,12 @@ fn commands_are_taken_and_mistakes_are_refused() {
         "token create eve --role viewer --expires soon",
         "shadow churn",
         "shadow churn 3 --off --sample 5%",
+        "drift",
+        "drift churn --relearn 0",
+        "drift churn --relearn",
+        "drift churn --reason r",
+        "profile",
+        "profile churn/3",
         "history churn --limit 0",
         "history churn --limit 5 --follow",
         "try churn --rate 0",
@@ -151,6 +161,8 @@ fn everything_that_can_be_read_is_read() {
         "show churn",
         "compare churn --worst",
         "compare churn --json",
+        "drift churn",
+        "drift churn --json",
         "history",
         "history churn --limit 1",
     ];
@@ -161,10 +173,14 @@ fn everything_that_can_be_read_is_read() {
 
 #[test]
 fn refusals_end_in_failure_with_the_gateways_words() {
-    let lines = ["promote churn 9", "show fraud", "show churn 7"];
+    let lines = ["promote churn 9", "show fraud", "show churn 7", "drift churn --relearn 3"];
     let (_, ended) = run_all(None, &lines);
-    let expected =
-        ["version 9 is not ready", "unknown model \"fraud\"", "model churn has no version 7"];
+    let expected = [
+        "version 9 is not ready",
+        "unknown model \"fraud\"",
+        "model churn has no version 7",
+        "model churn, version 3: it is not loaded",
+    ];
     for (ended, expected) in ended.into_iter().zip(expected) {
         let failure = ended.unwrap_err();
         assert!(failure.contains(expected), "{failure}");

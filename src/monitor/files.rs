@@ -1,7 +1,7 @@
-//! Profiles that are kept in the state folder, by the digest of the artifact that they
-//! are of: what was learnt survives a restart, and what a version's folder had survives
-//! the folder.
+//! Profiles that were learnt, kept in the state folder by the digest of the artifact that
+//! they are of: so they survive a restart.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -9,19 +9,30 @@ use std::time::SystemTime;
 
 use crate::types::{Digest, ModelName, Profile};
 
-/// The most that are kept; the oldest go.
+/// The most that are kept; those that were not used for the longest time go, and none of
+/// a loaded version.
 const KEPT_MAX: usize = 256;
 /// The largest file, in bytes. A profile of the most columns and bins has less.
 const BYTES_MAX: u64 = 16 * 1024 * 1024;
 
+/// How the name of one begins that is not written whole. This thread alone writes.
+const HALF_WRITTEN: &str = ".tmp";
+
 /// The folder.
 pub(super) struct Files {
     folder: PathBuf,
+    /// Of loaded versions.
+    in_use: BTreeSet<PathBuf>,
 }
 
 impl Files {
     pub(super) const fn new(folder: PathBuf) -> Self {
-        Self { folder }
+        Self { folder, in_use: BTreeSet::new() }
+    }
+
+    /// Says of which artifacts versions are loaded.
+    pub(super) fn use_those<'a>(&mut self, all: impl Iterator<Item = (&'a ModelName, Digest)>) {
+        self.in_use = all.map(|(model, digest)| self.path(model, digest)).collect();
     }
 
     fn path(&self, model: &ModelName, digest: Digest) -> PathBuf {
@@ -48,30 +59,47 @@ impl Files {
         let profile: Profile =
             serde_json::from_slice(&text).map_err(|error| at(error.to_string()))?;
         profile.check().map_err(|error| at(error.message().to_owned()))?;
+        // It is used: the oldest go first. Where that cannot be told, it goes sooner.
+        let file = fs::File::options().append(true).open(&path);
+        let _ = file.and_then(|file| file.set_modified(SystemTime::now()));
         Ok(Some(profile))
+    }
+
+    /// Keeps none for this artifact any more.
+    pub(super) fn forget(&self, model: &ModelName, digest: Digest) -> io::Result<()> {
+        match fs::remove_file(self.path(model, digest)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Keeps one in place of a former one; whole, or not at all.
     pub(super) fn save(&self, profile: &Profile) -> io::Result<()> {
         fs::create_dir_all(&self.folder)?;
-        let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
+        let mut file = tempfile::Builder::new().prefix(HALF_WRITTEN).tempfile_in(&self.folder)?;
         serde_json::to_writer_pretty(&mut file, profile)?;
         file.flush()?;
         file.as_file().sync_all()?;
         file.persist(self.path(&profile.model, profile.artifact))?;
-        self.prune()
+        Ok(())
     }
 
-    fn prune(&self) -> io::Result<()> {
+    /// Removes what is too many, and what a crash left half written.
+    pub(super) fn prune(&self) -> io::Result<()> {
         let mut kept = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
-            let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "json") {
-                kept.push((modified(&path), path));
+            let entry = entry?;
+            let path = entry.path();
+            if entry.file_name().as_encoded_bytes().starts_with(HALF_WRITTEN.as_bytes()) {
+                fs::remove_file(path)?;
+            } else if path.extension().is_some_and(|extension| extension == "json") {
+                let used = (self.in_use.contains(&path), modified(&path));
+                kept.push((used, path));
             }
         }
         kept.sort_unstable_by(|a, b| b.cmp(a));
-        kept.into_iter().skip(KEPT_MAX).try_for_each(|(_, path)| fs::remove_file(path))
+        let too_many = kept.into_iter().skip(KEPT_MAX).filter(|((in_use, _), _)| !in_use);
+        too_many.map(|(_, path)| path).try_for_each(fs::remove_file)
     }
 }
 
@@ -115,17 +143,38 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_go() {
+    fn the_oldest_go_and_none_that_is_in_use() {
         let root = tempfile::tempdir().unwrap();
-        let files = Files::new(root.path().to_owned());
+        let mut files = Files::new(root.path().to_owned());
+        let model = ModelName::new("m").unwrap();
         for i in 0..KEPT_MAX {
             fs::write(root.path().join(format!("m-{i}.json")), "{}").unwrap();
         }
+        let age = |path: &Path, seconds| {
+            let file = fs::File::options().write(true).open(path).unwrap();
+            let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+            file.set_modified(time).unwrap();
+        };
         let oldest = root.path().join("m-7.json");
-        let file = fs::File::options().write(true).open(&oldest).unwrap();
-        file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        age(&oldest, 2);
         files.save(&profile(1)).unwrap();
-        assert!(!oldest.exists());
+        // The oldest of all, but it is used.
+        let used = files.path(&model, Digest::new([1; 32]));
+        age(&used, 1);
+        files.use_those([(&model, Digest::new([1; 32]))].into_iter());
+        fs::write(root.path().join(".tmpabc"), "{").unwrap();
+        files.prune().unwrap();
+        assert!(!oldest.exists() && used.exists());
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), KEPT_MAX);
+        // What is loaded is used.
+        files.use_those(std::iter::empty());
+        files.load(&model, Digest::new([1; 32])).unwrap().unwrap();
+        fs::write(root.path().join("m-7.json"), "{}").unwrap();
+        age(&oldest, 2);
+        files.prune().unwrap();
+        assert!(!oldest.exists() && used.exists());
+        files.forget(&model, Digest::new([1; 32])).unwrap();
+        files.forget(&model, Digest::new([1; 32])).unwrap();
+        assert!(!used.exists());
     }
 }

@@ -6,17 +6,19 @@
 //!     → Windows (pure) → analysis::drift (pure) → board → admin, metrics, log
 //! ```
 //!
-//! What a version is compared with: the `profile.json` in its folder; else one that
-//! was kept in the state folder, by the digest of the artifact; else one that is learnt
-//! from the first rows that it answers, and kept. Windows are in memory: after a
-//! restart they begin anew.
+//! What a version is compared with: the `profile.json` in its folder; else the one that
+//! it learnt, which is kept in the state folder by the digest of the artifact; else it
+//! learns one from the first rows that it answers. Windows are in memory: after a restart
+//! they begin anew.
 
+mod ask;
 mod files;
 mod rounds;
 mod view;
 mod windows;
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -26,7 +28,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorCode, Result};
+use crate::monitor::ask::{Asks, Key, Relearn};
 use crate::telemetry::Metrics;
 use crate::types::thread::{Class, enter};
 use crate::types::{ModelName, VersionId};
@@ -48,20 +51,27 @@ pub struct Settings {
     pub folder: PathBuf,
 }
 
+/// What is shown of a version.
+struct Shown {
+    view: Arc<DriftView>,
+    relearn: Relearn,
+}
+
 /// By model and version.
-type Views = BTreeMap<(ModelName, VersionId), Arc<DriftView>>;
+type Views = BTreeMap<Key, Shown>;
 
 /// Reads what the monitor found. Cheap to clone.
 #[derive(Clone)]
 pub struct Monitor {
     board: Arc<ArcSwap<Views>>,
     rounds: watch::Receiver<u64>,
+    asks: Arc<Asks>,
 }
 
 impl Default for Monitor {
     /// One that never looks.
     fn default() -> Self {
-        Self { board: Arc::default(), rounds: watch::channel(0).1 }
+        Self { board: Arc::default(), rounds: watch::channel(0).1, asks: Arc::default() }
     }
 }
 
@@ -71,7 +81,33 @@ impl Monitor {
     pub fn drift(&self, model: &ModelName) -> Vec<Arc<DriftView>> {
         let board = self.board.load();
         let own = board.iter().filter(|((name, _), _)| name == model);
-        own.map(|(_, view)| Arc::clone(view)).collect()
+        own.map(|(_, shown)| Arc::clone(&shown.view)).collect()
+    }
+
+    /// Whether a version may be asked to learn its profile anew.
+    ///
+    /// # Errors
+    /// It is not loaded, has a `profile.json`, or learns nothing.
+    pub fn may_relearn(&self, model: &ModelName, version: VersionId) -> Result<()> {
+        let key = (model.clone(), version);
+        Relearn::check(self.board.load().get(&key).map(|shown| shown.relearn), &key)
+    }
+
+    /// Has a version forget the profile that it learnt, and learn one from the rows that
+    /// it answers from now on. Ends when that is so.
+    ///
+    /// # Errors
+    /// See [`Self::may_relearn`]; and the monitor may have ended.
+    pub async fn relearn(&self, model: &ModelName, version: VersionId) -> Result<()> {
+        self.may_relearn(model, version)?;
+        let mut rounds = self.rounds();
+        rounds.mark_unchanged();
+        self.asks.add(model.clone(), version);
+        while self.asks.has(model, version) {
+            let over = |_| Error::new(ErrorCode::Unavailable, "the monitor has ended");
+            rounds.changed().await.map_err(over)?;
+        }
+        Ok(())
     }
 
     /// Changes with each look at the counts.
@@ -107,12 +143,18 @@ pub fn spawn(settings: Settings, metrics: Arc<Metrics>) -> Result<(Monitor, Moni
     let (told, rounds) = watch::channel(0);
     let stop = Arc::<AtomicBool>::default();
     let tick = settings.tick;
+    let asks = Arc::<Asks>::default();
     let mut own = rounds::Rounds::new(settings, metrics);
-    let (shown, stopped) = (Arc::clone(&board), Arc::clone(&stop));
+    let (shown, stopped, asked) = (Arc::clone(&board), Arc::clone(&stop), Arc::clone(&asks));
     let run = move || {
         enter(Class::Background);
+        asked.wakes(thread::current());
         while !stopped.load(SeqCst) {
-            shown.store(Arc::new(own.round()));
+            let relearn = asked.all();
+            if let Some(views) = survived(|| own.round(&relearn)) {
+                shown.store(Arc::new(views));
+            }
+            asked.done(&relearn);
             told.send_modify(|round| *round += 1);
             thread::park_timeout(tick);
         }
@@ -121,5 +163,26 @@ pub fn spawn(settings: Settings, metrics: Arc<Metrics>) -> Result<(Monitor, Moni
         .name("monitor".into())
         .spawn(run)
         .map_err(|error| Error::internal(format!("the monitor could not be started: {error}")))?;
-    Ok((Monitor { board, rounds }, Monitoring { stop, thread }))
+    Ok((Monitor { board, rounds, asks }, Monitoring { stop, thread }))
+}
+
+/// What came of a round. A mistake in one is not the end of watching: versions that it
+/// had not come to begin anew in the next.
+fn survived<T>(round: impl FnOnce() -> T) -> Option<T> {
+    let done = catch_unwind(AssertUnwindSafe(round));
+    if done.is_err() {
+        tracing::error!("a round of the monitor has panicked; it goes on with the next");
+    }
+    done.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_that_panics_is_not_the_last() {
+        assert_eq!(survived(|| 1), Some(1));
+        assert_eq!(survived(|| -> u8 { panic!("a mistake") }), None);
+    }
 }

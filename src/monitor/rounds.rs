@@ -1,22 +1,26 @@
 //! Each round: every loaded version is given something to be compared with, its counts
 //! are read, and what came of it is shown.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::analysis::{ColumnDrift, Level};
+use crate::error::Result;
+use crate::monitor::ask::{Key, Relearn};
 use crate::monitor::files::Files;
 use crate::monitor::view::{
     ColumnView, DriftView, LearntView, RatesView, ReferenceView, WindowView,
 };
 use crate::monitor::windows::{Closed, Column, Whole, Windows};
-use crate::monitor::{Settings, Views};
+use crate::monitor::{Settings, Shown, Views};
 use crate::telemetry::{ColumnFigures, DriftFigures, GivenProfile, Metrics, Watch};
-use crate::types::{ModelName, Profile, VersionId};
+use crate::types::Profile;
 
 /// What a profile is said to be from that was learnt.
 const LIVE: &str = "live traffic";
+/// The end of the year 9999, behind which there is no RFC 3339, after 1970.
+const TIME_MAX: Duration = Duration::from_secs(253_402_300_799);
 
 /// Looks at all versions.
 pub(super) struct Rounds {
@@ -24,12 +28,12 @@ pub(super) struct Rounds {
     metrics: Arc<Metrics>,
     files: Files,
     started: Instant,
-    known: BTreeMap<(ModelName, VersionId), Known>,
+    known: BTreeMap<Key, Known>,
 }
 
-/// What is known of a version.
+/// What is known of a version. It does not keep it.
 struct Known {
-    watch: Arc<Watch>,
+    watch: Weak<Watch>,
     /// What its folder had when it was last asked.
     given: Arc<GivenProfile>,
     wanted: bool,
@@ -44,24 +48,25 @@ impl Rounds {
         Self { settings, metrics, files, started: Instant::now(), known: BTreeMap::new() }
     }
 
-    /// One look at everything.
-    pub(super) fn round(&mut self) -> Views {
+    /// One look at everything; those of `relearn` learn their profile anew.
+    pub(super) fn round(&mut self, relearn: &BTreeSet<Key>) -> Views {
         let now = self.started.elapsed();
+        // A number may have a new life while requests of the old one are answered: the
+        // newest counts, which was added last.
+        let watches = self.metrics.watches().all().into_iter();
+        let watches = watches.map(|watch| ((watch.model().clone(), watch.version()), watch));
+        let watches: BTreeMap<Key, Arc<Watch>> = watches.collect();
+        self.files.use_those(watches.values().map(|watch| (watch.model(), watch.digest())));
         let mut former = std::mem::take(&mut self.known);
         let mut views = Views::new();
-        for watch in self.metrics.watches().all() {
-            let key = (watch.model().clone(), watch.version());
-            // A number may have a new life, with another content.
-            let same = |known: &Known| Arc::ptr_eq(&known.watch, &watch);
-            let mut known = match former.remove(&key).filter(same) {
-                Some(known) => known,
-                None => self.begin(watch),
-            };
-            self.settle_reference(&mut known, now);
-            self.learn(&mut known, now);
-            self.count(&mut known, now);
-            views.insert(key.clone(), Arc::new(self.view(&known)));
-            self.known.insert(key, known);
+        for (key, watch) in &watches {
+            let same = |known: &Known| std::ptr::eq(known.watch.as_ptr(), Arc::as_ptr(watch));
+            let mut known = former.remove(key).filter(same).unwrap_or_else(|| self.begin(watch));
+            self.settle_reference(watch, &mut known, relearn.contains(key), now);
+            self.learn(watch, &mut known, now);
+            self.count(watch, &mut known, now);
+            views.insert(key.clone(), self.shown(watch, &known));
+            self.known.insert(key.clone(), known);
         }
         for (model, version) in former.into_keys() {
             if !self.known.contains_key(&(model.clone(), version)) {
@@ -71,109 +76,181 @@ impl Rounds {
         views
     }
 
-    fn begin(&self, watch: Arc<Watch>) -> Known {
-        self.metrics.remove_drift(watch.model(), watch.version());
-        Known {
+    fn begin(&self, watch: &Arc<Watch>) -> Known {
+        let mut known = Known {
+            watch: Arc::downgrade(watch),
             given: Arc::default(),
             wanted: false,
             problem: None,
             windows: None,
             last: None,
-            watch,
-        }
+        };
+        self.rest(watch, &mut known, None);
+        known
     }
 
     /// Chooses what it is compared with, where that has changed.
-    fn settle_reference(&self, known: &mut Known, now: Duration) {
-        let (given, wanted) = (known.watch.given(), known.watch.is_wanted());
-        if Arc::ptr_eq(&given, &known.given) && wanted == known.wanted {
+    fn settle_reference(&self, watch: &Watch, known: &mut Known, relearn: bool, now: Duration) {
+        let (given, wanted) = (watch.given(), watch.is_wanted());
+        if Arc::ptr_eq(&given, &known.given) && wanted == known.wanted && !relearn {
             return;
         }
-        (known.given, known.wanted, known.problem) = (Arc::clone(&given), wanted, None);
-        let watch = Arc::clone(&known.watch);
+        (known.given, known.wanted) = (Arc::clone(&given), wanted);
+        self.rest(watch, known, None);
         if !wanted {
-            return known.rest(None);
+            return;
         }
         match &*given {
             Some(Ok(profile)) => {
-                if known.count_by(profile, &self.settings, now) {
-                    self.keep(profile);
+                if let Err(error) = self.count_by(watch, known, profile, now) {
+                    self.rest(watch, known, Some(error.message().to_owned()));
                 }
             }
-            Some(Err(problem)) => known.rest(Some(problem.clone())),
-            None => match self.files.load(watch.model(), watch.digest()) {
-                Ok(Some(kept)) => {
-                    known.count_by(&Arc::new(kept), &self.settings, now);
+            Some(Err(problem)) => self.rest(watch, known, Some(problem.clone())),
+            None if relearn => {
+                if let Err(error) = self.files.forget(watch.model(), watch.digest()) {
+                    // What is learnt now takes its place.
+                    tracing::warn!(model = %watch.model(), version = %watch.version(), %error,
+                        "the profile that it learnt cannot be removed");
                 }
-                Ok(None) if self.settings.learn_rows > 0 => {
-                    known.windows = None;
-                    watch.learn(self.settings.learn_rows);
-                }
-                Ok(None) => known.rest(None),
-                Err(problem) => known.rest(Some(problem)),
+                watch.learn(self.settings.learn_rows);
+            }
+            None => self.take_or_learn(watch, known, now),
+        }
+    }
+
+    /// Takes what it learnt in a former life, or begins to learn.
+    fn take_or_learn(&self, watch: &Watch, known: &mut Known, now: Duration) {
+        let taken = match self.files.load(watch.model(), watch.digest()) {
+            Ok(None) => Ok(false),
+            Ok(Some(kept)) => match self.count_by(watch, known, &Arc::new(kept), now) {
+                Ok(()) => Ok(true),
+                Err(error) => Err(error.message().to_owned()),
             },
+            Err(problem) => Err(problem),
+        };
+        let learns = self.settings.learn_rows > 0;
+        match taken {
+            Ok(true) => return,
+            Ok(false) => {}
+            Err(problem) if learns => {
+                tracing::warn!(model = %watch.model(), version = %watch.version(), %problem,
+                    "the profile that it learnt cannot be used; it learns anew");
+            }
+            Err(problem) => return self.rest(watch, known, Some(problem)),
+        }
+        if learns {
+            watch.learn(self.settings.learn_rows);
         }
     }
 
     /// Makes a profile of what was learnt, once it is enough.
-    fn learn(&self, known: &mut Known, now: Duration) {
-        let watch = Arc::clone(&known.watch);
+    fn learn(&self, watch: &Watch, known: &mut Known, now: Duration) {
         if !watch.learnt().is_some_and(|learnt| learnt.enough) {
             return;
         }
         let Some(learnt) = watch.take_learnt() else { return };
         let created = rfc3339(SystemTime::now());
-        match learnt.finish(watch.model().clone(), watch.digest(), LIVE, &created) {
+        let learnt = learnt.finish(watch.model().clone(), watch.digest(), LIVE, &created);
+        let counted = learnt.and_then(|profile| {
+            let profile = Arc::new(profile);
+            self.count_by(watch, known, &profile, now).map(|()| profile)
+        });
+        match counted {
             Ok(profile) => {
                 tracing::info!(model = %watch.model(), version = %watch.version(),
                     rows = profile.rows, "its profile is learnt");
-                let profile = Arc::new(profile);
-                if known.count_by(&profile, &self.settings, now) {
-                    self.keep(&profile);
-                }
+                self.keep(&profile);
             }
-            Err(error) => known.rest(Some(error.message().to_owned())),
+            Err(error) => self.rest(watch, known, Some(error.message().to_owned())),
         }
     }
 
     fn keep(&self, profile: &Profile) {
         if let Err(error) = self.files.save(profile) {
-            tracing::warn!(model = %profile.model, %error, "its profile cannot be kept");
+            tracing::warn!(model = %profile.model, %error,
+                "the profile that it learnt cannot be kept; it is learnt anew after a restart");
+        } else if let Err(error) = self.files.prune() {
+            tracing::warn!(%error, "old profiles cannot be removed");
         }
     }
 
     /// Judges its window, if that is whole.
-    fn count(&self, known: &mut Known, now: Duration) {
-        let (Some(windows), Some(profile)) = (&mut known.windows, known.watch.profile()) else {
+    fn count(&self, watch: &Watch, known: &mut Known, now: Duration) {
+        let (Some(windows), Some(profile)) = (&mut known.windows, watch.profile()) else {
             return;
         };
-        let Some(read) = known.watch.counts() else { return };
-        let passed_over = read.passed_over;
+        let Some(read) = watch.counts() else { return };
+        if windows.forget_if_idle(now, &read) {
+            tracing::info!(model = %watch.model(), version = %watch.version(),
+                "no row has come for long; whether it drifts is not known any more");
+            known.last = None;
+            self.metrics.remove_drift(watch.model(), watch.version());
+        }
         let drifted: Vec<_> = windows.columns().iter().map(|c| c.drift.is_drifting()).collect();
         let Some(Closed { rows, time }) = windows.step(&profile, now, read) else { return };
         let to = SystemTime::now();
         let from = to.checked_sub(time).unwrap_or(SystemTime::UNIX_EPOCH);
         known.last = Some(WindowView { rows, from: rfc3339(from), to: rfc3339(to) });
-        tell(&known.watch, &profile, &drifted, windows.columns());
+        tell(watch, &profile, &drifted, windows.columns());
         let columns = named(&profile).zip(windows.columns());
-        let columns = columns.filter_map(|((kind, name), column)| {
-            let (psi, drifting) = (column.psi()?, column.drift.is_drifting());
-            Some(ColumnFigures { kind, column: name.to_owned(), psi, drifting })
+        let columns = columns.map(|((kind, name), column)| ColumnFigures {
+            kind,
+            column: name.to_owned(),
+            psi: column.psi(),
+            drifting: column.drift.is_drifting(),
         });
-        let figures = DriftFigures { rows, passed_over, columns: columns.collect() };
-        self.metrics.set_drift(known.watch.model(), known.watch.version(), &figures);
+        let (passed_over, columns) = (watch.passed_over(), columns.collect());
+        let figures = DriftFigures { rows, passed_over, columns };
+        self.metrics.set_drift(watch.model(), watch.version(), &figures);
     }
 
-    fn view(&self, known: &Known) -> DriftView {
-        let watch = &known.watch;
+    /// Nothing is compared, and nothing shown of what was; `problem` says why, if it was
+    /// wanted.
+    fn rest(&self, watch: &Watch, known: &mut Known, problem: Option<String>) {
+        if let Some(problem) = &problem {
+            tracing::warn!(model = %watch.model(), version = %watch.version(), %problem,
+                "its drift is not watched");
+        }
+        watch.rest();
+        self.metrics.remove_drift(watch.model(), watch.version());
+        (known.problem, known.windows, known.last) = (problem, None, None);
+    }
+
+    /// Begins the first window of a profile.
+    fn count_by(
+        &self,
+        watch: &Watch,
+        known: &mut Known,
+        profile: &Arc<Profile>,
+        now: Duration,
+    ) -> Result<()> {
+        watch.count_by(Arc::clone(profile))?;
+        let whole = Whole { time: self.settings.window, rows: self.settings.window_rows };
+        let base = watch.counts().unwrap_or_default();
+        known.windows = Some(Windows::new(whole, Level::DRIFT, profile, now, base));
+        Ok(())
+    }
+
+    fn shown(&self, watch: &Watch, known: &Known) -> Shown {
+        let relearn = match &*known.given {
+            _ if !known.wanted => Relearn::Off,
+            Some(_) => Relearn::Given,
+            None if self.settings.learn_rows == 0 => Relearn::LearnsNone,
+            None => Relearn::May,
+        };
+        Shown { view: Arc::new(self.view(watch, known)), relearn }
+    }
+
+    fn view(&self, watch: &Watch, known: &Known) -> DriftView {
         let (profile, read) = (watch.profile(), watch.counts());
         let learnt = watch.learnt();
         let standing = match (&profile, &learnt) {
+            _ if !known.wanted => "off",
             (Some(_), _) => "counting",
             (None, Some(_)) => "learning",
             (None, None) => "resting",
         };
-        let number = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         DriftView {
             model: watch.model().clone(),
             version: watch.version(),
@@ -184,48 +261,21 @@ impl Rounds {
                 created: profile.created.clone(),
                 rows: profile.rows,
             }),
-            learnt: learnt.map(|learnt| LearntView {
-                rows: learnt.rows,
-                rows_wanted: number(self.settings.learn_rows),
-            }),
+            learnt: learnt
+                .map(|learnt| LearntView { rows: learnt.rows, rows_wanted: learnt.wanted }),
             window_rows: match (&known.windows, &read) {
                 (Some(windows), Some(read)) => windows.rows(read),
                 _ => 0,
             },
             window_rows_wanted: self.settings.window_rows,
             last: known.last.clone(),
-            rows_passed_over: read.map_or(0, |read| read.passed_over),
+            rows_passed_over: watch.passed_over(),
             requests_passed_over: watch.busy(),
             columns: match (&known.windows, &profile) {
                 (Some(windows), Some(profile)) => columns(profile, windows.columns()),
                 _ => Vec::new(),
             },
         }
-    }
-}
-
-impl Known {
-    /// Nothing is compared; `problem` says why, if it was wanted.
-    fn rest(&mut self, problem: Option<String>) {
-        if let Some(problem) = &problem {
-            tracing::warn!(model = %self.watch.model(), version = %self.watch.version(), %problem,
-                "its drift is not watched");
-        }
-        self.watch.rest();
-        (self.problem, self.windows, self.last) = (problem, None, None);
-    }
-
-    /// Begins the first window of a profile; `false` if that does not fit.
-    fn count_by(&mut self, profile: &Arc<Profile>, settings: &Settings, now: Duration) -> bool {
-        if let Err(error) = self.watch.count_by(Arc::clone(profile)) {
-            self.rest(Some(error.message().to_owned()));
-            return false;
-        }
-        let whole = Whole { time: settings.window, rows: settings.window_rows };
-        let base = self.watch.counts().unwrap_or_default();
-        self.windows = Some(Windows::new(whole, Level::DRIFT, profile, now, base));
-        self.last = None;
-        true
     }
 }
 
@@ -278,6 +328,11 @@ impl Column {
     }
 }
 
+/// The nearest time that can be written: what a clock says may be anything.
 fn rfc3339(time: SystemTime) -> String {
-    humantime::format_rfc3339_millis(time).to_string()
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().min(TIME_MAX);
+    humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + since).to_string()
 }
+
+#[cfg(test)]
+mod tests;

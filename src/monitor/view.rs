@@ -15,8 +15,8 @@ pub struct DriftView {
     /// The version.
     #[schema(value_type = u64)]
     pub version: VersionId,
-    /// `learning` a profile from its first rows, `counting`, or `resting`: without a
-    /// profile, with one that cannot be used, or switched off.
+    /// `learning` a profile from its first rows, `counting`, `off` by its owner's will, or
+    /// `resting`: without a profile, or with one that cannot be used.
     pub standing: &'static str,
     /// What is wrong with its profile.
     pub problem: Option<String>,
@@ -31,7 +31,7 @@ pub struct DriftView {
     /// The last whole window.
     pub last: Option<WindowView>,
     /// Rows that were not looked at, since the version is loaded: of requests with more
-    /// than 64, the others.
+    /// than 64, or fewer where rows are wide, the others.
     pub rows_passed_over: u64,
     /// Requests of which nothing was learnt, since another one's rows were being taken.
     pub requests_passed_over: u64,

@@ -15,6 +15,11 @@ pub(super) struct Whole {
     pub(super) rows: u64,
 }
 
+/// Without any row for so many windows, what was found is of another time.
+const IDLE_WINDOWS: u32 = 3;
+/// The shortest that a window counts as for that.
+const IDLE_WINDOW_MIN: Duration = Duration::from_secs(300);
+
 /// How a column stands, and what the last whole window showed of it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Column {
@@ -29,6 +34,10 @@ pub(super) struct Windows {
     /// Where the present window began.
     since: Duration,
     base: FeatureSnapshot,
+    /// How many rows there were when there were more than before, and when that was.
+    newest: (u64, Duration),
+    /// How long the last whole window was, if there is one.
+    took: Option<Duration>,
     /// Inputs, then outputs.
     columns: Vec<Column>,
 }
@@ -53,7 +62,8 @@ impl Windows {
     ) -> Self {
         let column = Column { drift: Drift::default(), found: None };
         let columns = vec![column; profile.inputs.len() + profile.outputs.len()];
-        Self { whole, level, since: now, base, columns }
+        let newest = (base.rows, now);
+        Self { whole, level, since: now, base, newest, took: None, columns }
     }
 
     /// Inputs, then outputs.
@@ -64,6 +74,22 @@ impl Windows {
     /// Rows of the present window.
     pub(super) const fn rows(&self, read: &FeatureSnapshot) -> u64 {
         read.rows.saturating_sub(self.base.rows)
+    }
+
+    /// Forgets what it found and begins anew, where there was a whole window and no row
+    /// has come for a few times as long: nothing is known of the present.
+    pub(super) fn forget_if_idle(&mut self, now: Duration, read: &FeatureSnapshot) -> bool {
+        if read.rows != self.newest.0 {
+            self.newest = (read.rows, now);
+        }
+        let Some(took) = self.took else { return false };
+        let window = took.max(self.whole.time).max(IDLE_WINDOW_MIN);
+        if now.saturating_sub(self.newest.1) < window * IDLE_WINDOWS {
+            return false;
+        }
+        self.columns.fill(Column { drift: Drift::default(), found: None });
+        (self.since, self.base, self.took) = (now, read.clone(), None);
+        true
     }
 
     /// Judges the present window if it is whole, and begins the next one.
@@ -84,14 +110,16 @@ impl Windows {
             inputs.chain(since(&profile.outputs, &read.outputs, &self.base.outputs)).collect();
         let counts = features().zip(&reference).zip(&window);
         let counts: Vec<_> = counts
-            .map(|((feature, reference), window)| {
-                ColumnCounts { reference, window, by_value: feature.bins.are_values() }
+            .map(|((feature, reference), window)| ColumnCounts {
+                reference,
+                window,
+                by_value: feature.bins.are_values(),
             })
             .collect();
         for (column, found) in self.columns.iter_mut().zip(judge_window(&counts, self.level)) {
             *column = Column { drift: column.drift.after(&found), found: Some(found) };
         }
-        (self.since, self.base) = (now, read);
+        (self.since, self.base, self.took) = (now, read, Some(closed.time));
         Some(closed)
     }
 }
@@ -186,6 +214,26 @@ mod tests {
         let found = windows.columns()[0].found.unwrap();
         assert_eq!(found.rows, 1000);
         assert!(found.difference.unwrap().psi > 0.5, "{found:?}");
+    }
+
+    #[test]
+    fn what_was_found_is_forgotten_when_no_row_comes_any_more() {
+        let (mut windows, profile) = (windows(), profile());
+        // Nothing was found yet.
+        assert!(!windows.forget_if_idle(minute(1000), &read(10, 0)));
+        assert!(windows.step(&profile, minute(1000), read(910, 100)).is_some());
+        assert!(!windows.forget_if_idle(minute(1000), &read(910, 100)));
+        // That window took 1,000 minutes.
+        assert!(!windows.forget_if_idle(minute(3999), &read(910, 100)));
+        assert_eq!(windows.columns()[0].drift.as_str(), "moved");
+        assert!(windows.forget_if_idle(minute(4000), &read(910, 100)));
+        assert_eq!(windows.columns()[0], Column { drift: Drift::Waiting, found: None });
+        assert!(!windows.forget_if_idle(minute(9000), &read(910, 100)));
+        // A short one counts as five minutes.
+        assert!(windows.step(&profile, minute(4001), read(1310, 100)).is_some());
+        assert!(!windows.forget_if_idle(minute(4002), &read(1311, 100)));
+        assert!(!windows.forget_if_idle(minute(4016), &read(1311, 100)));
+        assert!(windows.forget_if_idle(minute(4017), &read(1311, 100)));
     }
 
     #[test]

@@ -70,6 +70,11 @@ pub enum Change {
     },
     /// Nothing: only the entry is written.
     Note,
+    /// Nothing, too: this version learns its profile anew.
+    Relearn {
+        /// The version.
+        version: VersionId,
+    },
     /// Make it as it was from this audit entry on, as far as its versions can be had:
     /// what is not loaded any more is loaded again, from the copies that are kept.
     Restore {
@@ -96,6 +101,7 @@ impl Change {
             Self::SetCanary { version, .. }
             | Self::SetShadow { version, .. }
             | Self::RemoveShadow { version }
+            | Self::Relearn { version }
             | Self::Promote { version }
             | Self::PromoteKeeping { version, .. } => Some(version),
             Self::Load { version } | Self::Unload { version } => version,

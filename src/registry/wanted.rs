@@ -125,7 +125,7 @@ pub(super) fn apply(
         }
         Change::Rollback => rollback(&mut next, ready)?,
         Change::Retreat { version } => retreat(&mut next, version, ready)?,
-        Change::Note => {}
+        Change::Note | Change::Relearn { .. } => {}
         Change::Load { version } => load(&mut next, version)?,
         Change::Unload { version } => unload(&mut next, version)?,
         Change::Restore { .. } => return Err(Error::internal("what it means is not known yet")),
@@ -150,6 +150,7 @@ pub(super) fn reduces_risk(wanted: &Wanted, change: &Change) -> bool {
         Change::Promote { .. }
         | Change::PromoteKeeping { .. }
         | Change::Note
+        | Change::Relearn { .. }
         | Change::Restore { .. }
         | Change::Load { .. }
         | Change::Unload { .. } => false,
@@ -410,6 +411,7 @@ pub(super) fn describe(change: &Change) -> String {
         Change::Rollback => "rollback".to_owned(),
         Change::Retreat { version } => format!("take {version} out"),
         Change::Note => "note".to_owned(),
+        Change::Relearn { version } => format!("learn the profile of {version} anew"),
         Change::Restore { entry } => format!("rollback to entry {entry}"),
         Change::Load { version } => format!("load{}", only(*version)),
         Change::Unload { version } => format!("unload{}", only(*version)),

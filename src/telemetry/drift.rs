@@ -28,8 +28,8 @@ pub struct ColumnFigures {
     pub kind: &'static str,
     /// Its name.
     pub column: String,
-    /// Population stability index of the last whole window.
-    pub psi: f64,
+    /// Population stability index of the last whole window, if that could be judged.
+    pub psi: Option<f64>,
     /// Whether it has drifted.
     pub drifting: bool,
 }
@@ -64,7 +64,7 @@ impl Drift {
             ),
             passed_over: d.float_gauges(
                 "foreshadow_drift_rows_passed_over",
-                "Rows that were not looked at: of requests with more than 64, the others.",
+                "Rows that were not looked at: of large requests, all but a few.",
                 VERSION,
             ),
         }
@@ -78,17 +78,20 @@ impl Metrics {
         &self.drift.watches
     }
 
-    /// Shows a version's drift, in place of what was shown.
+    /// Shows a version's drift, in place of what was shown of the same columns.
     #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
     pub fn set_drift(&self, model: &ModelName, version: VersionId, figures: &DriftFigures) {
-        self.remove_drift(model, version);
         let (model, version, families) = (model.as_str(), version.to_string(), &self.drift);
         families.rows.with_label_values(&[model, &version]).set(figures.rows as f64);
         let passed_over = families.passed_over.with_label_values(&[model, &version]);
         passed_over.set(figures.passed_over as f64);
         for column in &figures.columns {
             let labels = [model, &version, column.kind, &column.column];
-            families.psi.with_label_values(&labels).set(column.psi);
+            match column.psi {
+                Some(psi) => families.psi.with_label_values(&labels).set(psi),
+                // It may not be there.
+                None => drop(families.psi.remove_label_values(&labels)),
+            }
             let drifting = if column.drifting { 1.0 } else { 0.0 };
             families.drifting.with_label_values(&labels).set(drifting);
         }
@@ -100,5 +103,38 @@ impl Metrics {
         for family in [&families.psi, &families.drifting, &families.rows, &families.passed_over] {
             self.remove(family, model.as_str(), Some(&version.to_string()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_column_that_cannot_be_judged_still_shows_whether_it_drifts() {
+        let metrics = Metrics::new();
+        let (model, version) = (ModelName::new("m").unwrap(), VersionId::new(1).unwrap());
+        let figures = |psi| DriftFigures {
+            rows: 1000,
+            passed_over: 7,
+            columns: vec![ColumnFigures {
+                kind: "input",
+                column: "age".to_owned(),
+                psi,
+                drifting: true,
+            }],
+        };
+        let labels = "{column=\"age\",kind=\"input\",model=\"m\",version=\"1\"}";
+        let psi = format!("foreshadow_drift_psi{labels}");
+        let drifting = format!("foreshadow_drifting{labels} 1");
+        metrics.set_drift(&model, version, &figures(Some(0.5)));
+        let text = metrics.render();
+        assert!(text.contains(&format!("{psi} 0.5")) && text.contains(&drifting), "{text}");
+        metrics.set_drift(&model, version, &figures(None));
+        let text = metrics.render();
+        assert!(!text.contains(&psi) && text.contains(&drifting), "{text}");
+        metrics.remove_drift(&model, version);
+        let text = metrics.render();
+        assert!(!text.contains("model=\"m\""), "{text}");
     }
 }

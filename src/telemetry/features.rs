@@ -6,18 +6,18 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::error::{Error, Result};
-use crate::types::{Bins, Counts, Data, Dim, Feature, Profile, Signature, Tensor, TensorSpec};
-
-/// Rows of one request that are counted; of more, as many, evenly spread. So a large
-/// batch does not hold up the thread that answers it.
-const ROWS_MAX: usize = 64;
+use crate::types::{
+    Bins, Counts, Data, Datatype, Dim, Feature, Picker, PlaceOf, Profile, Signature, Tensor,
+    TensorSpec, rows_of_request,
+};
 
 /// Counts of one version's answered requests.
 pub struct FeatureCounts {
     inputs: Vec<Group>,
     outputs: Vec<Group>,
+    /// The tensors' places in the signature.
+    places: [Vec<usize>; 2],
     rows: AtomicU64,
-    passed_over: AtomicU64,
 }
 
 /// The columns of one tensor.
@@ -32,6 +32,8 @@ struct Column {
     feature: usize,
     at: usize,
     bins: Bins,
+    /// Texts with their bins, ascending: to be found in a few steps.
+    texts: Vec<(String, usize)>,
     places: Box<[AtomicU64]>,
 }
 
@@ -40,8 +42,6 @@ struct Column {
 pub struct FeatureSnapshot {
     /// Rows that were counted.
     pub rows: u64,
-    /// Rows that were not: of requests with more than 64.
-    pub passed_over: u64,
     /// By the profile's inputs, and places ([`Counts::by_place`]).
     pub inputs: Vec<Vec<u64>>,
     /// By the profile's outputs.
@@ -52,33 +52,33 @@ impl FeatureCounts {
     /// Counts in the bins of `profile`.
     ///
     /// # Errors
-    /// The profile names a tensor or a column that the signature has not.
+    /// The profile names a tensor or a column that the signature has not, or sorts texts as
+    /// numbers, or numbers as texts.
     pub fn new(profile: &Profile, signature: &Signature) -> Result<Self> {
-        Ok(Self {
-            inputs: groups("inputs", &profile.inputs, &signature.inputs)?,
-            outputs: groups("outputs", &profile.outputs, &signature.outputs)?,
-            rows: AtomicU64::new(0),
-            passed_over: AtomicU64::new(0),
-        })
+        let inputs = groups("inputs", &profile.inputs, &signature.inputs)?;
+        let outputs = groups("outputs", &profile.outputs, &signature.outputs)?;
+        let places = |groups: &[Group]| groups.iter().map(|group| group.tensor).collect();
+        let places = [places(&inputs), places(&outputs)];
+        Ok(Self { inputs, outputs, places, rows: AtomicU64::new(0) })
     }
 
-    /// Counts an answered request. The tensors are in the signature's order.
-    pub fn count(&self, inputs: &[Tensor], outputs: &[Tensor]) {
-        let rows = inputs.first().or(outputs.first()).map_or(0, Tensor::rows);
-        let counted = rows.min(ROWS_MAX);
-        let number = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+    /// Counts those rows of an answered request that the picker chooses, and returns how
+    /// many it passed over. The tensors are in the signature's order. One that has other
+    /// rows than the longest input counts nothing.
+    pub fn count(&self, inputs: &[Tensor], outputs: &[Tensor], picker: &Picker) -> u64 {
+        let rows = rows_of_request(inputs, &self.places[0], outputs, &self.places[1]);
+        let picked = picker.pick(rows);
         for (groups, tensors) in [(&self.inputs, inputs), (&self.outputs, outputs)] {
             for group in groups {
                 if let Some(tensor) = tensors.get(group.tensor) {
-                    group.count(tensor, rows, counted);
+                    group.count(tensor, rows, picked.clone());
                 }
             }
         }
-        // Behind what they are rows of: a reader sees at most as many as are counted.
+        let number = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        let counted = rows.min(picker.rows_max());
         self.rows.fetch_add(number(counted), Relaxed);
-        if counted < rows {
-            self.passed_over.fetch_add(number(rows - counted), Relaxed);
-        }
+        number(rows - counted)
     }
 
     /// The counts so far. What is counted meanwhile may be in some columns only.
@@ -86,7 +86,6 @@ impl FeatureCounts {
     pub fn read(&self) -> FeatureSnapshot {
         FeatureSnapshot {
             rows: self.rows.load(Relaxed),
-            passed_over: self.passed_over.load(Relaxed),
             inputs: read(&self.inputs),
             outputs: read(&self.outputs),
         }
@@ -117,14 +116,31 @@ fn groups(kind: &str, features: &[Feature], specs: &[TensorSpec]) -> Result<Vec<
                 it.tensor, it.column
             )));
         }
+        let texts = spec.datatype == Datatype::Bytes;
+        if texts != matches!(it.bins, Bins::Texts(_)) {
+            let (tensor, datatype) = (&it.tensor, spec.datatype);
+            let expected = if texts { "texts" } else { "bounds or integers" };
+            return Err(misfit(format!(
+                "tensor {tensor:?} has {datatype}: expected bins of {expected}"
+            )));
+        }
         let places = (0..Counts::APART + it.bins.len()).map(|_| AtomicU64::new(0)).collect();
-        let column = Column { feature, at: it.column, bins: it.bins.clone(), places };
+        let (bins, texts) = (it.bins.clone(), sorted(&it.bins));
+        let column = Column { feature, at: it.column, bins, texts, places };
         match groups.iter_mut().find(|group| group.tensor == tensor) {
             Some(group) => group.columns.push(column),
             None => groups.push(Group { tensor, columns: vec![column] }),
         }
     }
     Ok(groups)
+}
+
+/// Texts with their bins, ascending.
+fn sorted(bins: &Bins) -> Vec<(String, usize)> {
+    let Bins::Texts(texts) = bins else { return Vec::new() };
+    let mut sorted: Vec<_> = texts.iter().cloned().zip(0..).collect();
+    sorted.sort_unstable();
+    sorted
 }
 
 fn read(groups: &[Group]) -> Vec<Vec<u64>> {
@@ -179,14 +195,14 @@ numbers! {
 }
 
 impl Group {
-    /// Counts `counted` of `rows` rows, evenly spread.
-    fn count(&self, tensor: &Tensor, rows: usize, counted: usize) {
+    /// Counts these of so many rows.
+    fn count(&self, tensor: &Tensor, rows: usize, picked: impl Iterator<Item = usize>) {
         // Each tensor may have rows of its own; a profile's have the same.
         if tensor.rows() != rows || rows == 0 {
             return;
         }
         let width = tensor.shape().iter().skip(1).product::<usize>();
-        let picked = (0..counted).map(|i| i * rows / counted * width);
+        let picked = picked.map(|row| row * width);
         match tensor.data() {
             Data::Bool(v) => self.numbers(v, picked),
             Data::Uint8(v) => self.numbers(v, picked),
@@ -218,7 +234,7 @@ impl Group {
         for start in rows {
             for column in &self.columns {
                 if let Some(text) = values.get(start + column.at) {
-                    column.add(column.bins.place_text(text).0);
+                    column.add(column.place_text(text).0);
                 }
             }
         }
@@ -226,6 +242,18 @@ impl Group {
 }
 
 impl Column {
+    /// What [`Bins::place_text`] says.
+    fn place_text(&self, text: &[u8]) -> PlaceOf {
+        if text.is_empty() {
+            return PlaceOf::MISSING;
+        }
+        let found = self.texts.binary_search_by(|(known, _)| known.as_bytes().cmp(text));
+        match found.ok().and_then(|at| self.texts.get(at)) {
+            Some((_, bin)) => PlaceOf::bin(*bin),
+            None => PlaceOf::OTHER,
+        }
+    }
+
     fn add(&self, place: usize) {
         if let Some(count) = self.places.get(place) {
             count.fetch_add(1, Relaxed);
@@ -272,6 +300,10 @@ mod tests {
         }
     }
 
+    fn picker() -> Picker {
+        Picker::new(4)
+    }
+
     fn tensors(rows: usize, x: &[f32], plans: &[&str]) -> Vec<Tensor> {
         let plans = plans.iter().map(|plan| plan.as_bytes().to_vec()).collect();
         vec![
@@ -288,11 +320,11 @@ mod tests {
     fn each_column_counts_in_its_own_bins() {
         let counts = FeatureCounts::new(&profile(), &signature()).unwrap();
         let x = [0.0, 20.0, 1.0, f32::NAN, 7.0, 101.0];
-        counts.count(&tensors(3, &x, &["pro", "", "gold"]), &labels(&[1, 1, 5]));
-        counts.count(&tensors(1, &[1.0, 100.0], &["basic"]), &labels(&[0]));
+        counts.count(&tensors(3, &x, &["pro", "", "gold"]), &labels(&[1, 1, 5]), &picker());
+        counts.count(&tensors(1, &[1.0, 100.0], &["basic"]), &labels(&[0]), &picker());
         let read = counts.read();
         let counted = |places: &[u64]| Counts::from_places(places);
-        assert_eq!((read.rows, read.passed_over), (4, 0));
+        assert_eq!(read.rows, 4);
         let plan = Counts { missing: 1, other: 1, bins: vec![1, 1], ..Counts::default() };
         assert_eq!(counted(&read.inputs[0]), plan);
         let age = Counts { nan: 1, above: 1, bins: vec![1, 1], ..Counts::default() };
@@ -310,9 +342,10 @@ mod tests {
         let counts = FeatureCounts::new(&profile(), &signature()).unwrap();
         // The first half is 0, the second 1.
         let x: Vec<_> = (0..200).flat_map(|i| [f32::from(i >= 100), 1.0]).collect();
-        counts.count(&tensors(200, &x, &["pro"; 200]), &labels(&[0; 200]));
+        let passed_over =
+            counts.count(&tensors(200, &x, &["pro"; 200]), &labels(&[0; 200]), &picker());
         let read = counts.read();
-        assert_eq!((read.rows, read.passed_over), (64, 136));
+        assert_eq!((read.rows, passed_over), (64, 136));
         assert_eq!(Counts::from_places(&read.inputs[2]).bins, [32, 32]);
         assert_eq!(Counts::from_places(&read.inputs[0]).rows(), 64);
     }
@@ -320,18 +353,42 @@ mod tests {
     #[test]
     fn rows_that_are_not_there_count_nothing() {
         let counts = FeatureCounts::new(&profile(), &signature()).unwrap();
-        counts.count(&tensors(0, &[], &[]), &labels(&[]));
-        counts.count(&[], &[]);
+        counts.count(&tensors(0, &[], &[]), &labels(&[]), &picker());
+        counts.count(&[], &[], &picker());
         // Another number of labels than of rows.
-        counts.count(&tensors(1, &[0.0, 1.0], &["pro"]), &labels(&[0, 1]));
+        counts.count(&tensors(1, &[0.0, 1.0], &["pro"]), &labels(&[0, 1]), &picker());
         let read = counts.read();
         assert_eq!((read.rows, Counts::from_places(&read.outputs[0]).rows()), (1, 0));
     }
 
     #[test]
+    fn the_longest_input_has_the_rows() {
+        let counts = FeatureCounts::new(&profile(), &signature()).unwrap();
+        // Three rows, and one value that is of none.
+        let mut inputs = tensors(3, &[0.0, 1.0, 0.0, 1.0, 0.0, 1.0], &["pro"; 3]);
+        inputs[1] = Tensor::new("plan", vec![1], Data::Bytes(vec![b"pro".to_vec()])).unwrap();
+        counts.count(&inputs, &labels(&[0; 3]), &picker());
+        let read = counts.read();
+        let rows = |places: &[u64]| Counts::from_places(places).rows();
+        assert_eq!((read.rows, rows(&read.inputs[0]), rows(&read.inputs[1])), (3, 0, 3));
+        assert_eq!(rows(&read.outputs[0]), 3);
+    }
+
+    #[test]
+    fn rows_that_come_in_turns_are_counted_in_turns() {
+        let counts = FeatureCounts::new(&profile(), &signature()).unwrap();
+        let x: Vec<_> = (0..128).flat_map(|i| [f32::from(i % 2 == 0), 1.0]).collect();
+        for _ in 0..50 {
+            counts.count(&tensors(128, &x, &["pro"; 128]), &labels(&[0; 128]), &picker());
+        }
+        let counted = Counts::from_places(&counts.read().inputs[2]).bins;
+        assert!((1400..1800).contains(&counted[0]), "{counted:?}");
+    }
+
+    #[test]
     fn a_profile_of_another_version_is_refused() {
         type Change = fn(&mut Profile);
-        let cases: [(Change, &str); 2] = [
+        let cases: [(Change, &str); 4] = [
             (
                 |p| p.inputs[1].tensor = "y".into(),
                 "inputs \"age\": it has no tensor \"y\"; make the profile anew for this version",
@@ -340,6 +397,16 @@ mod tests {
                 |p| p.inputs[1].column = 2,
                 "inputs \"age\": tensor \"x\" of shape [-1, 2] has no column 2; make the profile \
                  anew for this version",
+            ),
+            (
+                |p| p.inputs[0].bins = Bins::Integers(vec![0, 1]),
+                "inputs \"plan\": tensor \"plan\" has BYTES: expected bins of texts; make the \
+                 profile anew for this version",
+            ),
+            (
+                |p| p.outputs[0].bins = Bins::Texts(vec!["0".into()]),
+                "outputs \"label\": tensor \"label\" has INT64: expected bins of bounds or \
+                 integers; make the profile anew for this version",
             ),
         ];
         for (change, expected) in cases {

@@ -8,7 +8,9 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::error::Result;
 use crate::telemetry::features::{FeatureCounts, FeatureSnapshot};
-use crate::types::{Digest, ModelName, Profile, ProfileBuilder, Signature, Tensor, VersionId};
+use crate::types::{
+    Digest, ModelName, Picker, Profile, ProfileBuilder, Signature, Tensor, VersionId,
+};
 
 /// The `profile.json` in a version's folder: none, one, or what is wrong with it.
 pub type GivenProfile = Option<Result<Arc<Profile>, String>>;
@@ -23,6 +25,10 @@ pub struct Watch {
     wanted: AtomicBool,
     given: ArcSwap<GivenProfile>,
     active: ArcSwapOption<Active>,
+    /// Chooses the rows, of those that are learnt from as of those that are counted.
+    picker: Picker,
+    /// Rows that it passed over.
+    passed_over: AtomicU64,
     /// Requests that came while a profile was being learnt from another.
     busy: AtomicU64,
 }
@@ -39,29 +45,42 @@ enum Active {
 struct Learner {
     builder: Mutex<Option<ProfileBuilder>>,
     rows: AtomicU64,
+    wanted: u64,
     enough: AtomicBool,
 }
 
 impl Learner {
-    /// Takes a request's rows; `false` if another one's were being taken.
-    fn add(&self, inputs: &[Tensor], outputs: &[Tensor]) -> bool {
+    fn new(builder: ProfileBuilder) -> Self {
+        Self {
+            rows: AtomicU64::new(0),
+            wanted: number(builder.rows_max()),
+            enough: AtomicBool::new(builder.is_full()),
+            builder: Mutex::new(Some(builder)),
+        }
+    }
+
+    /// Takes rows of a request, and returns how many were passed over; `None` if another
+    /// one's were being taken.
+    fn add(&self, inputs: &[Tensor], outputs: &[Tensor], picker: &Picker) -> Option<u64> {
         if self.enough.load(Relaxed) {
-            return true;
+            return Some(0);
         }
         let mut builder = match self.builder.try_lock() {
             Ok(builder) => builder,
-            Err(TryLockError::WouldBlock) => return false,
+            Err(TryLockError::WouldBlock) => return None,
             // What a panic left behind is no profile.
-            Err(TryLockError::Poisoned(_)) => return true,
+            Err(TryLockError::Poisoned(_)) => return Some(0),
         };
-        if let Some(builder) = builder.as_mut() {
-            builder.add(inputs, outputs);
-            let rows = u64::try_from(builder.rows()).unwrap_or(u64::MAX);
-            self.rows.store(rows, Relaxed);
-            self.enough.store(builder.is_full(), Relaxed);
-        }
-        true
+        let Some(builder) = builder.as_mut() else { return Some(0) };
+        let passed_over = builder.add_some(inputs, outputs, picker);
+        self.rows.store(number(builder.rows()), Relaxed);
+        self.enough.store(builder.is_full(), Relaxed);
+        Some(number(passed_over))
     }
+}
+
+fn number(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
 }
 
 /// How far a profile is learnt.
@@ -69,6 +88,8 @@ impl Learner {
 pub struct Learnt {
     /// Rows that were taken.
     pub rows: u64,
+    /// Rows that are.
+    pub wanted: u64,
     /// Whether they are enough.
     pub enough: bool,
 }
@@ -82,11 +103,14 @@ impl Watch {
         digest: Digest,
         signature: Signature,
     ) -> Arc<Self> {
+        let columns = ProfileBuilder::new(&signature, &[], 0).columns_count();
         Arc::new(Self {
             model,
             version,
             digest,
             signature,
+            picker: Picker::new(columns),
+            passed_over: AtomicU64::new(0),
             names: ArcSwap::default(),
             wanted: AtomicBool::new(false),
             given: ArcSwap::default(),
@@ -127,9 +151,11 @@ impl Watch {
         self.wanted.load(Relaxed)
     }
 
-    /// Hands over what its folder has.
+    /// Hands over what its folder has; nothing happens if that is what it had.
     pub fn give(&self, profile: GivenProfile) {
-        self.given.store(Arc::new(profile));
+        if **self.given.load() != profile {
+            self.given.store(Arc::new(profile));
+        }
     }
 
     /// What its folder has.
@@ -141,13 +167,15 @@ impl Watch {
     /// An answered request. Never waits.
     pub fn answered(&self, inputs: &[Tensor], outputs: &[Tensor]) {
         let active = self.active.load();
-        match active.as_deref() {
-            None => {}
-            Some(Active::Counts(_, counts)) => counts.count(inputs, outputs),
-            Some(Active::Learns(learner)) if learner.add(inputs, outputs) => {}
-            Some(Active::Learns(_)) => {
-                self.busy.fetch_add(1, Relaxed);
-            }
+        let passed_over = match active.as_deref() {
+            None => return,
+            Some(Active::Counts(_, counts)) => Some(counts.count(inputs, outputs, &self.picker)),
+            Some(Active::Learns(learner)) => learner.add(inputs, outputs, &self.picker),
+        };
+        match passed_over {
+            None => drop(self.busy.fetch_add(1, Relaxed)),
+            Some(0) => {}
+            Some(rows) => drop(self.passed_over.fetch_add(rows, Relaxed)),
         }
     }
 
@@ -164,11 +192,7 @@ impl Watch {
     /// Takes the next `rows` rows for a profile.
     pub fn learn(&self, rows: usize) {
         let builder = ProfileBuilder::new(&self.signature, &self.names.load(), rows);
-        let learner = Learner {
-            builder: Mutex::new(Some(builder)),
-            rows: AtomicU64::new(0),
-            enough: AtomicBool::new(false),
-        };
+        let learner = Learner::new(builder);
         self.active.store(Some(Arc::new(Active::Learns(learner))));
     }
 
@@ -200,7 +224,8 @@ impl Watch {
     pub fn learnt(&self) -> Option<Learnt> {
         let active = self.active.load();
         let Active::Learns(learner) = active.as_deref()? else { return None };
-        Some(Learnt { rows: learner.rows.load(Relaxed), enough: learner.enough.load(Relaxed) })
+        let (rows, enough) = (learner.rows.load(Relaxed), learner.enough.load(Relaxed));
+        Some(Learnt { rows, wanted: learner.wanted, enough })
     }
 
     /// Takes what was learnt; nothing is counted until it is told by what.
@@ -209,6 +234,12 @@ impl Watch {
         let active = self.active.load();
         let Active::Learns(learner) = active.as_deref()? else { return None };
         learner.builder.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Rows of large requests that were passed over, since it is loaded.
+    #[must_use]
+    pub fn passed_over(&self) -> u64 {
+        self.passed_over.load(Relaxed)
     }
 
     /// Requests of which nothing was learnt, since another one's rows were being taken.
@@ -264,9 +295,9 @@ mod tests {
         for value in [1.0, 2.0, 3.0] {
             watch.answered(&x(&[value]), &x(&[0.0]));
         }
-        assert_eq!(watch.learnt(), Some(Learnt { rows: 3, enough: false }));
+        assert_eq!(watch.learnt(), Some(Learnt { rows: 3, wanted: 4, enough: false }));
         watch.answered(&x(&[4.0, 100.0]), &x(&[0.0, 0.0]));
-        assert_eq!(watch.learnt(), Some(Learnt { rows: 4, enough: true }));
+        assert_eq!(watch.learnt(), Some(Learnt { rows: 4, wanted: 4, enough: true }));
         let builder = watch.take_learnt().unwrap();
         watch.answered(&x(&[5.0]), &x(&[0.0]));
         let (model, digest) = (watch.model().clone(), watch.digest());
@@ -280,6 +311,45 @@ mod tests {
         assert_eq!(counts.inputs[0].iter().sum::<u64>(), 2);
         watch.rest();
         assert!(watch.counts().is_none() && watch.learnt().is_none());
+    }
+
+    #[test]
+    fn large_requests_weigh_the_same_where_it_learns_and_where_it_counts() {
+        let watch = watch();
+        // One large request of ones to each ten small ones of zeros.
+        let requests = |n: usize| {
+            for i in 0..n {
+                let values = if i % 11 == 0 { vec![1.0; 500] } else { vec![0.0; 10] };
+                watch.answered(&x(&values), &x(&values));
+            }
+        };
+        watch.learn(164 * 10);
+        requests(110);
+        assert!(watch.learnt().unwrap().enough, "{:?}", watch.learnt());
+        assert_eq!(watch.passed_over(), 10 * (500 - 64));
+        let builder = watch.take_learnt().unwrap();
+        let (model, digest) = (watch.model().clone(), watch.digest());
+        let profile = builder.finish(model, digest, "live traffic", "2026-01-01T00:00:00Z");
+        let profile = Arc::new(profile.unwrap());
+        let learnt = profile.inputs[0].counts.by_place();
+        watch.count_by(Arc::clone(&profile)).unwrap();
+        requests(110);
+        assert_eq!(watch.counts().unwrap().inputs[0], learnt);
+        // Since it is loaded, whatever it counts by.
+        watch.count_by(profile).unwrap();
+        assert_eq!(watch.passed_over(), 20 * (500 - 64));
+    }
+
+    #[test]
+    fn what_was_given_already_is_not_given_again() {
+        let watch = watch();
+        let text = || Some(Err("profile.json: EOF".to_owned()));
+        watch.give(text());
+        let given = watch.given();
+        watch.give(text());
+        assert!(Arc::ptr_eq(&given, &watch.given()));
+        watch.give(None);
+        assert!(watch.given().is_none());
     }
 
     #[test]

@@ -24,9 +24,10 @@ pub use ids::{Digest, MODEL_NAME_BYTES_MAX, ModelName, Role, VersionId};
 pub use inbox::{Full, Inbox};
 pub use plans::PlanFigures;
 pub use pool::Pool;
+pub(crate) use profile::rows_of_request;
 pub use profile::{
-    BINS_MAX, Bins, CATEGORY_BYTES_MAX, Counts, FEATURES_MAX, Feature, PlaceOf, Profile,
-    ProfileBuilder,
+    BINS_MAX, Bins, CATEGORY_BYTES_MAX, Counts, FEATURES_MAX, Feature, JUDGED_ROWS_MIN, PICKED_MAX,
+    Picker, PlaceOf, Profile, ProfileBuilder,
 };
 pub use readiness::Readiness;
 pub use repository::{Asked, Granting, IndexEntry, ModelState, Repository, Wish};

@@ -3,10 +3,13 @@
 
 mod bins;
 mod builder;
+mod pick;
 
 use serde::{Deserialize, Serialize};
 
 pub use builder::ProfileBuilder;
+pub(crate) use builder::rows_of as rows_of_request;
+pub use pick::{PICKED_MAX, Picker};
 
 use crate::error::{Error, Result};
 use crate::types::{Digest, ModelName};
@@ -15,8 +18,13 @@ use crate::types::{Digest, ModelName};
 pub const FEATURES_MAX: usize = 512;
 /// The most bins of one of them.
 pub const BINS_MAX: usize = 64;
+/// The fewest rows, of a reference and of a window, with which a column is judged. Below,
+/// the noise of ten bins alone is near a population stability index of 0.1.
+pub const JUDGED_ROWS_MIN: u64 = 200;
 /// The most bytes of a category.
 pub const CATEGORY_BYTES_MAX: usize = 256;
+/// The most bytes of a name, and of where the rows came from.
+const NAME_BYTES_MAX: usize = 4096;
 
 /// `profile.json`: the reference distribution of each column.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -137,7 +145,9 @@ impl PlaceOf {
     /// Without a bin of its own.
     pub const OTHER: Self = Self(4);
 
-    const fn bin(index: usize) -> Self {
+    /// In a bin.
+    #[must_use]
+    pub const fn bin(index: usize) -> Self {
         Self(Counts::APART + index)
     }
 }
@@ -265,6 +275,9 @@ impl Profile {
                 self.schema
             )));
         }
+        for (what, text) in [("source", &self.source), ("created", &self.created)] {
+            short(text).map_err(|why| Error::invalid(format!("{what}: {why}")))?;
+        }
         let columns = self.inputs.len() + self.outputs.len();
         if columns > FEATURES_MAX {
             return Err(Error::invalid(format!(
@@ -273,7 +286,11 @@ impl Profile {
         }
         for (kind, features) in [("inputs", &self.inputs), ("outputs", &self.outputs)] {
             let mut names = std::collections::BTreeSet::new();
-            for feature in features {
+            for (at, feature) in features.iter().enumerate() {
+                for (what, text) in [("name", &feature.name), ("tensor", &feature.tensor)] {
+                    short(text)
+                        .map_err(|why| Error::invalid(format!("{kind}[{at}].{what}: {why}")))?;
+                }
                 let at = |why: String| Error::invalid(format!("{kind} {:?}: {why}", feature.name));
                 if !names.insert(&feature.name) {
                     return Err(at("is there twice".to_owned()));
@@ -291,6 +308,13 @@ impl Profile {
         }
         Ok(())
     }
+}
+
+fn short(text: &str) -> Result<(), String> {
+    if text.len() <= NAME_BYTES_MAX {
+        return Ok(());
+    }
+    Err(format!("expected at most {NAME_BYTES_MAX} bytes, got {}", text.len()))
 }
 
 #[cfg(test)]
@@ -365,7 +389,7 @@ mod tests {
     #[test]
     fn a_profile_that_contradicts_itself_is_refused() {
         profile().check().unwrap();
-        let cases: [(Change, &str); 8] = [
+        let cases: [(Change, &str); 11] = [
             (
                 |p| p.schema = 2,
                 "schema: expected 1, got 2; make the profile anew with this program",
@@ -391,6 +415,15 @@ mod tests {
             (
                 |p| p.inputs[1].bins = Bins::Texts(vec![String::new(); 65]),
                 "inputs \"b\": expected at most 64 bins, got 65",
+            ),
+            (|p| p.source = "x".repeat(4097), "source: expected at most 4096 bytes, got 4097"),
+            (
+                |p| p.inputs[1].name = "x".repeat(5000),
+                "inputs[1].name: expected at most 4096 bytes, got 5000",
+            ),
+            (
+                |p| p.outputs[0].tensor = "x".repeat(4097),
+                "outputs[0].tensor: expected at most 4096 bytes, got 4097",
             ),
         ];
         for (change, expected) in cases {

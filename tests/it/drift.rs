@@ -62,6 +62,15 @@ fn state(view: &DriftView, kind: &str) -> &'static str {
     view.columns.iter().find(|column| column.kind == kind).unwrap().state
 }
 
+fn relearn(gateway: &Gateway, version: u64) -> (u16, Value) {
+    let body = json!({"version": version, "actor": "eve", "reason": "a test"}).to_string();
+    runtime().block_on(async {
+        let mut client = Client::connect(gateway.app.admin_address()).await;
+        let reply = client.post("/v1/models/m/drift/relearn", body).await;
+        (reply.status, reply.json())
+    })
+}
+
 fn get(gateway: &Gateway, path: &str) -> (u16, Value) {
     runtime().block_on(async {
         let reply = Client::connect(gateway.app.admin_address()).await.get(path).await;
@@ -124,12 +133,37 @@ fn a_profile_that_comes_later_is_taken_up_and_a_broken_one_is_told() {
 }
 
 #[test]
+fn what_was_learnt_is_learnt_anew_when_an_operator_says_so() {
+    let gateway = start_with("", &["answers 1"], &QUICK);
+    wait(&gateway, |view| view.standing == "learning");
+    send(&gateway, 640, 0);
+    wait(&gateway, |view| view.standing == "counting");
+    let (status, reply) = relearn(&gateway, 1);
+    assert_eq!((status, &reply["versions"][0]["standing"]), (200, &json!("learning")), "{reply:#}");
+    let newest = &get(&gateway, "/v1/models/m/history").1["entries"][0];
+    assert_eq!(newest["action"], "learn the profile of 1 anew", "{newest:#}");
+    assert_eq!((&newest["actor"], &newest["reason"]), (&json!("eve"), &json!("a test")));
+    send(&gateway, 640, 60);
+    wait(&gateway, |view| view.standing == "counting");
+    send(&gateway, 320, 60);
+    let view = wait(&gateway, |view| view.last.is_some());
+    assert_eq!(state(&view, "input"), "steady", "{view:#?}");
+    assert_eq!(relearn(&gateway, 2).0, 404);
+    // What its folder has is not learnt.
+    fs::write(gateway.model_folder().join("1/profile.json"), "{").unwrap();
+    wait(&gateway, |view| view.problem.is_some());
+    let (status, reply) = relearn(&gateway, 1);
+    assert!(status == 409 && reply.to_string().contains("profile.json"), "{status} {reply:#}");
+    gateway.app.stop();
+}
+
+#[test]
 fn nobody_is_watched_whose_owner_does_not_want_it() {
     let gateway = start_with("[monitor]\ndrift = false\n", &["answers 1"], &QUICK);
     let mut rounds = gateway.app.monitor().rounds();
     runtime().block_on(async { rounds.changed().await.unwrap() });
     send(&gateway, 640, 0);
     let view = wait(&gateway, |_| true);
-    assert_eq!((view.standing, view.columns.len()), ("resting", 0), "{view:#?}");
+    assert_eq!((view.standing, view.columns.len()), ("off", 0), "{view:#?}");
     gateway.app.stop();
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use crate::error::Result;
 use crate::types::profile::bins::{Numbers, Texts};
 use crate::types::{
-    Data, Datatype, Digest, Dim, FEATURES_MAX, Feature, ModelName, Profile, Signature, Tensor,
-    TensorSpec,
+    Data, Datatype, Digest, Dim, FEATURES_MAX, Feature, ModelName, Picker, Profile, Signature,
+    Tensor, TensorSpec,
 };
 
 /// The most numbers that are held, of all columns: what quantiles need. 256 MiB.
@@ -89,31 +89,60 @@ impl ProfileBuilder {
     }
 
     /// Takes the rows of one answered request, as many as there is room for, and returns
-    /// how many. The tensors are in the signature's order. Inputs that do not have the
-    /// same number of rows are not taken. An output that turns out to have no row for
-    /// each of theirs is left out from then on, and told by [`Self::skipped`].
+    /// how many. The tensors are in the signature's order. Of inputs with unequal numbers of
+    /// rows, those with the most are rows. What turns out to have no row for each of theirs
+    /// is left out from then on, and told by [`Self::skipped`].
     pub fn add(&mut self, inputs: &[Tensor], outputs: &[Tensor]) -> usize {
-        let rows = inputs.first().or(outputs.first()).map_or(0, Tensor::rows);
-        if !self.inputs.iter().all(|group| group.fits(inputs, rows)) {
-            return 0;
-        }
-        let taken = rows.min(self.rows_max - self.rows);
+        let rows = self.rows_of(inputs, outputs);
+        self.take(inputs, outputs, rows, 0..rows)
+    }
+
+    /// The same of those rows that the picker chooses; returns how many of the others were
+    /// passed over.
+    pub fn add_some(&mut self, inputs: &[Tensor], outputs: &[Tensor], picker: &Picker) -> usize {
+        let rows = self.rows_of(inputs, outputs);
+        self.take(inputs, outputs, rows, picker.pick(rows));
+        rows - rows.min(picker.rows_max())
+    }
+
+    fn rows_of(&self, inputs: &[Tensor], outputs: &[Tensor]) -> usize {
+        let places = |groups: &[Group]| groups.iter().map(|group| group.place).collect::<Vec<_>>();
+        rows_of(inputs, &places(&self.inputs), outputs, &places(&self.outputs))
+    }
+
+    fn take(
+        &mut self,
+        inputs: &[Tensor],
+        outputs: &[Tensor],
+        rows: usize,
+        picked: impl Iterator<Item = usize> + Clone,
+    ) -> usize {
+        let picked = picked.take(self.rows_max - self.rows);
+        let taken = picked.clone().count();
         if taken == 0 {
             return 0;
         }
         let skipped = &mut self.skipped;
-        self.outputs.retain(|group| {
-            let fits = group.fits(outputs, rows);
-            if !fits {
-                skipped.push(format!("output {:?}: it has no row for each input's", group.tensor));
-            }
-            fits
-        });
-        for (groups, tensors) in [(&mut self.inputs, inputs), (&mut self.outputs, outputs)] {
-            groups.iter_mut().for_each(|group| group.add(&tensors[group.place], taken));
+        let sides = [("input", &mut self.inputs, inputs), ("output", &mut self.outputs, outputs)];
+        for (kind, groups, tensors) in sides {
+            groups.retain(|group| {
+                let fits = group.fits(tensors, rows);
+                if !fits {
+                    let name = &group.tensor;
+                    skipped.push(format!("{kind} {name:?}: it has no row for each input's"));
+                }
+                fits
+            });
+            groups.iter_mut().for_each(|group| group.add(&tensors[group.place], picked.clone()));
         }
         self.rows += taken;
         taken
+    }
+
+    /// How many columns it has, of inputs and outputs.
+    #[must_use]
+    pub fn columns_count(&self) -> usize {
+        width(&self.inputs) + width(&self.outputs)
     }
 
     /// Rows that were taken.
@@ -166,6 +195,24 @@ impl ProfileBuilder {
     }
 }
 
+/// How many rows a request has: those of the longest of these inputs, or of these outputs
+/// without one.
+pub(crate) fn rows_of(
+    inputs: &[Tensor],
+    input_places: &[usize],
+    outputs: &[Tensor],
+    output_places: &[usize],
+) -> usize {
+    let most = |tensors: &[Tensor], places: &[usize]| {
+        places.iter().filter_map(|place| Some(tensors.get(*place)?.rows())).max()
+    };
+    let most = match input_places {
+        [] => most(outputs, output_places),
+        _ => most(inputs, input_places),
+    };
+    most.unwrap_or(0)
+}
+
 fn width(groups: &[Group]) -> usize {
     groups.iter().map(|group| group.columns.len()).sum()
 }
@@ -196,10 +243,10 @@ impl Group {
         })
     }
 
-    fn add(&mut self, tensor: &Tensor, rows: usize) {
+    fn add(&mut self, tensor: &Tensor, rows: impl Iterator<Item = usize> + Clone) {
         let data = tensor.data();
         for (at, column) in self.columns.iter_mut().enumerate() {
-            let elements = (0..rows).map(|row| row * self.width + at);
+            let elements = rows.clone().map(|row| row * self.width + at);
             match (&mut column.values, data) {
                 (Values::Texts(texts), Data::Bytes(values)) => {
                     elements.filter_map(|i| values.get(i)).for_each(|text| texts.add(text));
@@ -444,11 +491,35 @@ mod tests {
         let mut builder = ProfileBuilder::new(&churn(), &[], 10);
         let (inputs, mut outputs) = answered(2);
         assert_eq!(builder.add(&[], &outputs), 0);
-        assert_eq!(builder.add(&[outputs[0].clone()], &outputs), 0);
         outputs[1] = tensor("scores", &[3, 2], Data::zeros(Datatype::Fp32, 6));
         assert_eq!(builder.add(&inputs, &outputs), 2);
         assert!(builder.skipped()[0].contains("output \"scores\""), "{:?}", builder.skipped());
         assert_eq!(names(&finished(builder).outputs), [("label", "label", 0)]);
+    }
+
+    #[test]
+    fn inputs_that_are_no_rows_are_left_out() {
+        let k = spec("k", Datatype::Int64, &[rows()]);
+        let x = spec("x", Datatype::Fp32, &[rows()]);
+        let signature = Signature::new(vec![k, x.clone()], vec![x]);
+        let mut builder = ProfileBuilder::new(&signature, &[], 10);
+        let k = tensor("k", &[1], Data::Int64(vec![5]));
+        let x = tensor("x", &[3], Data::Fp32(vec![1.0, 2.0, 3.0]));
+        assert_eq!(builder.add(&[k, x.clone()], &[x]), 3);
+        assert!(builder.skipped()[0].contains("input \"k\""), "{:?}", builder.skipped());
+        let profile = finished(builder);
+        assert_eq!((names(&profile.inputs), profile.rows), (vec![("x", "x", 0)], 3));
+    }
+
+    #[test]
+    fn some_rows_of_a_large_request_are_taken() {
+        let mut builder = ProfileBuilder::new(&churn(), &[], 1000);
+        let picker = Picker::new(builder.columns_count());
+        let (inputs, outputs) = answered(200);
+        assert_eq!((builder.add_some(&inputs, &outputs, &picker), builder.rows()), (136, 64));
+        let (inputs, outputs) = answered(5);
+        assert_eq!((builder.add_some(&inputs, &outputs, &picker), builder.rows()), (0, 69));
+        assert_eq!(finished(builder).inputs[0].counts.rows(), 69);
     }
 
     proptest! {
