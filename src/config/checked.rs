@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use super::kinds::{Kind, Positive};
 use super::raw::{self, Layers, Source, Value};
 use super::{Admin, Config, KEYS, Problems, Sources, Switch, Token, env, read_webhooks};
+use crate::types::JUDGED_ROWS_MIN;
 
 /// Takes values out of the layers and gathers what is wrong with them.
 pub(super) struct Reader<'a> {
@@ -58,6 +59,7 @@ impl Reader<'_> {
     fn check(&mut self, mut config: Config) -> Config {
         self.check_listeners(&config);
         self.check_tls(&config);
+        self.check_monitor(&config);
         if let Some(Err(problem)) = config.webhooks.file.as_deref().map(read_webhooks) {
             let at = self.source("webhooks.file");
             self.problems.push(format!("{at}: webhooks.file: {problem}"));
@@ -90,6 +92,25 @@ impl Reader<'_> {
                 "{at}: repository.load_unload: {address} can be reached from other machines, so a \
                  token is required: set FORESHADOW_ADMIN_TOKEN or admin.token_file"
             ));
+        }
+    }
+
+    /// What is never judged is a mistake.
+    fn check_monitor(&mut self, config: &Config) {
+        let (window, learn) = (config.monitor.window_rows, config.monitor.learn_rows);
+        let few = |rows: usize| u64::try_from(rows).is_ok_and(|rows| rows < JUDGED_ROWS_MIN);
+        let settings = [
+            ("monitor.window_rows", window, few(window), ""),
+            ("monitor.learn_rows", learn, learn > 0 && few(learn), ", or 0 to learn none"),
+        ];
+        for (name, rows, wrong, or) in settings {
+            if wrong {
+                let at = self.source(name);
+                self.problems.push(format!(
+                    "{at}: {name}: expected {JUDGED_ROWS_MIN} rows or more, as fewer cannot be \
+                     judged{or}; got {rows}"
+                ));
+            }
         }
     }
 
@@ -267,6 +288,27 @@ mod tests {
     fn what_is_no_toml_is_told_with_its_line() {
         let line = problem("[log]\nlevel = \"info\n", &[]);
         assert!(line.starts_with("f.toml:2: "), "{line}");
+    }
+
+    #[test]
+    fn what_could_never_be_judged_is_refused() {
+        for (key, rows, wrong) in [
+            ("window_rows", 199, true),
+            ("window_rows", 200, false),
+            ("learn_rows", 1, true),
+            ("learn_rows", 199, true),
+            ("learn_rows", 200, false),
+            ("learn_rows", 0, false),
+        ] {
+            let file = format!("[monitor]\n{key} = {rows}\n");
+            if wrong {
+                let line = problem(&file, &[]);
+                let expected = format!("f.toml:2: monitor.{key}: expected 200 rows or more");
+                assert!(line.starts_with(&expected) && line.ends_with(&rows.to_string()), "{line}");
+            } else {
+                assert!(load_from(&file, &[], &[]).is_ok(), "{key} = {rows}");
+            }
+        }
     }
 
     #[test]

@@ -277,15 +277,19 @@ settings! {
         /// taken out at the next start, and the rollout paused.
         unclean_exits_max: usize = "3" positive;
     }
-    /// How answered rows are compared with what the versions were made for.
+    /// How answered rows are compared with what the versions were made for. Rows count
+    /// as independent of each other; a day that has its quiet and its busy hours differs
+    /// from a week's mean in most of them.
     monitor: Monitor {
         /// How often their counts are looked at.
         tick: Duration = "5s" positive;
-        /// A window of rows is at least this long,
+        /// A window of rows is at least this long; longer than traffic's ups and downs,
+        /// or they are called drift: "24h" where days have a course,
         window: Duration = "5m";
-        /// and has at least so many rows. At least 200 are needed to judge.
+        /// and has at least so many rows, 200 or more. No more than the profile has.
         window_rows: usize = "1000" positive;
-        /// Rows that a version without a profile.json learns one from; 0 learns none.
+        /// Rows, 200 or more, that a version without a profile.json learns one from, the
+        /// first that it answers; 0 learns none.
         learn_rows: usize = "5000";
     }
     /// Who is told what happens.

@@ -1,10 +1,9 @@
 //! `profile.json` in a version's folder.
 
-use std::fs;
-use std::io::{self, Read as _};
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::registry::blobs::{PinError, read_text};
 use crate::telemetry::GivenProfile;
 use crate::types::{Digest, ModelName, Profile};
 
@@ -15,27 +14,17 @@ const BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// What a version's folder has. One that is of something else is told, and changes
 /// nothing that serves.
 pub(super) fn read(folder: &Path, model: &ModelName, digest: Digest) -> GivenProfile {
-    let text = match text(&folder.join(FILE)) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-        Err(error) => return Some(Err(format!("{FILE}: {error}"))),
+    // As all files there are read: without waiting for one that is none.
+    let text = match read_text(&folder.join(FILE), BYTES_MAX).map_err(PinError::why) {
+        Ok(text) => text?,
+        Err(why) => return Some(Err(why)),
     };
     let profile = parse(&text, model, digest);
     Some(profile.map(Arc::new).map_err(|why| format!("{FILE}: {why}")))
 }
 
-fn text(path: &Path) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    // A byte more than may be: so that a longer one is seen.
-    fs::File::open(path)?.take(BYTES_MAX + 1).read_to_end(&mut text)?;
-    if text.len() as u64 > BYTES_MAX {
-        return Err(io::Error::other(format!("expected at most {BYTES_MAX} bytes, got more")));
-    }
-    Ok(text)
-}
-
-fn parse(text: &[u8], model: &ModelName, digest: Digest) -> Result<Profile, String> {
-    let profile: Profile = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+fn parse(text: &str, model: &ModelName, digest: Digest) -> Result<Profile, String> {
+    let profile: Profile = serde_json::from_str(text).map_err(|error| error.to_string())?;
     profile.check().map_err(|error| error.message().to_owned())?;
     let again = format!("make it anew with `foreshadow profile {model}/VERSION --data FILE`");
     if profile.model != *model {
@@ -51,6 +40,8 @@ fn parse(text: &[u8], model: &ModelName, digest: Digest) -> Result<Profile, Stri
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn profile() -> Profile {
@@ -91,5 +82,10 @@ mod tests {
         fs::write(folder.path().join(FILE), &text[..text.len() / 2]).unwrap();
         let why = read("churn", 1).unwrap().unwrap_err();
         assert!(why.starts_with("profile.json: EOF"), "{why}");
+        fs::remove_file(folder.path().join(FILE)).unwrap();
+        let pipe = std::process::Command::new("mkfifo").arg(folder.path().join(FILE)).status();
+        assert!(pipe.unwrap().success());
+        let why = read("churn", 1).unwrap().unwrap_err();
+        assert_eq!(why, "profile.json is no regular file");
     }
 }
