@@ -4,7 +4,7 @@
 //! The tables that it prints stand in `src/analysis/README.md`:
 //!
 //! ```text
-//! WINDOWS=2000 cargo test --release --test drift -- --nocapture --test-threads 1
+//! WINDOWS=500 cargo test --test drift -- --nocapture --test-threads 1
 //! ```
 //!
 //! Everything is seeded: the same figures each time. Without `WINDOWS` it simulates
