@@ -33,6 +33,7 @@ mod distribution;
 mod drift;
 mod effect;
 mod evidence;
+mod fairness;
 mod forecast;
 mod gamma;
 mod guard;
@@ -42,6 +43,7 @@ mod mean;
 mod objective;
 mod outlook;
 mod passage;
+mod quality;
 mod share;
 mod terms;
 mod verdict;
@@ -58,11 +60,18 @@ pub use drift::{
 };
 pub use effect::Effect;
 pub use evidence::{Evidence, Hypothesis, p_value};
+pub use fairness::{
+    Disparity, FairnessAlert, FairnessMargins, FairnessMeasure, GroupRates, RateRange, RateRatio,
+    SmallGroup, disparity, disparity_beyond,
+};
 pub use guard::{Facts, Finding, Guard, Judgement, Rule, judge};
 pub use limit::{LimitFacts, LimitGuard, LimitJudgement, LimitRule, judge_limit, limit_outlook};
 pub use mean::{Interval, Mean};
 pub use objective::RequestCounts;
 pub use outlook::{FAULTS, FaultOutlook, Reach, StageBudget, StageOutlook, outlook};
+pub use quality::{
+    Auc, CLASSES_MAX, ClassFigures, ErrorFigures, ErrorMean, Estimate, Figures, Proportion, Quality,
+};
 pub use share::{CONCENTRATION, TrafficCheck, TrafficFinding, check_traffic, split_ln_e};
 pub use terms::{Exposure, Level, Margin, Rate};
 pub use verdict::{Outcome, Verdict, outcome};

@@ -111,6 +111,8 @@ impl Level {
     /// The default of the traffic check. It stops a rollout, and what it is made
     /// for (a bug, a retry storm) is never a close call.
     pub const TRAFFIC: Self = Self(0.001);
+    /// The default of intervals of quality, each by itself.
+    pub const QUALITY: Self = Self(0.05);
     /// The default for a false "moved", of all columns of one window together.
     pub const DRIFT: Self = Self(0.01);
 

@@ -1,6 +1,8 @@
 //! Whether two versions' answers to one request agree. Pure.
 
-use crate::types::{Data, Datatype, Dim, ModelSettings, Signature, Task, Tensor, TensorSpec};
+use crate::types::{
+    Data, Datatype, ModelSettings, Signature, Task, Tensor, TensorSpec, argmax, is_label, is_scores,
+};
 
 /// The share of the champion's observed range that a regressor may be off by,
 /// where `model.toml` states no tolerance.
@@ -105,18 +107,6 @@ impl Judge {
     }
 }
 
-/// One label per row: not a float, and nothing wider than one per row.
-fn is_label(spec: &TensorSpec) -> bool {
-    let narrow = spec.shape.iter().skip(1).all(|dim| *dim == Dim::Fixed(1));
-    !spec.datatype.is_float() && narrow
-}
-
-/// Scores: floats, rows by at least two classes.
-fn is_scores(spec: &TensorSpec) -> bool {
-    let several = !matches!(spec.shape.last(), Some(Dim::Fixed(0 | 1)));
-    spec.datatype.is_float() && spec.shape.len() == 2 && several
-}
-
 fn same_form(champion: &[Tensor], shadow: &[Tensor]) -> Result<(), Mismatch> {
     let form = |tensors: &[Tensor]| -> Vec<String> {
         let one = |t: &Tensor| format!("{} {} {:?}", t.name(), t.datatype(), t.shape());
@@ -140,20 +130,6 @@ fn same_element(a: &Data, b: &Data, i: usize) -> bool {
         (Data::Uint64(a), Data::Uint64(b)) => a.get(i) == b.get(i),
         (a, b) => a.as_f64(i) == b.as_f64(i),
     }
-}
-
-/// Index of the largest number in a span, leaving NaN out; the first wins.
-/// `None` where there is nothing but NaN: that is no class.
-fn argmax(data: &Data, span: std::ops::Range<usize>) -> Option<usize> {
-    let start = span.start;
-    let mut best: Option<(usize, f64)> = None;
-    for i in span {
-        let Some(x) = data.as_f64(i).filter(|x| !x.is_nan()) else { continue };
-        if best.is_none_or(|(_, most)| x > most) {
-            best = Some((i - start, x));
-        }
-    }
-    best.map(|(i, _)| i)
 }
 
 /// |a − b|; 0 when both are the same infinity or both NaN.
@@ -190,6 +166,7 @@ fn differences(champion: &[Tensor], shadow: &[Tensor]) -> (f64, f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::Dim;
 
     fn spec(name: &str, datatype: Datatype, width: Option<usize>) -> TensorSpec {
         let mut shape = vec![Dim::Symbol("N".into())];

@@ -2,9 +2,12 @@
 //!
 //! Invariant: nothing here knows HTTP, JSON, an engine or a runtime.
 
+mod answers;
 mod declared;
+mod feedback;
 mod ids;
 mod inbox;
+mod labels;
 mod plans;
 mod pool;
 mod profile;
@@ -17,11 +20,18 @@ mod signature;
 mod tensor;
 pub mod thread;
 
+pub use answers::{AnswerReader, argmax, is_label, is_scores};
 pub use declared::{
     Declared, DeclaredTensor, TritonSettings, VersionPolicy, WarmUpInput, WarmUpSample,
 };
+pub use feedback::{
+    Feedback, Label, LabelValue, PredictionId, Problem, Receipt, Reporting, RowAnswer, Truth,
+};
 pub use ids::{Digest, MODEL_NAME_BYTES_MAX, ModelName, Role, VersionId};
 pub use inbox::{Full, Inbox};
+pub use labels::{
+    CLASSES_MAX, GROUPINGS_MAX, GROUPS_MAX, GroupSource, Grouping, LabelSettings, OTHER,
+};
 pub use plans::PlanFigures;
 pub use pool::Pool;
 pub(crate) use profile::rows_of_request;

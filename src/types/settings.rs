@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::types::{Tensor, TritonSettings};
+use crate::types::{LabelSettings, Tensor, TritonSettings};
 
 /// What kind of answer a model gives; it decides what "agreement" means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -64,6 +64,8 @@ pub struct ModelSettings {
     pub shadow_noise: bool,
     /// Whether its answers' rows are not compared with its profile.
     pub drift_off: bool,
+    /// What is kept of its answers for labels; nothing for `None`.
+    pub labels: Option<Arc<LabelSettings>>,
     /// Whether a header or parameter may force a role.
     pub allow_forced_role: bool,
     /// Whether a reply may carry `null` for a non-finite number, instead of

@@ -1,0 +1,231 @@
+//! What a model's owner wants kept of its answers, to be joined with labels.
+
+use http::HeaderName;
+use serde::{Deserialize, Serialize};
+
+use crate::types::feedback::{LabelValue, RowAnswer, Truth};
+use crate::types::{Data, Share};
+
+/// The most classes of a model whose quality is told.
+pub const CLASSES_MAX: usize = 32;
+/// The most ways to divide a model's rows into groups.
+pub const GROUPINGS_MAX: usize = 8;
+/// The most groups of one way.
+pub const GROUPS_MAX: usize = 32;
+/// The group of rows whose value is none of those declared.
+pub const OTHER: u8 = u8::MAX;
+
+/// `[labels]` and `[groups]` of `model.toml`, checked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LabelSettings {
+    /// The share of answered requests that is kept.
+    pub keep: Share,
+    /// Names of the classes, in the order of the model's scores; empty where they are the
+    /// whole numbers from 0.
+    pub classes: Vec<String>,
+    /// Ways to divide the rows.
+    pub groupings: Vec<Grouping>,
+}
+
+/// One way to divide the rows into groups.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grouping {
+    /// Its name.
+    pub name: String,
+    /// Where the value comes from.
+    pub source: GroupSource,
+    /// The values that make a group; all others make one together.
+    pub values: Vec<String>,
+}
+
+/// Where the value comes from that a row is put into a group by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GroupSource {
+    /// A column of the inputs.
+    Column(String),
+    /// A header, or metadata of gRPC.
+    Header(#[serde(with = "header")] HeaderName),
+}
+
+/// A header's name as text.
+mod header {
+    use http::HeaderName;
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(name: &HeaderName, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(name.as_str())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<HeaderName, D::Error> {
+        let text = String::deserialize(from)?;
+        text.parse().map_err(D::Error::custom)
+    }
+}
+
+impl Grouping {
+    /// The group of a value, by its place among [`Grouping::values`].
+    #[must_use]
+    pub fn group(&self, value: &[u8]) -> u8 {
+        let at = self.values.iter().position(|known| known.as_bytes() == value);
+        at.and_then(|at| u8::try_from(at).ok()).unwrap_or(OTHER)
+    }
+
+    /// What a group is called.
+    #[must_use]
+    pub fn group_name(&self, group: u8) -> &str {
+        self.values.get(usize::from(group)).map_or("(other)", |name| name)
+    }
+}
+
+impl LabelSettings {
+    /// The place of a class that is named so.
+    #[must_use]
+    pub fn class_named(&self, name: &[u8]) -> Option<u16> {
+        let at = self.classes.iter().position(|class| class.as_bytes() == name);
+        at.and_then(|at| u16::try_from(at).ok())
+    }
+
+    /// The place of a class that is this whole number: by name where there are names.
+    #[must_use]
+    pub fn class_numbered(&self, number: i64) -> Option<u16> {
+        if !self.classes.is_empty() {
+            return self.class_named(number.to_string().as_bytes());
+        }
+        u16::try_from(number).ok().filter(|class| usize::from(*class) < CLASSES_MAX)
+    }
+
+    /// The class of element `i` of a label output.
+    #[must_use]
+    pub fn class_of(&self, data: &Data, i: usize) -> Option<u16> {
+        match data {
+            Data::Bytes(texts) => {
+                let text = texts.get(i)?;
+                self.class_named(text).or_else(|| {
+                    let number = std::str::from_utf8(text).ok()?.parse().ok()?;
+                    self.classes.is_empty().then(|| self.class_numbered(number))?
+                })
+            }
+            Data::Bool(truths) => self.class_of_bool(truths.get(i).copied()?),
+            numbers => self.class_of_float(numbers.as_f64(i)?),
+        }
+    }
+
+    fn class_of_bool(&self, truth: bool) -> Option<u16> {
+        let named = self.class_named(if truth { b"true" } else { b"false" });
+        named.or_else(|| self.class_numbered(i64::from(truth)))
+    }
+
+    fn class_of_float(&self, number: f64) -> Option<u16> {
+        // Beyond 2^53 a number is no class.
+        #[expect(clippy::cast_possible_truncation, reason = "it is whole and small")]
+        (number.fract() == 0.0 && number.abs() < 1e15)
+            .then(|| self.class_numbered(number as i64))
+            .flatten()
+    }
+
+    /// What a label says was true of a row that was answered so; the error says what was
+    /// expected instead.
+    pub fn truth(&self, answer: &RowAnswer, label: &LabelValue) -> Result<Truth, String> {
+        match answer {
+            RowAnswer::Value(_) => match label {
+                LabelValue::Number(value) => Ok(Truth::Value(*value)),
+                other => Err(format!("expected a number, got {other}")),
+            },
+            RowAnswer::Class { .. } => {
+                let class = match label {
+                    LabelValue::Text(text) => self.class_of_text(text),
+                    LabelValue::Bool(truth) => self.class_of_bool(*truth),
+                    LabelValue::Number(number) => self.class_of_float(*number),
+                };
+                class.map(Truth::Class).ok_or_else(|| {
+                    format!("expected one of the classes {}, got {label}", self.class_list())
+                })
+            }
+        }
+    }
+
+    fn class_of_text(&self, text: &str) -> Option<u16> {
+        let number = || text.parse().ok().and_then(|number| self.class_numbered(number));
+        self.class_named(text.as_bytes()).or_else(number)
+    }
+
+    fn class_list(&self) -> String {
+        if self.classes.is_empty() {
+            return format!("0 to {}", CLASSES_MAX - 1);
+        }
+        self.classes.join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(classes: &[&str]) -> LabelSettings {
+        let classes = classes.iter().map(|class| (*class).to_owned()).collect();
+        LabelSettings { keep: Share::ALL, classes, groupings: vec![] }
+    }
+
+    fn answer(class: u16) -> RowAnswer {
+        RowAnswer::Class { class, scores: vec![] }
+    }
+
+    #[test]
+    fn a_label_is_a_class_by_name_by_number_and_by_truth() {
+        let named = settings(&["no", "yes"]);
+        let numbered = settings(&[]);
+        let text = |text: &str| LabelValue::Text(text.to_owned());
+        let cases = [
+            (&named, text("yes"), Ok(Truth::Class(1))),
+            (&named, text("1"), Err("expected one of the classes no, yes, got \"1\"")),
+            (&named, LabelValue::Number(1.0), Err("expected one of the classes no, yes, got 1")),
+            (&numbered, text("1"), Ok(Truth::Class(1))),
+            (&numbered, LabelValue::Number(3.0), Ok(Truth::Class(3))),
+            (&numbered, LabelValue::Bool(true), Ok(Truth::Class(1))),
+            (
+                &numbered,
+                LabelValue::Number(0.5),
+                Err("expected one of the classes 0 to 31, got 0.5"),
+            ),
+            (
+                &numbered,
+                LabelValue::Number(32.0),
+                Err("expected one of the classes 0 to 31, got 32"),
+            ),
+            (
+                &numbered,
+                LabelValue::Number(-1.0),
+                Err("expected one of the classes 0 to 31, got -1"),
+            ),
+        ];
+        for (settings, label, expected) in cases {
+            let got = settings.truth(&answer(0), &label);
+            assert_eq!(got, expected.map_err(str::to_owned), "{label}");
+        }
+        let digits = settings(&["10", "20"]);
+        assert_eq!(digits.truth(&answer(0), &LabelValue::Number(20.0)), Ok(Truth::Class(1)));
+        assert_eq!(digits.class_of(&Data::Int64(vec![20]), 0), Some(1));
+        assert_eq!(digits.class_of(&Data::Bytes(vec![b"10".to_vec()]), 0), Some(0));
+        assert_eq!(digits.class_of(&Data::Int64(vec![20]), 1), None);
+    }
+
+    #[test]
+    fn a_number_needs_a_number() {
+        let (settings, value) = (settings(&[]), RowAnswer::Value(2.5));
+        assert_eq!(settings.truth(&value, &LabelValue::Number(3.5)), Ok(Truth::Value(3.5)));
+        let error = settings.truth(&value, &LabelValue::Bool(true)).unwrap_err();
+        assert_eq!(error, "expected a number, got true");
+    }
+
+    #[test]
+    fn other_values_make_one_group() {
+        let values = vec!["basic".to_owned(), "pro".to_owned()];
+        let source = GroupSource::Header(HeaderName::from_static("x-plan"));
+        let grouping = Grouping { name: "plan".into(), source, values };
+        assert_eq!((grouping.group(b"pro"), grouping.group(b"gold")), (1, OTHER));
+        assert_eq!((grouping.group_name(1), grouping.group_name(OTHER)), ("pro", "(other)"));
+        let json = serde_json::to_string(&grouping).unwrap();
+        assert_eq!(serde_json::from_str::<Grouping>(&json).unwrap(), grouping);
+    }
+}
