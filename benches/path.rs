@@ -190,7 +190,7 @@ fn plan(metrics: &Metrics, versions: &[Arc<LoadedVersion>], features: &[&str]) -
     let model = versions[0].model().clone();
     let arm = |version: &Arc<LoadedVersion>, role| {
         let stats = metrics.arm(&model, version.id(), role);
-        Arm { version: Arc::clone(version), stats }
+        Arm { version: Arc::clone(version), stats, keeper: None }
     };
     Arc::new(Plan {
         generation: 1,

@@ -7,6 +7,7 @@
 mod audit;
 mod banner;
 mod drift;
+mod labels;
 mod log;
 mod repository;
 mod signals;
@@ -33,6 +34,7 @@ pub use crate::app::tokens::open_tokens;
 use crate::config::{ByteSize, Config, Preflight, ReadyWhen, ReplyCompression, Switch, Token};
 use crate::engine::{EngineSet, EngineSettings};
 use crate::error::{Error, Result};
+use crate::monitor::quality::{self, Joining};
 use crate::monitor::{self, Monitor, Monitoring};
 use crate::protocol::{
     Compress, Grpc, GrpcSettings, Offload, OffloadSettings, RequestLimits, Service,
@@ -85,6 +87,7 @@ pub struct App {
     judging: Running,
     monitor: Monitor,
     monitoring: Monitoring,
+    joining: Joining,
     couriers: Couriers,
     readiness: Readiness,
     shutdown: watch::Sender<bool>,
@@ -172,6 +175,10 @@ impl App {
             open,
         ))?;
         let (monitor, monitoring) = monitor::spawn(drift::settings(config), Arc::clone(&metrics))?;
+        let (quality, joining) = {
+            let _entered = control.enter();
+            quality::spawn(labels::settings(config), Arc::clone(&metrics))
+        };
         let access = access(config).with_tokens(
             Arc::clone(&tokens),
             config.admin.open == Switch::On && config.admin.listen.ip().is_loopback(),
@@ -183,6 +190,7 @@ impl App {
             request_limits(config),
             offload(threads)?,
         );
+        let service = service.with_feedback(Arc::new(quality.clone()));
         let service = Arc::new(service.with_repository(Arc::new(Clients {
             control: handle.clone(),
             access: access.clone(),
@@ -212,6 +220,7 @@ impl App {
             control: handle.clone(),
             rollouts: rollouts.clone(),
             monitor: monitor.clone(),
+            quality,
             metrics: Arc::clone(&metrics),
             readiness: readiness.clone(),
             access,
@@ -231,6 +240,7 @@ impl App {
             judging,
             monitor,
             monitoring,
+            joining,
             couriers,
             readiness,
             shutdown,
@@ -306,6 +316,7 @@ impl App {
         self.monitoring.stop();
         self.control.block_on(async {
             let _ = tokio::time::timeout(Duration::from_secs(1), self.administering).await;
+            self.joining.stop().await;
             self.judging.stop().await;
             self.registry.stop().await;
             self.couriers.stop().await;

@@ -31,7 +31,7 @@
 //!
 //! `server → protocol, admin`; `protocol → routing → serving → engine`;
 //! `registry → routing, serving, engine, store`; `rollout → registry, analysis,
-//! store`; `monitor → analysis`; `admin → registry, rollout, monitor, store`; `webhooks → store`.
+//! store`; `monitor → analysis, store`; `admin → registry, rollout, monitor, store`; `webhooks → store`.
 //! `app` wires all of it, `cli` is the door; only they and `webhooks` use `config`. Everyone
 //! may use `types`, `error` and `telemetry`; `analysis`, which is pure, only
 //! `types` and `error`. `tests/architecture.rs` checks this against the

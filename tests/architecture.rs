@@ -22,7 +22,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("engine", &[]),
     ("error", &[]),
-    ("monitor", &["analysis"]),
+    ("monitor", &["analysis", "store"]),
     ("protocol", &["routing"]),
     ("registry", &["engine", "routing", "serving", "store"]),
     ("rollout", &["analysis", "registry", "store"]),

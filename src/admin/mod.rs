@@ -17,6 +17,7 @@ mod events;
 mod extract;
 mod models;
 mod pages;
+mod quality;
 mod reply;
 mod rollouts;
 mod router;
@@ -28,6 +29,7 @@ mod tokens;
 use std::sync::Arc;
 
 use crate::monitor::Monitor;
+use crate::monitor::quality::Quality;
 use crate::registry::Control;
 use crate::rollout::Rollouts;
 use crate::telemetry::Metrics;
@@ -47,6 +49,8 @@ pub struct AdminState {
     pub rollouts: Rollouts,
     /// Reads what the monitor found.
     pub monitor: Monitor,
+    /// Reads what came of labels.
+    pub quality: Quality,
     /// What `/metrics` shows.
     pub metrics: Arc<Metrics>,
     /// What `/healthz` shows.

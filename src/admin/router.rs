@@ -16,7 +16,9 @@ use utoipa_axum::routes;
 
 use crate::admin::document::{self, Document};
 use crate::admin::reply::ApiError;
-use crate::admin::{AdminState, access, changes, drift, events, models, pages, rollouts, tokens};
+use crate::admin::{
+    AdminState, access, changes, drift, events, models, pages, quality, rollouts, tokens,
+};
 use crate::error::{Error, ErrorCode};
 
 /// Longest wait for a handler: changes wait for the manager's present step.
@@ -33,6 +35,7 @@ fn routes() -> (Router<AdminState>, OpenApi) {
         .routes(routes!(models::disagreements))
         .routes(routes!(drift::drift))
         .routes(routes!(drift::relearn))
+        .routes(routes!(quality::quality))
         .routes(routes!(models::model_history))
         .routes(routes!(models::whole_history))
         .routes(routes!(events::events))

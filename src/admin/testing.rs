@@ -9,6 +9,7 @@ use axum::Router;
 use crate::admin::{Access, AdminState, Events, Tokens, router};
 use crate::error::{Error, ErrorCode};
 use crate::monitor::Monitor;
+use crate::monitor::quality::Quality;
 use crate::registry::{Change, Control, ModelView, PlanView, Provenance};
 use crate::rollout::{self, Rollouts};
 use crate::routing::{Catalog, Plan, Salt, Slot};
@@ -116,6 +117,7 @@ pub(crate) async fn gateway(token: Option<&str>) -> (Router, Noted) {
         rollouts: rollouts(&control).await,
         control,
         monitor: Monitor::default(),
+        quality: Quality::idle(),
         metrics: Arc::new(Metrics::new()),
         readiness: Readiness::default(),
         access: Access::new(token, &[]),

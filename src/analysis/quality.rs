@@ -95,6 +95,11 @@ impl Quality {
         }
     }
 
+    /// Counts a row whose answer is no class of the model's, and no number.
+    pub fn unusable(&mut self) {
+        self.unusable = self.unusable.saturating_add(1);
+    }
+
     /// Counts a label of a row that was answered like this. It does not count the answer:
     /// [`Quality::predicted`] does, when it is given.
     ///

@@ -22,6 +22,7 @@ mod preflight;
 mod profile;
 mod promote;
 mod push;
+mod quality;
 mod reply;
 mod report;
 mod rollback;
@@ -80,6 +81,7 @@ enum Command {
     Rollout(rollout::RolloutArgs),
     Compare(compare::CompareArgs),
     Drift(drift::DriftArgs),
+    Quality(quality::QualityArgs),
     History(history::HistoryArgs),
     Audit(audit::AuditArgs),
     Token(token::TokenArgs),
@@ -134,6 +136,7 @@ fn run_client(command: Command) -> Result<(), Failure> {
             Command::Rollout(args) => rollout::run(&args).await,
             Command::Compare(args) => compare::run(&args).await,
             Command::Drift(args) => drift::run(&args).await,
+            Command::Quality(args) => quality::run(&args).await,
             Command::History(args) => history::run(&args).await,
             Command::Audit(args) => audit::run(&args).await,
             Command::Token(args) => token::run(&args).await,

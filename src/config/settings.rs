@@ -292,6 +292,20 @@ settings! {
         /// first that it answers; 0 learns none.
         learn_rows: usize = "5000";
     }
+    /// How long answers are kept for their labels, where a model.toml asks for it.
+    labels: Labels {
+        /// A label is joined with an answer that is at most this old.
+        join_within: Duration = "14d" positive;
+        /// The most space that kept answers and labels take; the oldest go first.
+        keep_max: ByteSize = "1GiB" positive;
+        /// How long figures of quality are kept, by the day of their answers; join_within at
+        /// least.
+        keep_figures: Duration = "30d" positive;
+        /// The most labels that wait for an answer that nobody knows (yet),
+        waiting_max: usize = "100000";
+        /// and how long they wait.
+        waiting_for: Duration = "1h" positive;
+    }
     /// Who is told what happens.
     webhooks: Webhooks {
         /// A file with a table "webhook" for each: name, url, secret or secret_file,

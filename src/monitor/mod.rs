@@ -13,6 +13,7 @@
 
 mod ask;
 mod files;
+pub mod quality;
 mod rounds;
 mod view;
 mod windows;

@@ -16,8 +16,8 @@ use crate::protocol::offload::{Crowded, LARGE_BYTES};
 use crate::protocol::route::NoRoute;
 use crate::protocol::{Service, caught, guarded};
 use crate::routing::{Answer, Assignment, Plan, Router};
-use crate::telemetry::{Answered as Times, ArmStats};
-use crate::types::{Role, Tensor, VersionId};
+use crate::telemetry::{Answered as Times, ArmStats, Groups};
+use crate::types::{GROUPINGS_MAX, GroupSource, LabelSettings, OTHER, Role, Tensor, VersionId};
 
 /// What the split goes by.
 const ROUTING_KEY: HeaderName = HeaderName::from_static("x-routing-key");
@@ -30,6 +30,8 @@ const TIMEOUT: HeaderName = HeaderName::from_static("x-foreshadow-timeout");
 pub(super) struct Ask<'a> {
     /// The plan, loaded once for this request.
     pub(super) plan: &'a Arc<Plan>,
+    /// What came beside the body.
+    pub(super) headers: &'a HeaderMap,
     /// The version that the client insists on.
     pub(super) version: Option<VersionId>,
     /// The role that the client insists on.
@@ -181,13 +183,14 @@ pub(super) struct Accepted<F> {
     form: F,
     deadline: Option<Instant>,
     in_flight: InFlight,
+    groups: Groups,
 }
 
 impl<F> Accepted<F> {
     /// The same request, with its form as one of several.
     pub(super) fn with<G>(self, form: impl FnOnce(F) -> G) -> Accepted<G> {
-        let Self { assignment, inputs, form: own, deadline, in_flight } = self;
-        Accepted { assignment, inputs, form: form(own), deadline, in_flight }
+        let Self { assignment, inputs, form: own, deadline, in_flight, groups } = self;
+        Accepted { assignment, inputs, form: form(own), deadline, in_flight, groups }
     }
 }
 
@@ -198,7 +201,7 @@ pub(super) fn accept<F>(
     ask: Ask<'_>,
     decode: impl FnOnce(&Assignment) -> Result<(Vec<Tensor>, F)>,
 ) -> Result<Accepted<F>, Failed> {
-    let Ask { plan, version, role, key, deadline, at, read, grammar } = ask;
+    let Ask { plan, headers, version, role, key, deadline, at, read, grammar } = ask;
     let assigned = plan.assign(version, role, key.as_deref());
     let assignment = assigned.map_err(|error| grammar().unwrap_or(error))?;
     let in_flight = InFlight { stats: Arc::clone(&assignment.arm().stats), at, read, done: false };
@@ -218,7 +221,10 @@ pub(super) fn accept<F>(
         Ok((inputs, form))
     });
     match decoded {
-        Ok((inputs, form)) => Ok(Accepted { assignment, inputs, form, deadline, in_flight }),
+        Ok((inputs, form)) => {
+            let groups = groups(plan.settings.labels.as_deref(), headers);
+            Ok(Accepted { assignment, inputs, form, deadline, in_flight, groups })
+        }
         Err(error) => match grammar() {
             Some(malformed) => {
                 in_flight.forget();
@@ -233,6 +239,20 @@ pub(super) fn accept<F>(
     }
 }
 
+/// The groups that a request's headers tell.
+fn groups(labels: Option<&LabelSettings>, headers: &HeaderMap) -> Groups {
+    let mut groups = [OTHER; GROUPINGS_MAX];
+    let groupings = labels.map(|labels| &labels.groupings[..]).unwrap_or_default();
+    for (group, grouping) in groups.iter_mut().zip(groupings) {
+        if let GroupSource::Header(name) = &grouping.source
+            && let Some(value) = headers.get(name)
+        {
+            *group = grouping.group(value.as_bytes());
+        }
+    }
+    groups
+}
+
 impl Service {
     /// Runs a request, encodes its answer, and hands copies to the shadows.
     pub(super) async fn answer<F: Form>(
@@ -240,7 +260,7 @@ impl Service {
         accepted: Accepted<F>,
         id: Id,
     ) -> Result<F::Reply, Failed> {
-        let Accepted { assignment, inputs, form, deadline, in_flight } = accepted;
+        let Accepted { assignment, inputs, form, deadline, in_flight, groups } = accepted;
         let decoded = Instant::now();
         let outcome: Result<_> = {
             let mut waiting = Waiting { assignment: &assignment, since: decoded, over: false };
@@ -255,7 +275,7 @@ impl Service {
         match outcome {
             Ok((mut reply, answer)) => {
                 in_flight.answered(decoded, answer.queue + answer.inference);
-                assignment.answered(&answer);
+                assignment.answered(&answer, id.as_str(), groups);
                 reply.sign(&assignment, id);
                 self.copy_later(assignment, answer, id);
                 Ok(reply)

@@ -16,6 +16,7 @@
 mod body;
 mod call;
 mod compression;
+mod feedback;
 mod grpc;
 mod ids;
 mod json;
@@ -68,7 +69,7 @@ use crate::protocol::reply::{REQUEST_ID, Reply};
 use crate::protocol::route::{Route, V1Verb, Verb, decoded, route};
 use crate::routing::Router;
 use crate::telemetry::Metrics;
-use crate::types::{Asked, Readiness, Repository, Wish};
+use crate::types::{Asked, Feedback, Readiness, Repository, Wish};
 
 /// Answers requests. One for the process; every connection shares it.
 pub struct Service {
@@ -78,6 +79,7 @@ pub struct Service {
     limits: RequestLimits,
     offload: Offload,
     repository: Option<Arc<dyn Repository>>,
+    feedback: Option<Arc<dyn Feedback>>,
     ids: Ids,
 }
 
@@ -139,8 +141,8 @@ impl Service {
         offload: Offload,
     ) -> Self {
         openapi::prepare();
-        let (repository, ids) = (None, Ids::new());
-        Self { router, metrics, readiness, limits, offload, repository, ids }
+        let (repository, feedback, ids) = (None, None, Ids::new());
+        Self { router, metrics, readiness, limits, offload, repository, feedback, ids }
     }
 
     /// The same, over a repository that clients may ask for its index, and for
@@ -148,6 +150,12 @@ impl Service {
     #[must_use]
     pub fn with_repository(self, repository: Arc<dyn Repository>) -> Self {
         Self { repository: Some(repository), ..self }
+    }
+
+    /// The same, with somebody who takes labels.
+    #[must_use]
+    pub fn with_feedback(self, feedback: Arc<dyn Feedback>) -> Self {
+        Self { feedback: Some(feedback), ..self }
     }
 
     /// The metrics that it counts on.
@@ -232,6 +240,7 @@ impl Service {
             Route::Statistics => self.statistics(None, None),
             // Boxed: what is rare shall not make every request's future larger.
             Route::Index => Box::pin(self.index(parts, body)).await,
+            Route::Feedback => Box::pin(self.feedback(parts, body)).await,
             Route::Wish { model, wish } => Box::pin(self.grant(parts, body, model, wish)).await,
             Route::ServerMetadata => Ok(v2::metadata::server()),
             Route::Live => Ok(v2::metadata::live()),
@@ -282,6 +291,21 @@ impl Service {
         let asked = Asked { wish, model, version, headers: &parts.headers };
         self.repository()?.grant(asked).await.map_err(Failed::probe)?;
         Ok(v2::repository::done())
+    }
+
+    /// Takes labels. What is wrong with them is no failure of a prediction.
+    async fn feedback<B>(&self, parts: &Parts, body: B) -> Result<Reply, Failed>
+    where
+        B: Body<Data = Bytes>,
+        B::Error: std::fmt::Display,
+    {
+        let labels = self.read_small(parts, body, feedback::labels).await;
+        let labels = labels.map_err(Failed::probe)?;
+        let none = || Error::new(ErrorCode::Unsupported, "nobody takes labels behind this API");
+        let takes = self.feedback.as_deref().ok_or_else(none)?;
+        let sent = labels.len();
+        let receipt = takes.report(labels).await.map_err(Failed::probe)?;
+        feedback::reply(&receipt, sent).map_err(Failed::probe)
     }
 
     fn repository(&self) -> Result<&dyn Repository> {

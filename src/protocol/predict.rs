@@ -116,6 +116,7 @@ pub(super) fn accept(
         asked().map_err(|error| grammar().unwrap_or(error)).map_err(Failed::from)?;
     let ask = Ask {
         plan: &plan,
+        headers,
         version: version.or(envelope.version),
         role: label.or(role).or(envelope.role),
         key: call::header_key(headers).map(Cow::Borrowed).or(field),

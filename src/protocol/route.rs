@@ -48,6 +48,8 @@ pub(super) enum Route<'p> {
     Alive,
     /// `GET /v2/openapi.json`.
     Document,
+    /// `POST /v1/feedback`.
+    Feedback,
     /// `GET /v1/models`.
     V1Models,
     /// `GET /v2/models`, KServe's.
@@ -211,6 +213,7 @@ paths! {
         => Route::Wish { model, wish: Wish::Load };
     Post "v2" / "repository" / "models" / model / "unload"
         => Route::Wish { model, wish: Wish::Unload };
+    Post "v1" / "feedback" => Route::Feedback;
     Get "v1" / "models" => Route::V1Models;
     Get "v2" / "models" => Route::V2Models;
     Get "v1" / "models" / model => Route::v1(model, Which::Any, V1Verb::Status);
@@ -437,6 +440,7 @@ mod tests {
             ("GET", "/v2/models/churn", model(None, Verb::Metadata)),
             ("GET", "/v2/models/churn/versions/2", model(Some("2"), Verb::Metadata)),
             ("POST", "/v2/repository/index", Route::Index),
+            ("POST", "/v1/feedback", Route::Feedback),
             ("POST", "/v2/repository/models/churn/load", wish(Wish::Load)),
             ("POST", "/v2/repository/models/churn/unload", wish(Wish::Unload)),
             ("GET", "/v2/models/stats", Route::Statistics),

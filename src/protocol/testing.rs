@@ -208,6 +208,7 @@ impl Bench {
         let arm = |version: &Arc<LoadedVersion>, role| Arm {
             version: Arc::clone(version),
             stats: self.metrics.arm(&model, version.id(), role),
+            keeper: None,
         };
         let pinned = |version: &Arc<LoadedVersion>| (version.id(), arm(version, ArmRole::Pinned));
         let ready: BTreeMap<_, _> = versions.iter().map(pinned).collect();

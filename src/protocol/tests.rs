@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body_util::Full;
 use proptest::prelude::*;
 
@@ -220,7 +221,8 @@ async fn a_panic_of_ours_is_counted_once_and_on_the_version() {
     let plan = bench.add(&ModelSettings::default(), &[sums], None);
     let at = std::time::Instant::now();
     let (version, role, key, deadline, grammar) = (None, None, None, None, &|| None);
-    let ask = Ask { plan: &plan, version, role, key, deadline, at, read: at, grammar };
+    let headers = &HeaderMap::new();
+    let ask = Ask { plan: &plan, headers, version, role, key, deadline, at, read: at, grammar };
     let decode = |_: &Assignment| -> Result<(Vec<Tensor>, ()), Error> { panic!("ours") };
     let failed = call::accept(&bench.service.router, ask, decode);
     assert!(matches!(failed.err().unwrap().counted, Counted::OnVersion(_)));

@@ -14,6 +14,7 @@ mod control;
 mod folder;
 mod gate;
 mod index;
+mod labels;
 mod lineage;
 mod loader;
 mod manager;

@@ -1,11 +1,13 @@
 //! `model.toml`: parsed raw (unknown keys refused), then checked; together with
 //! what a `config.pbtxt` says. Pure.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::registry::labels::{self, RawGrouping, RawLabels};
 use crate::registry::scan::ARTIFACT;
 use crate::registry::triton::{TritonBatching, TritonFile};
 use crate::types::{
@@ -111,6 +113,9 @@ struct Raw {
     batching: RawBatching,
     #[serde(default)]
     monitor: RawMonitor,
+    labels: Option<RawLabels>,
+    #[serde(default)]
+    groups: BTreeMap<String, RawGrouping>,
     start: Option<RawStart>,
     #[serde(default)]
     rollout: RolloutOverrides,
@@ -287,6 +292,7 @@ fn check(raw: Raw, triton: Option<TritonFile>, engines: &[&str]) -> Result<Model
         tolerance: raw.tolerance,
         shadow_noise: rollout.guards.noise.enabled,
         drift_off: raw.monitor.drift == Some(false),
+        labels: labels::check(raw.labels, raw.groups)?.map(Arc::new),
         allow_forced_role: raw.allow_forced_role,
         nonfinite_as_null: raw.nonfinite == Nonfinite::Null,
         batching: join(check_batching(&raw.batching)?, &raw.batching, &theirs, not_taken),
@@ -437,6 +443,8 @@ mod tests {
             cost_max = "2ms"
             [monitor]
             drift = false
+            [labels]
+            classes = ["stays", "leaves"]
             [batching]
             enabled = false
             rows_max = 16
@@ -455,6 +463,7 @@ mod tests {
         assert_eq!(file.settings.task, Some(Task::Regression));
         assert!(file.settings.allow_forced_role && file.settings.nonfinite_as_null);
         assert!(file.settings.drift_off);
+        assert_eq!(file.settings.labels.as_ref().unwrap().classes, ["stays", "leaves"]);
         assert_eq!(file.on_new_version, OnNewVersion::Shadow);
         assert_eq!(file.engine, "other");
         let cost_max = Some(Duration::from_millis(2));

@@ -10,7 +10,7 @@ use crate::routing::split::{Key, Purpose, Salt, point, within};
 use crate::routing::{Answer, Judge, Worst};
 use crate::serving::LoadedVersion;
 use crate::telemetry::recorder::{self, Recorder};
-use crate::telemetry::{ArmRole, ArmStats, ShadowStats};
+use crate::telemetry::{ArmRole, ArmStats, Asked, Groups, Keeper, ShadowStats};
 use crate::types::{ModelName, ModelSettings, Role, Share, VersionId};
 
 /// A version that may answer, with the counts of its role.
@@ -20,6 +20,8 @@ pub struct Arm {
     pub version: Arc<LoadedVersion>,
     /// Where its requests are counted.
     pub stats: Arc<ArmStats>,
+    /// Keeps its answers for their labels, if its owner wants that.
+    pub keeper: Option<Arc<Keeper>>,
 }
 
 /// The canary and its weight.
@@ -233,10 +235,15 @@ impl Assignment {
     }
 
     /// Counts its answer for the judge and the monitor. Who asked for a version by
-    /// its number or role may be trying it out: that is not its traffic.
-    pub fn answered(&self, answer: &Answer) {
+    /// its number or role may be trying it out: that is not its traffic. `id` is the
+    /// answer's, `groups` are those that its headers tell.
+    pub fn answered(&self, answer: &Answer, id: &str, groups: Groups) {
         if matches!(self.choice, Choice::Split(_)) {
             self.version().watch().answered(&answer.inputs, &answer.outputs);
+            if let Some(keeper) = &self.arm().keeper {
+                let asked = Asked { id, key: self.key, groups };
+                keeper.keep(asked, &answer.inputs, &answer.outputs);
+            }
         }
         if let Some((recorder, arm)) = self.recorder() {
             recorder.answered(arm, self.key, answer.queue + answer.inference, &answer.outputs);

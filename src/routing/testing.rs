@@ -96,6 +96,7 @@ pub(super) fn plan(
     let arm = |n: u64, role| Arm {
         version: version(n, 1, adds(0.0)),
         stats: metrics.arm(&name(), number(n), role),
+        keeper: None,
     };
     let ready = |n: u64| (number(n), arm(n, ArmRole::Pinned));
     Arc::new(Plan {

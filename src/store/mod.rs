@@ -7,6 +7,7 @@
 
 mod chain;
 mod memory;
+mod predictions;
 mod sqlite;
 mod tokens;
 mod unusable;
@@ -22,6 +23,9 @@ use crate::error::Result;
 use crate::types::{Digest, ModelName, Share, VersionId};
 
 pub use memory::Memory;
+pub use predictions::{
+    AnswerRow, CellRow, Changes, NewPrediction, PREDICTIONS_FILE, Predictions, Stored, WaitingLabel,
+};
 pub use sqlite::{FILE, Sqlite};
 pub use tokens::{NewToken, TokenRole, TokenRow, secret_digest};
 pub use unusable::Unusable;

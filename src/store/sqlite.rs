@@ -39,7 +39,7 @@ pub const FILE: &str = "foreshadow.db";
 const CONNECTIONS_MAX: u32 = 2;
 
 /// How long a disk, or another process with the file, may hold up a change.
-const WAIT_MAX: Duration = Duration::from_secs(10);
+pub(super) const WAIT_MAX: Duration = Duration::from_secs(10);
 const SILENT: &str = "the store did not answer within 10 s";
 
 /// The steps from an empty file to the present form, oldest first.
@@ -105,7 +105,7 @@ impl Sqlite {
             .busy_timeout(WAIT_MAX);
         let store = Self::connect(path, options).await?;
         store.check_integrity().await?;
-        let migrator = migrator();
+        let migrator = migrator(MIGRATIONS);
         migrator.run(&store.pool).await.map_err(|error| store.not_migrated(&error))?;
         Ok(store)
     }
@@ -315,7 +315,7 @@ impl Sqlite {
 /// Whether a connection is in no transaction; one that is not is closed. A full disk
 /// makes SQLite end a transaction by itself, after which the driver believes in it for
 /// good: nothing could ever be written again.
-async fn is_free(connection: &mut SqliteConnection) -> sqlx::Result<bool> {
+pub(super) async fn is_free(connection: &mut SqliteConnection) -> sqlx::Result<bool> {
     Ok(match connection.begin_with("BEGIN").await {
         Ok(transaction) => transaction.rollback().await.is_ok(),
         Err(_) => false,
@@ -340,12 +340,12 @@ async fn append(
     Ok(entry)
 }
 
-fn migrator() -> Migrator {
+pub(super) fn migrator(migrations: &[(i64, &'static str, &'static str)]) -> Migrator {
     let migration = |(version, description, sql): (i64, &'static str, &'static str)| {
         let (description, kind) = (Cow::Borrowed(description), MigrationType::Simple);
         Migration::new(version, description, kind, sql.into_sql_str(), false)
     };
-    let migrations: Vec<_> = MIGRATIONS.iter().copied().map(migration).collect();
+    let migrations: Vec<_> = migrations.iter().copied().map(migration).collect();
     Migrator { migrations: Cow::Owned(migrations), ..Migrator::DEFAULT }
 }
 
@@ -379,14 +379,14 @@ fn parse(model: &str, state: &str) -> Result<Wanted> {
 }
 
 /// What the database itself says, without what surrounds it.
-fn reason(error: &sqlx::Error) -> String {
+pub(super) fn reason(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(error) => error.message().to_owned(),
         other => other.to_string(),
     }
 }
 
-fn unusable(path: &Path, why: &str) -> Error {
+pub(super) fn unusable(path: &Path, why: &str) -> Error {
     let path = path.display();
     Error::invalid(format!(
         "the store {path} cannot be used: {why}. Mend it, or move it away to begin anew with what \

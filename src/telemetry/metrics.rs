@@ -14,6 +14,7 @@ use crate::error::ErrorCode;
 use crate::telemetry::arm::{ArmFamilies, ArmRole, ArmStats};
 use crate::telemetry::connections::Connections;
 use crate::telemetry::drift::Drift;
+use crate::telemetry::labels::Labels;
 use crate::telemetry::queue::{Left, QueueStats, Refusal, Split};
 use crate::telemetry::rollouts::Rollouts;
 use crate::telemetry::shadow::{AGAIN, DropReason, ShadowFailure, ShadowHandles, ShadowStats};
@@ -80,6 +81,7 @@ pub struct Metrics {
     rejected: IntCounterVec,
     pub(super) rollouts: Rollouts,
     pub(super) drift: Drift,
+    pub(super) labels: Labels,
     pub(super) connections: Connections,
     pub(super) store: StoreStanding,
     pub(super) webhooks: Webhooks,
@@ -245,6 +247,7 @@ impl Metrics {
         );
         let rollouts = Rollouts::declare(&d);
         let drift = Drift::declare(&d);
+        let labels = Labels::declare(&d);
         let connections = Connections::declare(&d);
         let store = StoreStanding::declare(&d);
         let webhooks = Webhooks::declare(&d);
@@ -293,6 +296,7 @@ impl Metrics {
             rejected,
             rollouts,
             drift,
+            labels,
             connections,
             store,
             webhooks,
@@ -449,6 +453,7 @@ impl Metrics {
         ] {
             self.remove(family, model, version);
         }
+        self.remove_kept(model, version);
         for family in [
             &self.request_seconds,
             &self.queue_seconds,

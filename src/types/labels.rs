@@ -12,6 +12,8 @@ pub const CLASSES_MAX: usize = 32;
 pub const GROUPINGS_MAX: usize = 8;
 /// The most groups of one way.
 pub const GROUPS_MAX: usize = 32;
+/// The most rows of one request that are kept; the first ones.
+pub const KEPT_ROWS_MAX: usize = 1024;
 /// The group of rows whose value is none of those declared.
 pub const OTHER: u8 = u8::MAX;
 
@@ -86,13 +88,15 @@ impl LabelSettings {
         at.and_then(|at| u16::try_from(at).ok())
     }
 
-    /// The place of a class that is this whole number: by name where there are names.
+    /// The place of a class that is this whole number: the class of this name where names are
+    /// numbers, else the number itself.
     #[must_use]
     pub fn class_numbered(&self, number: i64) -> Option<u16> {
-        if !self.classes.is_empty() {
+        if self.classes.iter().any(|class| class.parse::<i64>().is_ok()) {
             return self.class_named(number.to_string().as_bytes());
         }
-        u16::try_from(number).ok().filter(|class| usize::from(*class) < CLASSES_MAX)
+        let classes = if self.classes.is_empty() { CLASSES_MAX } else { self.classes.len() };
+        u16::try_from(number).ok().filter(|class| usize::from(*class) < classes)
     }
 
     /// The class of element `i` of a label output.
@@ -132,14 +136,18 @@ impl LabelSettings {
                 LabelValue::Number(value) => Ok(Truth::Value(*value)),
                 other => Err(format!("expected a number, got {other}")),
             },
-            RowAnswer::Class { .. } => {
+            RowAnswer::Class { scores, .. } => {
                 let class = match label {
                     LabelValue::Text(text) => self.class_of_text(text),
                     LabelValue::Bool(truth) => self.class_of_bool(*truth),
                     LabelValue::Number(number) => self.class_of_float(*number),
                 };
+                // Without names the scores tell how many there are.
+                let most = if scores.is_empty() { CLASSES_MAX } else { scores.len() };
+                let class = class.filter(|class| usize::from(*class) < most);
                 class.map(Truth::Class).ok_or_else(|| {
-                    format!("expected one of the classes {}, got {label}", self.class_list())
+                    let classes = self.class_list(most);
+                    format!("expected one of the classes {classes}, got {label}")
                 })
             }
         }
@@ -150,9 +158,9 @@ impl LabelSettings {
         self.class_named(text.as_bytes()).or_else(number)
     }
 
-    fn class_list(&self) -> String {
+    fn class_list(&self, most: usize) -> String {
         if self.classes.is_empty() {
-            return format!("0 to {}", CLASSES_MAX - 1);
+            return format!("0 to {}", most - 1);
         }
         self.classes.join(", ")
     }
@@ -178,8 +186,10 @@ mod tests {
         let text = |text: &str| LabelValue::Text(text.to_owned());
         let cases = [
             (&named, text("yes"), Ok(Truth::Class(1))),
-            (&named, text("1"), Err("expected one of the classes no, yes, got \"1\"")),
-            (&named, LabelValue::Number(1.0), Err("expected one of the classes no, yes, got 1")),
+            (&named, text("1"), Ok(Truth::Class(1))),
+            (&named, LabelValue::Number(1.0), Ok(Truth::Class(1))),
+            (&named, text("2"), Err("expected one of the classes no, yes, got \"2\"")),
+            (&named, text("maybe"), Err("expected one of the classes no, yes, got \"maybe\"")),
             (&numbered, text("1"), Ok(Truth::Class(1))),
             (&numbered, LabelValue::Number(3.0), Ok(Truth::Class(3))),
             (&numbered, LabelValue::Bool(true), Ok(Truth::Class(1))),
@@ -203,6 +213,10 @@ mod tests {
             let got = settings.truth(&answer(0), &label);
             assert_eq!(got, expected.map_err(str::to_owned), "{label}");
         }
+        let scored = RowAnswer::Class { class: 0, scores: vec![0.5, 0.5] };
+        let error = numbered.truth(&scored, &LabelValue::Number(7.0)).unwrap_err();
+        assert_eq!(error, "expected one of the classes 0 to 1, got 7");
+        assert_eq!(named.class_of(&Data::Int64(vec![1]), 0), Some(1));
         let digits = settings(&["10", "20"]);
         assert_eq!(digits.truth(&answer(0), &LabelValue::Number(20.0)), Ok(Truth::Class(1)));
         assert_eq!(digits.class_of(&Data::Int64(vec![20]), 0), Some(1));

@@ -86,6 +86,8 @@ const CALLS: &[Call] = &[
         TENSOR,
         200,
     ),
+    ("POST", "/v1/feedback", "/v1/feedback", LABEL, 200),
+    ("POST", "/v1/feedback", "/v1/feedback", "{}", 400),
     ("GET", "/v1/models", "/v1/models", "", 200),
     ("GET", "/v2/models", "/v2/models", "", 200),
     ("GET", "/v1/models/{model}", "/v1/models/churn", "", 200),
@@ -139,6 +141,7 @@ const CALLS: &[Call] = &[
     ),
 ];
 const VERSION: &str = "/v2/models/{model}/versions/{version}";
+const LABEL: &str = r#"{"prediction_id": "0123456789abcdef0123456789abcdef", "label": 1}"#;
 const LOAD: &str = "/v2/repository/models/{model}/load";
 const UNLOAD: &str = "/v2/repository/models/{model}/unload";
 

@@ -14,6 +14,8 @@ mod drift;
 mod engine;
 mod engines;
 mod external;
+mod feedback;
+mod feedback_kills;
 mod gateway;
 mod grpc;
 mod hostile;

@@ -20,6 +20,13 @@ const CALLS: &[(&str, &str, &str, &str)] = &[
     ("GET", "/v1/models/{model}", "/v1/models/fraud", ""),
     ("GET", "/v1/models/{model}", "/v1/models/a%20b", ""),
     ("GET", "/v1/models/{model}/compare", "/v1/models/churn/compare", ""),
+    ("GET", "/v1/models/{model}/drift", "/v1/models/churn/drift", ""),
+    ("GET", "/v1/models/{model}/drift", "/v1/models/fraud/drift", ""),
+    ("POST", RELEARN, "/v1/models/churn/drift/relearn", r#"{"version": 1}"#),
+    ("POST", RELEARN, "/v1/models/churn/drift/relearn", r#"{"version": 9}"#),
+    ("GET", "/v1/models/{model}/quality", "/v1/models/churn/quality?days=30", ""),
+    ("GET", "/v1/models/{model}/quality", "/v1/models/churn/quality?days=0", ""),
+    ("GET", "/v1/models/{model}/quality", "/v1/models/fraud/quality", ""),
     ("GET", DISAGREEMENTS, "/v1/models/churn/shadows/3/disagreements", ""),
     ("GET", DISAGREEMENTS, "/v1/models/churn/shadows/2/disagreements", ""),
     ("PUT", CANARY, "/v1/models/churn/canary", r#"{"version": 2, "weight": "5%"}"#),
@@ -71,6 +78,7 @@ const STEP: (&str, &str, &str, &str, &str, &str, &str) = (
     "/v1/models/{model}/rollout/promote",
     "/v1/models/{model}/rollout/abort",
 );
+const RELEARN: &str = "/v1/models/{model}/drift/relearn";
 const CANARY: &str = "/v1/models/{model}/canary";
 const SHADOW: &str = "/v1/models/{model}/shadows/{version}";
 const DISAGREEMENTS: &str = "/v1/models/{model}/shadows/{version}/disagreements";

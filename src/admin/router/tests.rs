@@ -237,6 +237,7 @@ async fn a_manager_that_is_gone_is_unavailable() {
         rollouts: rollouts(&control).await,
         control,
         monitor: crate::monitor::Monitor::default(),
+        quality: crate::monitor::quality::Quality::idle(),
         metrics: Arc::new(Metrics::new()),
         readiness: Readiness::default(),
         access: Access::new(None, &[]),

@@ -5,12 +5,12 @@ use utoipa::openapi::{Object, Ref};
 use crate::error::ErrorCode;
 use crate::protocol::openapi::Schemas;
 use crate::protocol::openapi::schemas::{
-    self, Document, Granted, IndexRequest, InferReply, InferRequest, PredictReply, PredictRequest,
-    V1PredictReply, V1PredictRequest, WishRequest,
+    self, Document, FeedbackRequest, Granted, IndexRequest, InferReply, InferRequest, PredictReply,
+    PredictRequest, V1PredictReply, V1PredictRequest, WishRequest,
 };
 use crate::protocol::route::{Path, Route, V1Verb, Verb};
 use crate::protocol::{v1, v2};
-use crate::types::Wish;
+use crate::types::{Receipt, Wish};
 
 /// One operation.
 pub(super) struct Described {
@@ -71,6 +71,15 @@ const QUESTION: &[ErrorCode] = &[ErrorCode::NotFound, ErrorCode::Unavailable];
 /// What a body that is no prediction can fail with.
 const COMMAND: &[ErrorCode] = &[
     ErrorCode::RequestTimeout,
+    ErrorCode::TooLarge,
+    ErrorCode::UnsupportedMediaType,
+    ErrorCode::Unavailable,
+];
+
+/// What labels can fail with.
+const FEEDBACK: &[ErrorCode] = &[
+    ErrorCode::RequestTimeout,
+    ErrorCode::Conflict,
     ErrorCode::TooLarge,
     ErrorCode::UnsupportedMediaType,
     ErrorCode::Unavailable,
@@ -221,6 +230,20 @@ pub(super) fn described(path: &Path) -> Described {
             (Schemas::add::<IndexRequest>, Schemas::add::<v2::repository::Index>),
             COMMAND,
         ),
+        Route::Feedback => Described {
+            tag: OWN,
+            body: Some(Sent {
+                schema: Schemas::add::<FeedbackRequest>,
+                required: true,
+                binary: false,
+            }),
+            ..command(
+                "feedback",
+                "Report what turned out to be true",
+                (Schemas::add::<FeedbackRequest>, Schemas::add::<Receipt>),
+                FEEDBACK,
+            )
+        },
         Route::Wish { wish, .. } => {
             let (id, summary) = match wish {
                 Wish::Load => ("v2_load", "Load a model, and try again what failed"),

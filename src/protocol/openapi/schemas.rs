@@ -148,6 +148,44 @@ pub(super) struct IndexRequest {
     ready: Option<bool>,
 }
 
+/// Labels of one prediction, or of several. Several objects may follow one another, as
+/// JSON lines.
+#[derive(ToSchema)]
+pub(super) struct FeedbackRequest {
+    /// The prediction's id, as its reply had it.
+    #[schema(nullable = false, pattern = "^[0-9a-fA-F]{32}$")]
+    prediction_id: Option<String>,
+    /// The row of its request, from 0, that the label is of.
+    #[schema(nullable = false)]
+    row: Option<u32>,
+    /// What turned out to be true of the row.
+    #[schema(nullable = false)]
+    label: Option<LabelOfRow>,
+    /// The same of all rows, in their order.
+    #[schema(nullable = false)]
+    labels: Option<Vec<LabelOfRow>>,
+    /// Several of them, and nothing beside.
+    #[schema(nullable = false)]
+    feedback: Option<Vec<LabelsOfOne>>,
+}
+
+/// Labels of one prediction.
+#[derive(ToSchema)]
+struct LabelsOfOne {
+    /// The prediction's id, as its reply had it.
+    #[schema(pattern = "^[0-9a-fA-F]{32}$")]
+    prediction_id: String,
+    /// The row of its request, from 0, that the label is of.
+    #[schema(nullable = false)]
+    row: Option<u32>,
+    /// What turned out to be true of the row.
+    #[schema(nullable = false)]
+    label: Option<LabelOfRow>,
+    /// The same of all rows, in their order.
+    #[schema(nullable = false)]
+    labels: Option<Vec<LabelOfRow>>,
+}
+
 /// How a model is to be loaded or unloaded.
 #[derive(ToSchema)]
 pub(super) struct WishRequest {
@@ -264,6 +302,12 @@ schemas! {
     Size => ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).build();
     /// A datatype of the Open Inference Protocol.
     DatatypeName => one_of_texts(Datatype::ALL.iter().map(|d| json!(d.as_str())).collect());
+    /// A class or a number: what was true.
+    LabelOfRow => utoipa::openapi::schema::OneOfBuilder::new()
+        .item(Object::with_type(Type::Number))
+        .item(Object::with_type(Type::Boolean))
+        .item(ObjectBuilder::new().schema_type(Type::String).max_length(Some(256)).build())
+        .build();
     /// A version's number, or the same as a string.
     VersionNumber => AnyOfBuilder::new()
         .item(version())

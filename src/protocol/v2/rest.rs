@@ -144,7 +144,7 @@ impl<'a> Request<'a> {
         let deadline = call::deadline(at, allowed, within.unwrap_or(timeout));
         let last = within.and_then(|within| at.checked_add(within));
         let deadline = deadline.into_iter().chain(last).min();
-        let ask = Ask { plan, version, role, key, deadline, at, read, grammar: &grammar };
+        let ask = Ask { plan, headers, version, role, key, deadline, at, read, grammar: &grammar };
         call::accept(router, ask, |assignment| {
             let signature = assignment.version().signature();
             let chosen = self.choose(signature, parameters.binary_output)?;

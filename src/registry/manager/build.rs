@@ -6,7 +6,7 @@ use crate::registry::manager::model::{Basis, Model};
 use crate::registry::wanted::Resolved;
 use crate::routing::{Arm, Canary, Judge, Plan, Salt, Shadow};
 use crate::telemetry::recorder::Recorder;
-use crate::telemetry::{ArmRole, Metrics};
+use crate::telemetry::{Answerer, ArmRole, Metrics};
 use crate::types::{ModelSettings, Role, Share, VersionId};
 
 /// The shares of a plan, for the metrics.
@@ -65,10 +65,13 @@ impl Split {
 impl Builder {
     pub(super) fn plan(&self, model: &mut Model, basis: &Basis, salt: Salt) -> Plan {
         let settings = &*basis.settings;
+        let split = basis.resolved.canary.map(|(_, weight)| (salt.bytes(), weight));
         let champion = basis.resolved.champion;
         let champion = champion.and_then(|v| self.arm(model, settings, v, ArmRole::Champion));
+        let champion = champion.map(|arm| self.kept(arm, settings, ArmRole::Champion, split));
         let canary = basis.resolved.canary.and_then(|(version, weight)| {
             let arm = self.arm(model, settings, version, ArmRole::Canary)?;
+            let arm = self.kept(arm, settings, ArmRole::Canary, split);
             let recorder = recorder(model, &basis.resolved, salt)?;
             Some(Canary { arm, weight, holdback: basis.resolved.holdback, recorder })
         });
@@ -100,7 +103,29 @@ impl Builder {
         let stats = self.metrics.arm(&model.name, version, role);
         loaded.watch().settle(&settings.features, !settings.drift_off);
         self.metrics.watches().add(loaded.watch());
-        Some(Arm { version: Arc::clone(loaded), stats })
+        Some(Arm { version: Arc::clone(loaded), stats, keeper: None })
+    }
+
+    /// The same, keeping its answers if the model's owner wants that.
+    fn kept(
+        &self,
+        arm: Arm,
+        settings: &ModelSettings,
+        role: ArmRole,
+        split: Option<([u8; 16], Share)>,
+    ) -> Arm {
+        let Some(labels) = settings.labels.clone() else { return arm };
+        let version = &*arm.version;
+        let answerer = Answerer {
+            model: version.model().clone(),
+            version: version.id(),
+            digest: version.digest(),
+            role,
+            split,
+            labels,
+        };
+        let keeper = self.metrics.keeper(answerer, version.signature(), settings);
+        Arm { keeper: Some(Arc::new(keeper)), ..arm }
     }
 
     fn shadows(&self, model: &mut Model, basis: &Basis, champion: Option<&Arm>) -> Vec<Shadow> {

@@ -1,0 +1,176 @@
+//! Sums to what is shown. Pure.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::analysis::{Figures, Level, Quality, disparity};
+use crate::monitor::quality::book::{ALL, Book, Cell, Who};
+use crate::monitor::quality::view::{GroupView, GroupingView, QualityView, VersionQuality};
+use crate::telemetry::{Metrics, QualityFigure};
+use crate::types::{ModelName, VersionId};
+
+/// Days that the gauges are over.
+const SHOWN_DAYS: u32 = 7;
+/// Rows that a group's rate must be of to be compared with others'.
+const GROUP_ROWS_MIN: u64 = 100;
+/// The class whose selection is compared: the second of two.
+const POSITIVE: u16 = 1;
+
+/// Sums of a version in a role.
+#[derive(Default)]
+struct Sums {
+    classes: Vec<String>,
+    all: Quality,
+    /// By grouping and group.
+    groups: BTreeMap<(String, String), Quality>,
+}
+
+/// A model's quality over the last days.
+pub(super) fn view(
+    book: &Book,
+    model: &ModelName,
+    today: i64,
+    days: u32,
+    problem: Option<String>,
+) -> QualityView {
+    let versions = sums(book, today, days, true, |who| who.model == *model);
+    let versions = versions.into_iter().map(|((_, version, role), sums)| VersionQuality {
+        version,
+        role,
+        figures: sums.all.figures(Level::QUALITY),
+        groupings: groupings(&sums.groups, sums.classes.len()),
+        classes: sums.classes,
+    });
+    QualityView {
+        model: model.clone(),
+        days,
+        problem,
+        labels_waiting: u64::try_from(book.waiting_count).unwrap_or(u64::MAX),
+        versions: versions.collect(),
+    }
+}
+
+type Key = (ModelName, VersionId, String);
+
+/// Sums by version and role, of all rows or by group as well. What a number answered as
+/// another content, or with other classes or groups in `model.toml`, is not added to what
+/// it does now.
+fn sums(
+    book: &Book,
+    today: i64,
+    days: u32,
+    by_group: bool,
+    of: impl Fn(&Who) -> bool,
+) -> BTreeMap<Key, Sums> {
+    let first = today.saturating_sub(i64::from(days.max(1)) - 1);
+    let newest = newest(book, first);
+    let mut found: BTreeMap<Key, Sums> = BTreeMap::new();
+    let cells = book.cells.iter().filter(|(cell, _)| cell.day >= first);
+    for (cell, quality) in cells.filter(|(cell, _)| by_group || cell.grouping == ALL) {
+        let Some(who) = book.who.get(&cell.answerer).filter(|who| of(who)) else { continue };
+        let key = (who.model.clone(), who.version, who.role.clone());
+        let present = newest.get(&(&who.model, who.version)).map(|(_, present)| *present);
+        if present.is_none_or(|present| !present.is_like(who)) {
+            continue;
+        }
+        let sums = found.entry(key).or_default();
+        sums.classes.clone_from(&who.labels.classes);
+        match names(who, cell) {
+            None => sums.all.merge(quality),
+            Some(names) => sums.groups.entry(names).or_default().merge(quality),
+        }
+    }
+    found
+}
+
+/// Who answered last for each version.
+fn newest(book: &Book, first: i64) -> HashMap<(&ModelName, VersionId), (i64, &Who)> {
+    let mut newest = HashMap::new();
+    for cell in book.cells.keys().filter(|cell| cell.day >= first) {
+        let Some(who) = book.who.get(&cell.answerer) else { continue };
+        let entry = newest.entry((&who.model, who.version)).or_insert((cell.answerer, who));
+        if entry.0 < cell.answerer {
+            *entry = (cell.answerer, who);
+        }
+    }
+    newest
+}
+
+/// Names of a cell's grouping and group; `None` for all rows.
+fn names(who: &Who, cell: &Cell) -> Option<(String, String)> {
+    if cell.grouping == ALL {
+        return None;
+    }
+    let grouping = who.labels.groupings.get(usize::try_from(cell.grouping).ok()?)?;
+    let group = grouping.group_name(u8::try_from(cell.member).ok()?);
+    Some((grouping.name.clone(), group.to_owned()))
+}
+
+fn groupings(groups: &BTreeMap<(String, String), Quality>, classes: usize) -> Vec<GroupingView> {
+    let mut shown: BTreeMap<&str, Vec<(&str, &Quality)>> = BTreeMap::new();
+    for ((grouping, group), quality) in groups {
+        shown.entry(grouping).or_default().push((group, quality));
+    }
+    let one = |(grouping, members): (&str, Vec<(&str, &Quality)>)| {
+        let groups: Vec<_> = members
+            .iter()
+            .map(|(group, quality)| GroupView {
+                group: (*group).to_owned(),
+                figures: quality.figures(Level::QUALITY),
+            })
+            .collect();
+        // Without names the answers tell how many classes there are.
+        let most = groups.iter().map(|group| group.figures.classes.len()).max().unwrap_or(0);
+        let is_binary = classes == 2 || classes == 0 && most == 2;
+        let disparity =
+            is_binary.then(|| disparity(&members, POSITIVE, GROUP_ROWS_MIN, Level::QUALITY));
+        GroupingView { grouping: grouping.to_owned(), groups, disparity }
+    };
+    shown.into_iter().map(one).collect()
+}
+
+/// Sets the gauges of the versions that are loaded; whose models' were set.
+pub(super) fn show(book: &Book, metrics: &Metrics, today: i64) -> BTreeSet<ModelName> {
+    let loaded: Vec<_> = metrics.watches().all();
+    let is_loaded = |who: &Who| {
+        loaded.iter().any(|watch| watch.model() == &who.model && watch.version() == who.version)
+    };
+    let mut shown: BTreeMap<ModelName, Vec<QualityFigure>> = BTreeMap::new();
+    for ((model, version, role), sums) in sums(book, today, SHOWN_DAYS, false, is_loaded) {
+        let figures = sums.all.figures(Level::QUALITY);
+        let of = |(figure, value)| QualityFigure {
+            version: version.to_string(),
+            role: role.clone(),
+            figure,
+            value,
+        };
+        shown.entry(model).or_default().extend(gauges(&figures).into_iter().map(of));
+    }
+    for (model, figures) in &shown {
+        metrics.set_quality(model, figures);
+    }
+    shown.into_keys().collect()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+fn gauges(figures: &Figures) -> Vec<(&'static str, f64)> {
+    let positive = figures.positive.as_ref();
+    let value = |proportion: &crate::analysis::Proportion| proportion.value;
+    let errors = figures.errors.as_ref();
+    let all = [
+        ("rows", Some(figures.rows as f64)),
+        ("labelled_rows", Some(figures.labelled_rows as f64)),
+        ("accuracy", figures.accuracy.as_ref().map(value)),
+        ("precision", positive.and_then(|class| class.precision.as_ref().map(value))),
+        ("recall", positive.and_then(|class| class.recall.as_ref().map(value))),
+        ("f1", positive.map_or(figures.macro_f1, |class| class.f1)),
+        ("auc", figures.auc.as_ref().map(|auc| auc.value)),
+        ("log_loss", figures.log_loss),
+        ("brier", figures.brier),
+        ("calibration_error", figures.calibration_error),
+        ("mae", errors.map(|errors| errors.mae.value)),
+        ("rmse", errors.map(|errors| errors.rmse)),
+        ("bias", errors.map(|errors| errors.bias.value)),
+        ("estimated_accuracy", figures.estimate.as_ref().map(|estimate| estimate.accuracy)),
+    ];
+    all.into_iter().filter_map(|(figure, value)| Some((figure, value?))).collect()
+}

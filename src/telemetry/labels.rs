@@ -1,0 +1,147 @@
+//! What is kept for labels, and what became of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use prometheus::{GaugeVec, IntCounterVec};
+
+use crate::telemetry::Metrics;
+use crate::telemetry::keeper::{Answerer, Keeper, KeptCounters, KeptInbox, inbox};
+use crate::telemetry::metrics::Declare;
+use crate::types::{ModelName, ModelSettings, Receipt, Signature};
+
+const VERSION: &[&str] = &["model", "version"];
+const DROPPED: &[&str] = &["model", "version", "reason"];
+const FIGURE: &[&str] = &["model", "version", "role", "figure"];
+
+/// A figure of a version's quality.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QualityFigure {
+    /// The version.
+    pub version: String,
+    /// Its role.
+    pub role: String,
+    /// `accuracy`, `auc`, …
+    pub figure: &'static str,
+    /// Its value.
+    pub value: f64,
+}
+
+/// All families, and the queue of what is to be stored.
+pub(super) struct Labels {
+    inbox: Arc<KeptInbox>,
+    keeps: AtomicBool,
+    kept: IntCounterVec,
+    dropped: IntCounterVec,
+    stored: IntCounterVec,
+    labels: IntCounterVec,
+    quality: GaugeVec,
+}
+
+impl Labels {
+    pub(super) fn declare(d: &Declare<'_>) -> Self {
+        Self {
+            inbox: Arc::new(inbox()),
+            keeps: AtomicBool::new(false),
+            kept: d.counters(
+                "foreshadow_predictions_kept_total",
+                "Answered requests that were kept for their labels.",
+                VERSION,
+            ),
+            dropped: d.counters(
+                "foreshadow_predictions_dropped_total",
+                "Answered requests that should have been kept and were not, and rows beyond \
+                 1,024 of one.",
+                DROPPED,
+            ),
+            stored: d.counters(
+                "foreshadow_predictions_stored_total",
+                "Kept requests by what became of them: stored, or lost since that failed.",
+                &["outcome"],
+            ),
+            labels: d.counters(
+                "foreshadow_labels_total",
+                "Reported labels by what became of them.",
+                &["outcome"],
+            ),
+            quality: d.float_gauges(
+                "foreshadow_quality",
+                "How good answers were, by the labels that came for them.",
+                FIGURE,
+            ),
+        }
+    }
+}
+
+impl Metrics {
+    /// Who keeps what `answerer` answers.
+    #[must_use]
+    pub fn keeper(
+        &self,
+        answerer: Answerer,
+        signature: &Signature,
+        settings: &ModelSettings,
+    ) -> Keeper {
+        self.labels.keeps.store(true, Relaxed);
+        let (model, version) = (answerer.model.as_str(), answerer.version.to_string());
+        let dropped = |reason| self.labels.dropped.with_label_values(&[model, &version, reason]);
+        let counters = KeptCounters {
+            kept: self.labels.kept.with_label_values(&[model, &version]),
+            queue_count: dropped("queue_count"),
+            queue_bytes: dropped("queue_bytes"),
+            rows: dropped("rows"),
+        };
+        Keeper::new(answerer, signature, settings, Arc::clone(&self.labels.inbox), counters)
+    }
+
+    /// Whether answers of any model are or were kept.
+    #[must_use]
+    pub fn keeps_answers(&self) -> bool {
+        self.labels.keeps.load(Relaxed)
+    }
+
+    /// What is kept and not stored yet.
+    #[must_use]
+    pub const fn kept(&self) -> &Arc<KeptInbox> {
+        &self.labels.inbox
+    }
+
+    /// So many kept requests were stored, or could not be.
+    pub fn stored(&self, requests: u64, is_lost: bool) {
+        let outcome = if is_lost { "lost" } else { "stored" };
+        self.labels.stored.with_label_values(&[outcome]).inc_by(requests);
+    }
+
+    /// Counts what became of labels.
+    pub fn labelled(&self, receipt: &Receipt) {
+        let Receipt { joined, duplicate, conflicting, late, waiting, dropped, refused, .. } =
+            *receipt;
+        for (outcome, count) in [
+            ("joined", joined),
+            ("duplicate", duplicate),
+            ("conflicting", conflicting),
+            ("late", late),
+            ("waiting", waiting),
+            ("dropped", dropped),
+            ("refused", refused),
+        ] {
+            self.labels.labels.with_label_values(&[outcome]).inc_by(count);
+        }
+    }
+
+    /// Shows a model's quality in place of what was shown.
+    pub fn set_quality(&self, model: &ModelName, figures: &[QualityFigure]) {
+        self.remove(&self.labels.quality, model.as_str(), None);
+        for QualityFigure { version, role, figure, value } in figures {
+            let labels = [model.as_str(), version, role, figure];
+            self.labels.quality.with_label_values(&labels).set(*value);
+        }
+    }
+
+    /// Removes what is shown of a version.
+    pub(super) fn remove_kept(&self, model: &str, version: Option<&str>) {
+        self.remove(&self.labels.kept, model, version);
+        self.remove(&self.labels.dropped, model, version);
+        self.remove(&self.labels.quality, model, version);
+    }
+}
