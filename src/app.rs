@@ -4,6 +4,7 @@
 //! Two runtimes: `data` has the request threads, `control` everything else,
 //! so that nothing an operator or a scrape does can take a request's thread.
 
+mod alerts;
 mod audit;
 mod banner;
 mod drift;
@@ -88,6 +89,8 @@ pub struct App {
     monitor: Monitor,
     monitoring: Monitoring,
     joining: Joining,
+    /// Writes what the monitor has to tell.
+    recording: JoinHandle<()>,
     couriers: Couriers,
     readiness: Readiness,
     shutdown: watch::Sender<bool>,
@@ -167,6 +170,7 @@ impl App {
         let tokens = Arc::new(Tokens::new(Arc::clone(&store)));
         let fresh = Arc::clone(&tokens);
         control.spawn(async move { fresh.keep_fresh().await });
+        let noted = Arc::clone(&store);
         let (rollouts, judging) = control.block_on(rollout::spawn(
             rollout_settings(config),
             handle.clone(),
@@ -174,7 +178,10 @@ impl App {
             Arc::clone(&metrics),
             open,
         ))?;
-        let (monitor, monitoring) = monitor::spawn(drift::settings(config), Arc::clone(&metrics))?;
+        let (alerting, notices) = alerts::alerting(config, handle.clone(), &metrics);
+        let recording = control.spawn(alerts::record(notices, noted, Arc::clone(&metrics)));
+        let (monitor, monitoring) =
+            monitor::spawn(drift::settings(config), alerting, Arc::clone(&metrics))?;
         let (quality, joining) = {
             let _entered = control.enter();
             quality::spawn(labels::settings(config), Arc::clone(&metrics))
@@ -241,6 +248,7 @@ impl App {
             monitor,
             monitoring,
             joining,
+            recording,
             couriers,
             readiness,
             shutdown,
@@ -317,6 +325,8 @@ impl App {
         self.control.block_on(async {
             let _ = tokio::time::timeout(Duration::from_secs(1), self.administering).await;
             self.joining.stop().await;
+            // It ends with the monitor, unless the store does not take what is left.
+            let _ = tokio::time::timeout(Duration::from_secs(1), self.recording).await;
             self.judging.stop().await;
             self.registry.stop().await;
             self.couriers.stop().await;

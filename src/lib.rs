@@ -11,6 +11,7 @@
 //! LEARN    recorder counts → jury → analysis (pure) → outcome → policy (pure) → controller → manager → publish
 //!          audit log → webhooks, server-sent events → others
 //!          answered rows → telemetry::Watch → monitor → analysis (pure) → drift → people
+//!          telemetry counts, drift, control's board → monitor → alerts (pure) → audit log, people
 //!          telemetry counts → comparison (champion beside canary and shadows) → people
 //! ```
 //!

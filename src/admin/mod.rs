@@ -10,6 +10,7 @@
 //! number of connections are bounded; every error is `{"error": "…"}`.
 
 mod access;
+mod alerts;
 mod changes;
 mod document;
 mod drift;

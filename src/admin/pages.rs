@@ -43,6 +43,7 @@ GET    /v1/models/{model}/rollouts
 GET    /v1/rollouts/{id}/replay
 GET    /v1/models/{model}/history                   what was changed, by whom and why
 GET    /v1/history
+GET    /v1/alerts                                   what somebody should look at
 GET    /v1/events                                   what happens, as it happens
 GET    /v1/tokens                                   who may do what
 POST   /v1/tokens                                   {\"name\": \"eve\", \"role\": \"operator\"}

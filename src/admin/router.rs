@@ -17,7 +17,7 @@ use utoipa_axum::routes;
 use crate::admin::document::{self, Document};
 use crate::admin::reply::ApiError;
 use crate::admin::{
-    AdminState, access, changes, drift, events, models, pages, quality, rollouts, tokens,
+    AdminState, access, alerts, changes, drift, events, models, pages, quality, rollouts, tokens,
 };
 use crate::error::{Error, ErrorCode};
 
@@ -36,6 +36,7 @@ fn routes() -> (Router<AdminState>, OpenApi) {
         .routes(routes!(drift::drift))
         .routes(routes!(drift::relearn))
         .routes(routes!(quality::quality))
+        .routes(routes!(alerts::alerts))
         .routes(routes!(models::model_history))
         .routes(routes!(models::whole_history))
         .routes(routes!(events::events))

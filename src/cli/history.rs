@@ -95,7 +95,7 @@ fn entry(entry: &Entry) -> String {
 }
 
 /// A time without its fraction of a second.
-fn second(time: &str) -> String {
+pub(super) fn second(time: &str) -> String {
     time.split_once('.').map_or_else(|| time.to_owned(), |(whole, _)| format!("{whole}Z"))
 }
 

@@ -7,6 +7,7 @@
 //! Exit codes: 0 done; 1 refused or failed; 2 wrong usage or wrong settings;
 //! 130 ended by Ctrl-C.
 
+mod alerts;
 mod audit;
 mod canary;
 mod check;
@@ -82,6 +83,7 @@ enum Command {
     Compare(compare::CompareArgs),
     Drift(drift::DriftArgs),
     Quality(quality::QualityArgs),
+    Alerts(alerts::AlertsArgs),
     History(history::HistoryArgs),
     Audit(audit::AuditArgs),
     Token(token::TokenArgs),
@@ -137,6 +139,7 @@ fn run_client(command: Command) -> Result<(), Failure> {
             Command::Compare(args) => compare::run(&args).await,
             Command::Drift(args) => drift::run(&args).await,
             Command::Quality(args) => quality::run(&args).await,
+            Command::Alerts(args) => alerts::run(&args).await,
             Command::History(args) => history::run(&args).await,
             Command::Audit(args) => audit::run(&args).await,
             Command::Token(args) => token::run(&args).await,

@@ -93,6 +93,24 @@ pub(super) struct DriftRates {
 }
 
 #[derive(Debug, Deserialize)]
+pub(super) struct Alerts {
+    pub(super) alerts: Vec<Alert>,
+    pub(super) passed_over: u64,
+    pub(super) unrecorded: u64,
+    pub(super) dropped: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Alert {
+    pub(super) alert: String,
+    pub(super) model: Option<String>,
+    pub(super) version: Option<u64>,
+    pub(super) state: String,
+    pub(super) says: String,
+    pub(super) since: String,
+}
+
+#[derive(Debug, Deserialize)]
 pub(super) struct Arm {
     pub(super) version: u64,
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::raw::Value;
 use super::{ByteSize, TOKEN_CHARS_MIN, Token};
+use crate::types::Share;
 
 /// The largest count: above it a setting is a slip, and would only show as
 /// memory that cannot be had.
@@ -115,6 +116,21 @@ impl Kind for ByteSize {
 
     fn is_zero(&self) -> bool {
         self.get() == 0
+    }
+}
+
+impl Kind for Share {
+    fn parse(value: &Value) -> Result<Self, String> {
+        let parsed = value.text().and_then(|text| text.parse().ok());
+        parsed.ok_or_else(|| "a share from \"0%\" to \"100%\" in steps of 0.01%".to_owned())
+    }
+
+    fn to_toml(&self) -> Option<String> {
+        quoted(&self.to_string())
+    }
+
+    fn is_zero(&self) -> bool {
+        *self == Self::ZERO
     }
 }
 

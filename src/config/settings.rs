@@ -10,6 +10,7 @@ use super::{
     ByteSize, Hosts, LogFormat, LogLevel, MaybeListen, ReadyWhen, ReplyCompression, Switch,
     Threads, Token,
 };
+use crate::types::Share;
 
 /// One setting's declaration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -305,6 +306,35 @@ settings! {
         waiting_max: usize = "100000";
         /// and how long they wait.
         waiting_for: Duration = "1h" positive;
+    }
+    /// What somebody should look at.
+    alerts: Alerts {
+        /// Whether there are alerts (on or off).
+        enabled: Switch = "on";
+        /// How long a condition must hold before its alert fires. A drift, which has
+        /// lasted for three windows, fires at once.
+        pending: Duration = "1m";
+        /// How long a condition must be gone before its alert is resolved.
+        clear_after: Duration = "5m";
+        /// The least time from one firing of an alert to its next.
+        again_after: Duration = "15m";
+        /// Errors and latency are those of requests of the last so long,
+        window: Duration = "1m" positive;
+        /// if there were at least so many.
+        requests_min: usize = "20" positive;
+        /// The share of a model's requests that may fail by its fault or the gateway's;
+        /// the alert is over below half of it. 0% means no alert.
+        errors_above: Share = "5%";
+        /// What the 99th percentile of a model's times in queue and engine may be; the
+        /// alert is over below four fifths of it. 0s means no alert.
+        p99_above: Duration = "0s";
+        /// Whether columns that drift are told, of versions that serve (on or off).
+        drift: Switch = "on";
+        /// Whether a store that cannot be written is told (on or off).
+        store: Switch = "on";
+        /// Whether models without a champion that is ready, and versions that failed,
+        /// are told (on or off).
+        models: Switch = "on";
     }
     /// Who is told what happens.
     webhooks: Webhooks {

@@ -1,9 +1,11 @@
-//! Is the model still right on today's data? Compares what answered requests look like
-//! with what the version was made for, window by window.
+//! Is the model still right on today's data, and is there something that somebody should
+//! look at? Compares what answered requests look like with what the version was made for,
+//! window by window, and raises alerts.
 //!
 //! ```text
 //! request path → telemetry::Watch (atomic counts) → Monitor (a thread of its own, each tick)
 //!     → Windows (pure) → analysis::drift (pure) → board → admin, metrics, log
+//!     → alerts (pure) → board, metrics, log, and whoever is to be told
 //! ```
 //!
 //! What a version is compared with: the `profile.json` in its folder; else the one that
@@ -11,6 +13,7 @@
 //! learns one from the first rows that it answers. Windows are in memory: after a restart
 //! they begin anew.
 
+mod alerts;
 mod ask;
 mod files;
 pub mod quality;
@@ -24,7 +27,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
@@ -35,6 +38,9 @@ use crate::telemetry::Metrics;
 use crate::types::thread::{Class, enter};
 use crate::types::{ModelName, VersionId};
 
+pub use alerts::{
+    AlertBoard, AlertKey, AlertSettings, AlertView, Look, ModelStanding, Notice, Rule, Tell, Timing,
+};
 pub use view::{ColumnView, DriftView, LearntView, RatesView, ReferenceView, WindowView};
 
 /// Settings of the monitor.
@@ -65,6 +71,7 @@ type Views = BTreeMap<Key, Shown>;
 #[derive(Clone)]
 pub struct Monitor {
     board: Arc<ArcSwap<Views>>,
+    alerts: Arc<ArcSwap<AlertBoard>>,
     rounds: watch::Receiver<u64>,
     asks: Arc<Asks>,
 }
@@ -72,7 +79,12 @@ pub struct Monitor {
 impl Default for Monitor {
     /// One that never looks.
     fn default() -> Self {
-        Self { board: Arc::default(), rounds: watch::channel(0).1, asks: Arc::default() }
+        Self {
+            board: Arc::default(),
+            alerts: Arc::default(),
+            rounds: watch::channel(0).1,
+            asks: Arc::default(),
+        }
     }
 }
 
@@ -111,6 +123,12 @@ impl Monitor {
         Ok(())
     }
 
+    /// All alerts.
+    #[must_use]
+    pub fn alerts(&self) -> Arc<AlertBoard> {
+        self.alerts.load_full()
+    }
+
     /// Changes with each look at the counts.
     #[must_use]
     pub fn rounds(&self) -> watch::Receiver<u64> {
@@ -135,24 +153,46 @@ impl Monitoring {
     }
 }
 
+/// What alerts are made from besides the counts, and where they go.
+pub struct Alerting {
+    /// When there are any.
+    pub settings: AlertSettings,
+    /// How all models stand.
+    pub look: Look,
+    /// Who is to be told.
+    pub tell: Tell,
+}
+
 /// Starts the monitor.
 ///
 /// # Errors
 /// The folder for profiles or the thread cannot be made.
-pub fn spawn(settings: Settings, metrics: Arc<Metrics>) -> Result<(Monitor, Monitoring)> {
+pub fn spawn(
+    settings: Settings,
+    alerting: Alerting,
+    metrics: Arc<Metrics>,
+) -> Result<(Monitor, Monitoring)> {
     let board = Arc::<ArcSwap<Views>>::default();
+    let alerts = Arc::<ArcSwap<AlertBoard>>::default();
     let (told, rounds) = watch::channel(0);
     let stop = Arc::<AtomicBool>::default();
     let tick = settings.tick;
     let asks = Arc::<Asks>::default();
+    let Alerting { settings: of_alerts, look, tell } = alerting;
+    let mut watchman = alerts::Watchman::new(of_alerts, Arc::clone(&metrics), look, tell);
     let mut own = rounds::Rounds::new(settings, metrics);
     let (shown, stopped, asked) = (Arc::clone(&board), Arc::clone(&stop), Arc::clone(&asks));
+    let raised = Arc::clone(&alerts);
     let run = move || {
         enter(Class::Background);
+        let started = Instant::now();
         asked.wakes(thread::current());
         while !stopped.load(SeqCst) {
             let relearn = asked.all();
             if let Some(views) = survived(|| own.round(&relearn)) {
+                if let Some(board) = survived(|| watchman.round(started.elapsed(), &views)) {
+                    raised.store(Arc::new(board));
+                }
                 shown.store(Arc::new(views));
             }
             asked.done(&relearn);
@@ -164,7 +204,7 @@ pub fn spawn(settings: Settings, metrics: Arc<Metrics>) -> Result<(Monitor, Moni
         .name("monitor".into())
         .spawn(run)
         .map_err(|error| Error::internal(format!("the monitor could not be started: {error}")))?;
-    Ok((Monitor { board, rounds, asks }, Monitoring { stop, thread }))
+    Ok((Monitor { board, alerts, rounds, asks }, Monitoring { stop, thread }))
 }
 
 /// What came of a round. A mistake in one is not the end of watching: versions that it

@@ -7,8 +7,8 @@ use tokio::sync::watch;
 
 use crate::error::{Error, ErrorCode, Result};
 use crate::store::{
-    AuditEntry, GATEWAY, Kept, NewEntry, Pending, RolloutQuery, RolloutRow, Store, TokenRow,
-    Wanted, chain,
+    AuditEntry, GATEWAY, Kept, NOTHING, NewEntry, Pending, RolloutQuery, RolloutRow, Store,
+    TokenRow, Wanted, chain,
 };
 use crate::types::{Digest, ModelName, VersionId};
 
@@ -97,6 +97,18 @@ impl Store for Memory {
         wanted: &'a Wanted,
     ) -> Pending<'a, AuditEntry> {
         done(self.write(model, entry, wanted))
+    }
+
+    fn note<'a>(
+        &'a self,
+        model: Option<&'a ModelName>,
+        entry: NewEntry,
+    ) -> Pending<'a, AuditEntry> {
+        let mut state = self.lock();
+        let wanted = model.and_then(|model| state.wanted.get(model).cloned());
+        let json = wanted.as_ref().map_or_else(|| NOTHING.to_owned(), Wanted::to_json);
+        let name = model.map_or("", ModelName::as_str);
+        done(self.append(&mut state, (name, &json), wanted, entry))
     }
 
     fn history<'a>(
@@ -250,5 +262,14 @@ mod tests {
         assert_eq!(mine.iter().map(|e| e.action.as_str()).collect::<Vec<_>>(), ["c", "a"]);
         let all = store.history(None, 2).await.unwrap();
         assert_eq!(all.iter().map(|e| e.number).collect::<Vec<_>>(), [3, 2]);
+    }
+    #[tokio::test]
+    async fn a_note_changes_nothing_that_is_wanted() {
+        let store = Memory::default();
+        let churn = ModelName::new("churn").unwrap();
+        let noted = store.note(Some(&churn), entry("alert")).await.unwrap();
+        assert_eq!((noted.number, &*noted.model), (1, "churn"));
+        assert_eq!(store.state_at(1).await.unwrap(), None);
+        assert_eq!(store.wanted(&churn).await.unwrap(), None);
     }
 }

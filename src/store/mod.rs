@@ -171,8 +171,10 @@ impl NewEntry {
     }
 }
 
+/// What is wanted of a model that was never seen, or of none.
+const NOTHING: &str = "null";
 /// The model of entries that are about none, and what is wanted of it.
-const GATEWAY: (&str, &str) = ("", "null");
+const GATEWAY: (&str, &str) = ("", NOTHING);
 
 /// What a rollout's step adds to its entry.
 #[derive(Clone, Debug, PartialEq)]
@@ -246,6 +248,11 @@ pub trait Store: Send + Sync {
         entry: NewEntry,
         wanted: &'a Wanted,
     ) -> Pending<'a, AuditEntry>;
+
+    /// Writes an entry that changes nothing that is wanted, of a model or, for `None`, of
+    /// the gateway itself. Going back to it goes back to what was wanted then.
+    fn note<'a>(&'a self, model: Option<&'a ModelName>, entry: NewEntry)
+    -> Pending<'a, AuditEntry>;
 
     /// The newest `limit` entries of a model (of all, for `None`), newest first.
     fn history<'a>(

@@ -5,6 +5,7 @@
 //! for another database as well; what is SQLite's own is in [`Sqlite::open`].
 
 mod kept;
+mod notes;
 mod rollouts;
 mod tokens;
 mod webhooks;
@@ -76,7 +77,7 @@ const WANT: &str = "INSERT INTO wanted (model, state) VALUES ($1, $2) \
                     ON CONFLICT (model) DO UPDATE SET state = excluded.state";
 const FORM: &str = "SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations";
 const WANTED: &str = "SELECT state FROM wanted WHERE model = $1";
-const STATE_AT: &str = "SELECT model, state FROM audit WHERE number = $1 AND model <> ''";
+const STATE_AT: &str = "SELECT model, state FROM audit WHERE number = $1 AND state <> 'null'";
 
 /// Keeps everything in a file.
 pub struct Sqlite {
@@ -406,6 +407,10 @@ impl Store for Sqlite {
         wanted: &'a Wanted,
     ) -> Pending<'a, AuditEntry> {
         Box::pin(self.done_or_unknown(self.write(model, entry, wanted)))
+    }
+
+    fn note<'a>(&'a self, of: Option<&'a ModelName>, entry: NewEntry) -> Pending<'a, AuditEntry> {
+        Box::pin(self.done_or_unknown(self.write_note(of, entry)))
     }
 
     fn history<'a>(

@@ -45,6 +45,10 @@ impl Store for Unusable {
         self.refused()
     }
 
+    fn note<'a>(&'a self, _: Option<&'a ModelName>, _: NewEntry) -> Pending<'a, AuditEntry> {
+        self.refused()
+    }
+
     fn history<'a>(&'a self, _: Option<&'a ModelName>, _: usize) -> Pending<'a, Vec<AuditEntry>> {
         self.refused()
     }

@@ -8,6 +8,7 @@ use prometheus::{Histogram, IntCounter, IntCounterVec};
 use serde::Serialize;
 
 use crate::error::ErrorCode;
+use crate::telemetry::recorder::Event;
 use crate::telemetry::{FineHistogram, ModelStatistics};
 
 /// The `role` label of a request: how its version was chosen.
@@ -142,6 +143,14 @@ impl ArmStats {
     pub fn requests(&self) -> u64 {
         let failed = self.failures_by_code().map(|(_, count)| count);
         failed.fold(self.ok.get(), u64::saturating_add)
+    }
+
+    /// Requests that failed by a fault of the model or of the gateway.
+    #[must_use]
+    pub fn faults(&self) -> u64 {
+        let faults =
+            self.failures_by_code().filter(|(code, _)| Event::of(*code) == Some(Event::Error));
+        faults.map(|(_, count)| count).sum()
     }
 
     /// Times in queue and engine of the answered requests.

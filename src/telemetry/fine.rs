@@ -37,6 +37,14 @@ impl FineHistogram {
         self.counts.iter().map(|c| c.load(Relaxed)).sum()
     }
 
+    /// How many were longer than `bound`, to within a bucket's width.
+    #[must_use]
+    pub fn count_above(&self, bound: Duration) -> u64 {
+        let nanos = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX);
+        let above = self.counts.iter().skip(bucket(nanos) + 1);
+        above.map(|count| count.load(Relaxed)).sum()
+    }
+
     /// The upper bound of the bucket that holds quantile `q` (0 to 1);
     /// `None` while nothing was counted.
     #[must_use]
@@ -99,6 +107,19 @@ mod tests {
         }
         assert_eq!(bucket(0), 0);
         assert_eq!(bucket(u64::MAX), BUCKETS - 1);
+    }
+
+    #[test]
+    fn what_is_above_a_bound_is_counted() {
+        let histogram = FineHistogram::default();
+        assert_eq!(histogram.count_above(Duration::ZERO), 0);
+        for millis in [1, 10, 100, 1000] {
+            histogram.record(Duration::from_millis(millis));
+        }
+        for (millis, above) in [(2, 3), (50, 2), (200, 1), (2000, 0)] {
+            assert_eq!(histogram.count_above(Duration::from_millis(millis)), above, "{millis} ms");
+        }
+        assert_eq!(histogram.count_above(Duration::MAX), 0);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use prometheus::{
 };
 
 use crate::error::ErrorCode;
+use crate::telemetry::alerts::Alerts;
 use crate::telemetry::arm::{ArmFamilies, ArmRole, ArmStats};
 use crate::telemetry::connections::Connections;
 use crate::telemetry::drift::Drift;
@@ -82,6 +83,7 @@ pub struct Metrics {
     pub(super) rollouts: Rollouts,
     pub(super) drift: Drift,
     pub(super) labels: Labels,
+    pub(super) alerts: Alerts,
     pub(super) connections: Connections,
     pub(super) store: StoreStanding,
     pub(super) webhooks: Webhooks,
@@ -248,6 +250,7 @@ impl Metrics {
         let rollouts = Rollouts::declare(&d);
         let drift = Drift::declare(&d);
         let labels = Labels::declare(&d);
+        let alerts = Alerts::declare(&d);
         let connections = Connections::declare(&d);
         let store = StoreStanding::declare(&d);
         let webhooks = Webhooks::declare(&d);
@@ -297,6 +300,7 @@ impl Metrics {
             rollouts,
             drift,
             labels,
+            alerts,
             connections,
             store,
             webhooks,

@@ -6,6 +6,7 @@
 //!
 //! Invariant: nothing here blocks a request; all writes are atomic counts.
 
+mod alerts;
 mod arm;
 mod connections;
 mod drift;
@@ -24,6 +25,7 @@ mod triton;
 mod watch;
 mod webhooks;
 
+pub use alerts::AlertLabels;
 pub use arm::{Answered, ArmRole, ArmSnapshot, ArmStats};
 pub use connections::{ConnectionCut, ConnectionProtocol};
 pub use drift::{ColumnFigures, DriftFigures};

@@ -16,11 +16,22 @@ pub(super) fn id(entry: &AuditEntry) -> String {
 pub(super) fn body(entry: &AuditEntry, form: WebhookForm) -> String {
     match form {
         WebhookForm::Json => {
-            // What a rollout decided is told apart from what else was changed.
-            let kind = if entry.evidence.is_some() { "rollout.step" } else { "audit.entry" };
-            json!({"type": kind, "timestamp": entry.time, "data": entry}).to_string()
+            json!({"type": kind(entry), "timestamp": entry.time, "data": entry}).to_string()
         }
         WebhookForm::Slack => json!({"text": text(entry)}).to_string(),
+    }
+}
+
+/// What a rollout decided, and an alert, is told apart from what somebody changed.
+fn kind(entry: &AuditEntry) -> &'static str {
+    if entry.evidence.is_some() {
+        "rollout.step"
+    } else if entry.action.starts_with("alert firing: ") {
+        "alert.firing"
+    } else if entry.action.starts_with("alert resolved: ") {
+        "alert.resolved"
+    } else {
+        "audit.entry"
     }
 }
 
@@ -99,5 +110,19 @@ mod tests {
     fn what_a_rollout_decides_is_told_apart() {
         let sent = body(&entry(Some("{}")), WebhookForm::Json);
         assert!(sent.contains("\"type\":\"rollout.step\""), "{sent}");
+    }
+
+    #[test]
+    fn an_alert_is_told_apart() {
+        for (state, kind) in [("firing", "alert.firing"), ("resolved", "alert.resolved")] {
+            let (from, to) = (String::new(), String::new());
+            let action = format!("alert {state}: errors");
+            let alert = AuditEntry { action, from, to, actor: "monitor".into(), ..entry(None) };
+            let sent: serde_json::Value =
+                serde_json::from_str(&body(&alert, WebhookForm::Json)).unwrap();
+            assert_eq!(sent["type"], kind);
+            let text = text(&alert);
+            assert!(text.starts_with(&format!("*churn*: alert {state}: errors (by mon")), "{text}");
+        }
     }
 }

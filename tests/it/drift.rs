@@ -108,6 +108,11 @@ fn rows_that_move_away_from_what_was_learnt_drift_and_the_rest_does_not() {
     });
     let drifting = |line: &str| line.starts_with("foreshadow_drifting{") && line.ends_with(" 1");
     assert!(metrics.lines().any(drifting), "{metrics}");
+    // Somebody is told, and of what.
+    let alerts = get(&gateway, "/v1/alerts?state=firing").1;
+    let alert = &alerts["alerts"][0];
+    assert_eq!((&alert["alert"], &alert["version"]), (&json!("drift"), &json!(1)), "{alerts:#}");
+    assert!(alert["says"].as_str().unwrap().starts_with("drifting: input "), "{alerts:#}");
     assert_eq!(get(&gateway, "/v1/models/nobody/drift").0, 404);
     gateway.app.stop();
 }

@@ -4,6 +4,7 @@
 //! scripted engine; `binary`, `check`, `disk` and `hostile` run the real program.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "tests may")]
 
+mod alerts;
 mod bad_input;
 mod bad_tensors;
 mod batching;

@@ -16,16 +16,16 @@ use crate::http::Client;
 use crate::program::{Program, command, serve};
 
 const MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models");
-const SECRET: &str = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+pub(crate) const SECRET: &str = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 /// What a broken gateway would wait for.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A message as it arrived.
-struct Message {
+pub(crate) struct Message {
     headers: Vec<(String, String)>,
     body: String,
     /// What to answer.
-    reply: Sender<u16>,
+    pub(crate) reply: Sender<u16>,
 }
 
 impl Message {
@@ -34,7 +34,7 @@ impl Message {
         found.map_or("", |(_, value)| value)
     }
 
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap()
     }
 
@@ -63,13 +63,13 @@ impl Message {
 }
 
 /// Somebody who is told, and answers what the test says.
-struct Told {
-    address: SocketAddr,
+pub(crate) struct Told {
+    pub(crate) address: SocketAddr,
     messages: Receiver<Message>,
 }
 
 impl Told {
-    fn listen() -> Self {
+    pub(crate) fn listen() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (sender, messages) = channel();
@@ -87,7 +87,7 @@ impl Told {
     }
 
     /// Takes all up to the one with this action, which is not answered yet.
-    fn until(&self, action: &str) -> Message {
+    pub(crate) fn until(&self, action: &str) -> Message {
         loop {
             let message = self.next();
             if message.action().contains(action) {

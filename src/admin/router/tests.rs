@@ -58,6 +58,19 @@ async fn models_comparison_and_history_are_read() {
 }
 
 #[tokio::test]
+async fn alerts_are_read_by_their_state() {
+    let (router, _) = gateway(None).await;
+    for path in ["/v1/alerts", "/v1/alerts?state=firing"] {
+        let (status, list) = call(&router, "GET", path, "").await;
+        let none = json!({"alerts": [], "passed_over": 0, "unrecorded": 0, "dropped": 0});
+        assert_eq!((status, list), (StatusCode::OK, none));
+    }
+    let (status, error) = call(&router, "GET", "/v1/alerts?state=bad", "").await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(error["error"].as_str().unwrap().contains("`pending`, `firing`"), "{error}");
+}
+
+#[tokio::test]
 async fn changes_reach_the_manager_with_who_and_why() {
     let (router, noted) = gateway(None).await;
     let five = "5%".parse::<Share>().unwrap();

@@ -302,3 +302,28 @@ async fn the_keys_of_a_rollout_are_kept_until_it_ends() {
     store.save_rollout(&row(true, None)).await.unwrap();
     assert_eq!(kept().await, None);
 }
+
+#[tokio::test]
+async fn a_note_changes_nothing_that_is_wanted_and_says_what_was() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder).await;
+    // Of a model that was never seen, of one that was, and of none.
+    store.note(Some(&churn()), entry("early")).await.unwrap();
+    store.record(&churn(), entry("a"), &wanted(2)).await.unwrap();
+    let mut recorded = store.recorded();
+    recorded.mark_unchanged();
+    let noted = store.note(Some(&churn()), entry("alert")).await.unwrap();
+    assert_eq!((noted.number, &*noted.model), (3, "churn"));
+    assert!(recorded.has_changed().unwrap());
+    store.note(None, entry("store")).await.unwrap();
+    store.record(&churn(), entry("b"), &wanted(3)).await.unwrap();
+    assert_eq!(store.wanted(&churn()).await.unwrap(), Some(wanted(3)));
+    assert_eq!(store.wanted(&fraud()).await.unwrap(), None);
+    let mut states = Vec::new();
+    for number in 1..=5 {
+        states.push(store.state_at(number).await.unwrap().map(|(_, wanted)| wanted));
+    }
+    let expected = [None, Some(wanted(2)), Some(wanted(2)), None, Some(wanted(3))];
+    assert_eq!(states, expected);
+    assert_eq!(store.verify(None).await.unwrap().0, 5);
+}

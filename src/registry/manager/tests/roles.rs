@@ -169,6 +169,14 @@ impl Store for Moody {
         recorded
     }
 
+    fn note<'a>(
+        &'a self,
+        model: Option<&'a ModelName>,
+        entry: NewEntry,
+    ) -> Pending<'a, AuditEntry> {
+        self.memory.note(model, entry)
+    }
+
     fn history<'a>(
         &'a self,
         model: Option<&'a ModelName>,
