@@ -62,7 +62,7 @@ fn plan(metrics: &Metrics) -> Arc<Plan> {
     let arm = |number: u64, role| {
         let version = load(number);
         let stats = metrics.arm(&name(), version.id(), role);
-        Arm { version, stats }
+        Arm { version, stats, keeper: None }
     };
     let shadow = load(3);
     Arc::new(Plan {

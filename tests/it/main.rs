@@ -17,6 +17,7 @@ mod engines;
 mod external;
 mod feedback;
 mod feedback_kills;
+mod feedback_many;
 mod gateway;
 mod grpc;
 mod hostile;
