@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::config::{Config, Switch};
+use crate::error::ErrorCode;
 use crate::monitor::{AlertSettings, Alerting, ModelStanding, Notice, Timing};
 use crate::registry::{Control, ModelView, State};
 use crate::store::{NewEntry, Store};
@@ -64,6 +65,10 @@ fn settings(config: &Config) -> AlertSettings {
 /// How a model stands; a name that is none has no model.
 fn standing(view: &ModelView) -> Option<ModelStanding> {
     let gone = |state| matches!(state, State::Retiring | State::Retired | State::Unloaded);
+    // What is on its way may become champion; it takes as long as it takes.
+    let comes = |state| {
+        matches!(state, State::Discovered | State::Checking | State::Loading | State::WarmingUp)
+    };
     let failed = view.versions.iter().filter(|version| version.state == State::Failed);
     let failed = failed.map(|version| {
         let why = version.reason.as_deref().unwrap_or("no reason is known");
@@ -73,7 +78,8 @@ fn standing(view: &ModelView) -> Option<ModelStanding> {
         model: view.name.parse().ok()?,
         champion: view.plan.champion.as_ref().map(|arm| arm.version),
         canary: view.plan.canary.as_ref().map(|arm| arm.version),
-        wants_champion: view.versions.iter().any(|version| !gone(version.state)),
+        wants_champion: view.versions.iter().any(|version| !gone(version.state))
+            && !view.versions.iter().any(|version| comes(version.state)),
         failed: failed.collect(),
     })
 }
@@ -96,6 +102,11 @@ async fn write(notice: &Notice, store: &dyn Store, metrics: &Metrics) {
     let mut failures = 0_u32;
     while let Err(error) = store.note(notice.key.model.as_ref(), entry(notice, failures > 0)).await
     {
+        if error.code() == ErrorCode::DeadlineExceeded {
+            // It may be there, and shall not be there twice.
+            tracing::warn!(alert = %notice.key, %error, "an alert may not be recorded");
+            return;
+        }
         // Control looks whether the store is back.
         metrics.set_store(Some(error.message().to_owned()));
         failures = failures.saturating_add(1);

@@ -15,15 +15,24 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// Sends so many requests to a version, which answers with this status.
-fn send(gateway: &Gateway, requests: u32, version: u64, status: u16) {
+/// Sends so many requests, which are answered with this status.
+fn send(gateway: &Gateway, requests: u32, status: u16) {
     runtime().block_on(async {
         let mut client = Client::connect(gateway.app.inference_address()).await;
         for _ in 0..requests {
-            let body = json!({ "version": version, "instances": [[1]] }).to_string();
+            let body = json!({ "instances": [[1]] }).to_string();
             let reply = client.post("/predict/m", body).await;
             assert_eq!(reply.status, status, "{}", reply.text());
         }
+    });
+}
+
+fn promote(gateway: &Gateway, version: u64) {
+    let body = json!({ "version": version }).to_string();
+    runtime().block_on(async {
+        let mut admin = Client::connect(gateway.app.admin_address()).await;
+        let reply = admin.post("/v1/models/m/promote", body).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
     });
 }
 
@@ -90,9 +99,10 @@ fn errors_that_last_fire_are_told_everywhere_and_are_resolved() {
         ("webhooks.file", file.to_str().unwrap()),
     ];
     let gateway = start_with(MODEL, &VERSIONS, &settings);
-    send(&gateway, 30, 1, 200);
+    send(&gateway, 30, 200);
     assert_eq!(get_json(&gateway, "/v1/alerts")["alerts"], json!([]));
-    let firing = wait(&gateway, || send(&gateway, 20, 2, 500), |alert| is(alert, "firing"));
+    promote(&gateway, 2);
+    let firing = wait(&gateway, || send(&gateway, 20, 500), |alert| is(alert, "firing"));
     assert!(firing.value.unwrap() > 0.05, "{firing:?}");
     assert!(firing.says.ends_with("it is too many above 5%"), "{firing:?}");
 
@@ -119,15 +129,15 @@ fn errors_that_last_fire_are_told_everywhere_and_are_resolved() {
     let history = get_json(&gateway, "/v1/models/m/history?limit=2");
     assert_eq!(history["entries"][0]["action"], "alert resolved: errors");
     let model = get_json(&gateway, "/v1/models/m");
-    assert_eq!(model["plan"]["champion"]["version"], 1, "{model:#}");
+    assert_eq!(model["plan"]["champion"]["version"], 2, "{model:#}");
     gateway.app.stop();
 }
 
 #[test]
 fn errors_that_have_not_lasted_are_pending_and_told_to_nobody() {
     let settings = [("monitor.tick", "10ms"), ("alerts.pending", "1h"), ("alerts.window", "1h")];
-    let gateway = start_with(MODEL, &VERSIONS, &settings);
-    send(&gateway, 25, 2, 500);
+    let gateway = start_with("[start]\nchampion = 2\n", &VERSIONS, &settings);
+    send(&gateway, 25, 500);
     let pending = wait(&gateway, || {}, |alert| is(alert, "pending"));
     assert_eq!((pending.fired, pending.value), (None, Some(1.0)));
     let list = get_json(&gateway, "/v1/alerts?state=pending");

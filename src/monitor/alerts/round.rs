@@ -11,7 +11,7 @@ use super::state::{Change, Phase};
 use super::traffic::{Arm, Tally, Traffic};
 use super::{AlertBoard, AlertSettings, Look, Notice, Tell};
 use crate::monitor::Views;
-use crate::telemetry::{AlertLabels, Metrics};
+use crate::telemetry::{AlertLabels, ArmRole, Metrics};
 
 /// Looks at everything that there may be an alert of.
 pub(in crate::monitor) struct Watchman {
@@ -76,9 +76,10 @@ impl Watchman {
     }
 }
 
-/// The counts of every version in every role.
+/// The counts of every version as champion and as canary.
 fn tallies(metrics: &Metrics, p99_above: Option<Duration>) -> BTreeMap<Arm, Tally> {
-    let arms = metrics.arms().into_iter();
+    // Who asks for a version by its number or role may be trying it out.
+    let arms = metrics.arms().into_iter().filter(|(_, _, role, _)| *role != ArmRole::Pinned);
     arms.map(|(model, version, role, arm)| {
         let mut tally =
             Tally { requests: arm.requests(), faults: arm.faults(), ..Tally::default() };

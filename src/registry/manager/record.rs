@@ -12,6 +12,8 @@ use crate::types::ModelName;
 const SILENCE: Duration = Duration::from_secs(10);
 /// How often one that failed is asked whether it is back.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
+/// Notes that may stand behind an entry that the store did not answer for.
+const NOTES_MAX: usize = 20;
 
 impl Manager {
     /// Writes an entry, after those that could not be written when they were
@@ -95,10 +97,12 @@ impl Manager {
         Ok(())
     }
 
-    /// Whether an entry that the store did not answer for is there already.
+    /// Whether an entry that the store did not answer for is there already. Others note
+    /// what changes no plan; such entries may stand behind it.
     async fn is_newest(&self, name: &ModelName, entry: &NewEntry) -> Result<bool> {
-        let newest = self.store.history(Some(name), 1).await?;
-        Ok(newest.first().is_some_and(|newest| {
+        let newest = self.store.history(Some(name), NOTES_MAX).await?;
+        let newest = newest.iter().find(|entry| !(entry.from.is_empty() && entry.to.is_empty()));
+        Ok(newest.is_some_and(|newest| {
             newest.action == entry.action && newest.from == entry.from && newest.to == entry.to
         }))
     }
