@@ -7,6 +7,7 @@
 mod alerts;
 mod audit;
 mod banner;
+mod capture;
 mod drift;
 mod labels;
 mod log;
@@ -32,6 +33,8 @@ use crate::app::repository::Clients;
 use crate::app::signals::Signals;
 use crate::app::store::Opened;
 pub use crate::app::tokens::open_tokens;
+use crate::capture::Capturing;
+pub use crate::capture::{Example, Replay, ReplayValue, ReplayedVersion, Replaying, replay};
 use crate::config::{ByteSize, Config, Preflight, ReadyWhen, ReplyCompression, Switch, Token};
 use crate::engine::{EngineSet, EngineSettings};
 use crate::error::{Error, Result};
@@ -91,6 +94,7 @@ pub struct App {
     joining: Joining,
     /// Writes what the monitor has to tell.
     recording: JoinHandle<()>,
+    capturing: Capturing,
     couriers: Couriers,
     readiness: Readiness,
     shutdown: watch::Sender<bool>,
@@ -134,6 +138,8 @@ impl App {
             tracing::error!("{problem}");
         }
         metrics.set_store(problem.clone());
+        let (captured, capturing) =
+            crate::capture::spawn(capture::settings(config), Arc::clone(&metrics))?;
         let readiness = Readiness::default();
         let catalog = Arc::new(Catalog::default());
         let executor = executor(config, &metrics)?;
@@ -228,6 +234,7 @@ impl App {
             rollouts: rollouts.clone(),
             monitor: monitor.clone(),
             quality,
+            capture: captured,
             metrics: Arc::clone(&metrics),
             readiness: readiness.clone(),
             access,
@@ -249,6 +256,7 @@ impl App {
             monitoring,
             joining,
             recording,
+            capturing,
             couriers,
             readiness,
             shutdown,
@@ -331,6 +339,9 @@ impl App {
             self.registry.stop().await;
             self.couriers.stop().await;
         });
+        // Behind everything that has to end in order, as a disk may be slow, and behind the
+        // last request, so that what was answered is stored.
+        self.capturing.stop();
         self.data.shutdown_timeout(Duration::from_secs(1));
         self.control.shutdown_timeout(Duration::from_secs(1));
     }

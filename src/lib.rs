@@ -12,6 +12,7 @@
 //!          audit log → webhooks, server-sent events → others
 //!          answered rows → telemetry::Watch → monitor → analysis (pure) → drift → people
 //!          telemetry counts, drift, control's board → monitor → alerts (pure) → audit log, people
+//!          answered requests, a sample → telemetry::Tap → capture → Parquet files → replay → people
 //!          telemetry counts → comparison (champion beside canary and shadows) → people
 //! ```
 //!
@@ -32,7 +33,8 @@
 //!
 //! `server → protocol, admin`; `protocol → routing → serving → engine`;
 //! `registry → routing, serving, engine, store`; `rollout → registry, analysis,
-//! store`; `monitor → analysis, store`; `admin → registry, rollout, monitor, store`; `webhooks → store`.
+//! store`; `monitor → analysis, store`; `capture → analysis, routing, engine`; `admin → registry,
+//! rollout, monitor, capture, store`; `webhooks → store`.
 //! `app` wires all of it, `cli` is the door; only they and `webhooks` use `config`. Everyone
 //! may use `types`, `error` and `telemetry`; `analysis`, which is pure, only
 //! `types` and `error`. `tests/architecture.rs` checks this against the
@@ -61,6 +63,7 @@
 pub mod admin;
 pub mod analysis;
 pub mod app;
+pub mod capture;
 pub mod cli;
 pub mod config;
 pub mod engine;

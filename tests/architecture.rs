@@ -9,15 +9,16 @@ use std::path::{Path, PathBuf};
 
 /// Component → what it may use besides [`EVERYONE`]'s words.
 const MAY_USE: &[(&str, &[&str])] = &[
-    ("admin", &["monitor", "registry", "rollout", "store"]),
+    ("admin", &["capture", "monitor", "registry", "rollout", "store"]),
     ("analysis", &[]),
     (
         "app",
         &[
-            "admin", "config", "engine", "monitor", "protocol", "registry", "rollout", "routing",
-            "server", "serving", "store", "webhooks",
+            "admin", "capture", "config", "engine", "monitor", "protocol", "registry", "rollout",
+            "routing", "server", "serving", "store", "webhooks",
         ],
     ),
+    ("capture", &["analysis", "engine", "routing"]),
     ("cli", &["app", "config", "engine", "registry"]),
     ("config", &[]),
     ("engine", &[]),

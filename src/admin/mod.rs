@@ -11,6 +11,7 @@
 
 mod access;
 mod alerts;
+mod capture;
 mod changes;
 mod document;
 mod drift;
@@ -29,6 +30,7 @@ mod tokens;
 
 use std::sync::Arc;
 
+use crate::capture::Capture;
 use crate::monitor::Monitor;
 use crate::monitor::quality::Quality;
 use crate::registry::Control;
@@ -52,6 +54,8 @@ pub struct AdminState {
     pub monitor: Monitor,
     /// Reads what came of labels.
     pub quality: Quality,
+    /// Reads what is stored of the requests.
+    pub capture: Capture,
     /// What `/metrics` shows.
     pub metrics: Arc<Metrics>,
     /// What `/healthz` shows.

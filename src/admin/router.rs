@@ -17,7 +17,8 @@ use utoipa_axum::routes;
 use crate::admin::document::{self, Document};
 use crate::admin::reply::ApiError;
 use crate::admin::{
-    AdminState, access, alerts, changes, drift, events, models, pages, quality, rollouts, tokens,
+    AdminState, access, alerts, capture, changes, drift, events, models, pages, quality, rollouts,
+    tokens,
 };
 use crate::error::{Error, ErrorCode};
 
@@ -37,6 +38,7 @@ fn routes() -> (Router<AdminState>, OpenApi) {
         .routes(routes!(drift::relearn))
         .routes(routes!(quality::quality))
         .routes(routes!(alerts::alerts))
+        .routes(routes!(capture::capture))
         .routes(routes!(models::model_history))
         .routes(routes!(models::whole_history))
         .routes(routes!(events::events))

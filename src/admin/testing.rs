@@ -113,12 +113,14 @@ pub(crate) async fn gateway(token: Option<&str>) -> (Router, Noted) {
             let _ = command.reply.send(reply);
         }
     });
+    let metrics = Arc::new(Metrics::new());
     let state = AdminState {
         rollouts: rollouts(&control).await,
         control,
         monitor: Monitor::default(),
         quality: Quality::idle(),
-        metrics: Arc::new(Metrics::new()),
+        capture: crate::capture::Capture::nowhere(Arc::clone(&metrics)),
+        metrics,
         readiness: Readiness::default(),
         access: Access::new(token, &[]),
         tokens: Arc::new(Tokens::new(history().await)),

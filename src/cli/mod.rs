@@ -1,4 +1,4 @@
-//! The command line: `serve`, `check`, `profile`, `audit`, `token`, and the clients of the admin API.
+//! The command line: `serve`, `check`, `profile`, `replay`, `audit`, `token`, and the clients of the admin API.
 //!
 //! One file for each subcommand. A client command knows the gateway through
 //! its admin API only, never through the process's own state, so that it
@@ -18,12 +18,14 @@ mod failure;
 mod figures;
 mod history;
 mod models;
+mod offline;
 mod output;
 mod preflight;
 mod profile;
 mod promote;
 mod push;
 mod quality;
+mod replay;
 mod reply;
 mod report;
 mod rollback;
@@ -91,6 +93,7 @@ enum Command {
     Push(push::PushArgs),
     Check(check::CheckArgs),
     Profile(profile::ProfileArgs),
+    Replay(replay::ReplayArgs),
     /// Tries one artifact under limits; started by the gateway itself.
     #[command(hide = true)]
     Preflight,
@@ -106,6 +109,7 @@ pub fn main() -> ExitCode {
         Command::Preflight => preflight::run(),
         Command::Check(args) => check::run(&args),
         Command::Profile(args) => profile::run(args),
+        Command::Replay(args) => replay::run(args),
         command => exit_code(run_client(command)),
     }
 }
@@ -148,6 +152,7 @@ fn run_client(command: Command) -> Result<(), Failure> {
             | Command::Push(_)
             | Command::Check(_)
             | Command::Profile(_)
+            | Command::Replay(_)
             | Command::Preflight => Ok(()),
         }
     })

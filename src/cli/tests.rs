@@ -64,6 +64,7 @@ fn commands_are_taken_and_mistakes_are_refused() {
         "check models/churn/3",
         "check m --against n --engine e --time-max 5s --memory-max 1GiB --format junit --output f",
         "preflight",
+        "replay a.parquet b.parquet --against churn/4 --models m --examples 3 --json",
     ] {
         let args = std::iter::once("foreshadow").chain(good.split_whitespace());
         assert!(Cli::try_parse_from(args).is_ok(), "{good:?}");
@@ -91,6 +92,9 @@ fn commands_are_taken_and_mistakes_are_refused() {
         "alerts --state bad",
         "history churn --limit 0",
         "history churn --limit 5 --follow",
+        "replay a.parquet",
+        "replay --against churn/4",
+        "replay a.parquet --against churn",
         "try churn --rate 0",
         "try churn --for soon",
         "models --admin ftp://x",

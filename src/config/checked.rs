@@ -60,6 +60,7 @@ impl Reader<'_> {
         self.check_listeners(&config);
         self.check_tls(&config);
         self.check_monitor(&config);
+        self.check_capture(&config);
         if let Some(Err(problem)) = config.webhooks.file.as_deref().map(read_webhooks) {
             let at = self.source("webhooks.file");
             self.problems.push(format!("{at}: webhooks.file: {problem}"));
@@ -111,6 +112,18 @@ impl Reader<'_> {
                      judged{or}; got {rows}"
                 ));
             }
+        }
+    }
+
+    /// A file would go as soon as it is whole.
+    fn check_capture(&mut self, config: &Config) {
+        let (keep, file) = (config.capture.keep_bytes, config.capture.file_bytes);
+        if keep < file {
+            let [at, from] = ["keep", "file"].map(|of| self.source(&format!("capture.{of}_bytes")));
+            self.problems.push(format!(
+                "{at}: capture.keep_bytes: expected capture.file_bytes ({file}, {from}) or more, \
+                 as else no finished file is kept; got {keep}"
+            ));
         }
     }
 
@@ -309,6 +322,16 @@ mod tests {
                 assert!(load_from(&file, &[], &[]).is_ok(), "{key} = {rows}");
             }
         }
+    }
+
+    #[test]
+    fn captures_have_room_for_a_file() {
+        let line = problem("[capture]\nkeep_bytes = \"1MiB\"\nfile_bytes = \"2MiB\"\n", &[]);
+        let expected = "f.toml:2: capture.keep_bytes: expected capture.file_bytes (2MiB, f.toml:3) \
+                        or more, as else no finished file is kept; got 1MiB";
+        assert_eq!(line, expected);
+        let same = "[capture]\nkeep_bytes = \"1MiB\"\nfile_bytes = \"1MiB\"\n";
+        assert!(load_from(same, &[], &[]).is_ok());
     }
 
     #[test]

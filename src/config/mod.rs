@@ -31,8 +31,8 @@ pub use kinds::{
 };
 pub use secret::{TOKEN_CHARS_MIN, Token};
 pub use settings::{
-    Admin, Alerts, Config, Engine, Execution, Grpc, KEYS, Key, Log, Preflight, Repository, Server,
-    Shadow, Webhooks,
+    Admin, Alerts, Capture, Config, Engine, Execution, Grpc, KEYS, Key, Log, Preflight, Repository,
+    Server, Shadow, Webhooks,
 };
 pub use size::ByteSize;
 pub use webhooks::{Webhook, WebhookForm, read_webhooks};

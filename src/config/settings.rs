@@ -336,6 +336,24 @@ settings! {
         /// are told (on or off).
         models: Switch = "on";
     }
+    /// How answered requests are stored, of models that ask for it ([capture] in their
+    /// model.toml).
+    capture: Capture {
+        /// A file is finished when it has so many rows,
+        file_rows: usize = "100000" positive;
+        /// or about this size,
+        file_bytes: ByteSize = "64MiB" positive;
+        /// or is this old. What is in no finished file does not outlive a crash.
+        file_age: Duration = "5m" positive;
+        /// How long finished files are kept.
+        keep_for: Duration = "7d" positive;
+        /// The most bytes of them, of all models; the oldest go first.
+        keep_bytes: ByteSize = "1GiB" positive;
+        /// Requests that may wait to be stored; more are dropped and counted.
+        queue_max: usize = "4096" positive;
+        /// Bytes that may wait; more are dropped and counted.
+        queue_bytes_max: ByteSize = "64MiB" positive;
+    }
     /// Who is told what happens.
     webhooks: Webhooks {
         /// A file with a table "webhook" for each: name, url, secret or secret_file,

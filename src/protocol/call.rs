@@ -16,7 +16,7 @@ use crate::protocol::offload::{Crowded, LARGE_BYTES};
 use crate::protocol::route::NoRoute;
 use crate::protocol::{Service, caught, guarded};
 use crate::routing::{Answer, Assignment, Plan, Router};
-use crate::telemetry::{Answered as Times, ArmStats, Groups};
+use crate::telemetry::{Answered as Times, ArmStats, Drawn, Groups, Offered};
 use crate::types::{GROUPINGS_MAX, GroupSource, LabelSettings, OTHER, Role, Tensor, VersionId};
 
 /// What the split goes by.
@@ -254,11 +254,13 @@ fn groups(labels: Option<&LabelSettings>, headers: &HeaderMap) -> Groups {
 }
 
 impl Service {
-    /// Runs a request, encodes its answer, and hands copies to the shadows.
+    /// Runs a request, encodes its answer, and hands copies to the shadows and to who
+    /// stores a sample.
     pub(super) async fn answer<F: Form>(
         &self,
         accepted: Accepted<F>,
         id: Id,
+        request_id: &HeaderValue,
     ) -> Result<F::Reply, Failed> {
         let Accepted { assignment, inputs, form, deadline, in_flight, groups } = accepted;
         let decoded = Instant::now();
@@ -276,8 +278,9 @@ impl Service {
             Ok((mut reply, answer)) => {
                 in_flight.answered(decoded, answer.queue + answer.inference);
                 assignment.answered(&answer, id.as_str(), groups);
+                let drawn = assignment.draw().map(|drawn| (drawn, request_id.clone()));
                 reply.sign(&assignment, id);
-                self.copy_later(assignment, answer, id);
+                self.copy_later(assignment, answer, id, drawn);
                 Ok(reply)
             }
             Err(error) => {
@@ -310,15 +313,30 @@ impl Service {
         self.offload.run(bytes, Crowded::Here, move || encode(&assignment, answer)).await?
     }
 
-    /// Hands copies to the shadows once the reply is written. hyper writes it
-    /// before the connection's task gives its thread back, and a task spawned
-    /// here stands behind that.
-    fn copy_later(&self, assignment: Assignment, answer: Answer, id: Id) {
-        if !assignment.has_shadows() {
+    /// Hands copies to the shadows, and to who stores them what was drawn for that with
+    /// its reply's request id, once the reply is written. hyper writes it before the
+    /// connection's task gives its thread back, and a task spawned here stands behind that.
+    fn copy_later(
+        &self,
+        assignment: Assignment,
+        answer: Answer,
+        id: Id,
+        drawn: Option<(Drawn, HeaderValue)>,
+    ) {
+        let shadowed = assignment.has_shadows();
+        if !shadowed && drawn.is_none() {
             return;
         }
         let router = Arc::clone(&self.router);
-        tokio::spawn(async move { router.copy_to_shadows(&assignment, answer, id.as_str()) });
+        tokio::spawn(async move {
+            let answer = match drawn {
+                Some((drawn, request_id)) => offer(drawn, answer, (&request_id, id), shadowed),
+                None => Some(answer),
+            };
+            if let Some(answer) = answer {
+                router.copy_to_shadows(&assignment, answer, id.as_str());
+            }
+        });
     }
 
     /// Runs from `now` on, and gives up at the deadline: what still waits then is
@@ -338,6 +356,25 @@ impl Service {
         }
         within(pin!(run), || deadline.into()).await.unwrap_or_else(|| Err(passed()))
     }
+}
+
+/// Offers an answer to who stores it, with the ids of its reply; gives it back if it is
+/// needed elsewhere: only then are its tensors cloned.
+fn offer(
+    drawn: Drawn,
+    answer: Answer,
+    (request_id, id): (&HeaderValue, Id),
+    elsewhere: bool,
+) -> Option<Answer> {
+    let (request_id, prediction_id) = (request_id.as_bytes(), id.as_str());
+    if elsewhere {
+        let (inputs, outputs) = ((&answer.inputs).into(), (&answer.outputs).into());
+        drawn.offer(Offered { inputs, outputs, request_id, prediction_id });
+        return Some(answer);
+    }
+    let (inputs, outputs) = (answer.inputs.into(), answer.outputs.into());
+    drawn.offer(Offered { inputs, outputs, request_id, prediction_id });
+    None
 }
 
 /// Waits for `work` until the deadline; `None` if that came first. What is done

@@ -174,8 +174,11 @@ impl Service {
         let (parts, body) = request.into_parts();
         let id = self.ids.next();
         let request_id = id.unless(parts.headers.get(REQUEST_ID));
-        let work = pin!(self.dispatch(&parts, body, at, id));
-        let mut reply = match guarded(work).await {
+        let answered = {
+            let work = pin!(self.dispatch(&parts, body, at, id, &request_id));
+            guarded(work).await
+        };
+        let mut reply = match answered {
             Ok(reply) => reply,
             Err(failed) => self.refuse(failed, &request_id),
         };
@@ -195,6 +198,7 @@ impl Service {
         body: B,
         at: Instant,
         id: Id,
+        request_id: &HeaderValue,
     ) -> Result<Reply, Failed>
     where
         B: Body<Data = Bytes>,
@@ -220,7 +224,7 @@ impl Service {
                         Box::pin(self.accept_compressed(parts, coding, body, at, route)).await?
                     }
                 };
-                self.answer(accepted, id).await
+                self.answer(accepted, id, request_id).await
             }
             Route::Model { model, version, verb: Verb::Metadata } => {
                 let plan = self.router.plan(model)?;

@@ -476,4 +476,5 @@ async fn a_requests_future_is_small() {
     assert!(size <= 3072, "{size} bytes");
 }
 
+mod capture;
 mod compression;

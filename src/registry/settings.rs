@@ -1,6 +1,8 @@
 //! `model.toml`: parsed raw (unknown keys refused), then checked; together with
 //! what a `config.pbtxt` says. Pure.
 
+mod capture;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +11,7 @@ use serde::Deserialize;
 
 use crate::registry::labels::{self, RawGrouping, RawLabels};
 use crate::registry::scan::ARTIFACT;
+use crate::registry::settings::capture::RawCapture;
 use crate::registry::triton::{TritonBatching, TritonFile};
 use crate::types::{
     Batching, Declared, DeclaredTensor, Dim, ModelSettings, RolloutOverrides, RolloutPolicy, Share,
@@ -116,6 +119,7 @@ struct Raw {
     labels: Option<RawLabels>,
     #[serde(default)]
     groups: BTreeMap<String, RawGrouping>,
+    capture: Option<RawCapture>,
     start: Option<RawStart>,
     #[serde(default)]
     rollout: RolloutOverrides,
@@ -293,6 +297,7 @@ fn check(raw: Raw, triton: Option<TritonFile>, engines: &[&str]) -> Result<Model
         shadow_noise: rollout.guards.noise.enabled,
         drift_off: raw.monitor.drift == Some(false),
         labels: labels::check(raw.labels, raw.groups)?.map(Arc::new),
+        capture: raw.capture.map(RawCapture::check).transpose()?.flatten(),
         allow_forced_role: raw.allow_forced_role,
         nonfinite_as_null: raw.nonfinite == Nonfinite::Null,
         batching: join(check_batching(&raw.batching)?, &raw.batching, &theirs, not_taken),

@@ -79,9 +79,7 @@ impl Judge {
         range: f64,
     ) -> Result<Agreement, Mismatch> {
         same_form(champion, shadow)?;
-        let index = match self.basis {
-            Basis::Label(i) | Basis::Argmax(i) | Basis::Number(i, _) => i,
-        };
+        let index = self.output();
         let (Some(a), Some(b)) = (champion.get(index), shadow.get(index)) else {
             return Err(Mismatch(format!("there is no output {index} to compare")));
         };
@@ -90,6 +88,23 @@ impl Judge {
         let disagreed = (0..rows).filter(|&row| !self.agrees(a, b, row, range)).count();
         let (max, mean) = differences(champion, shadow);
         Ok(Agreement { rows, disagreed, max, mean })
+    }
+
+    /// The rows that disagree, of two answers that can be compared.
+    #[must_use]
+    pub fn disagreeing(&self, champion: &[Tensor], shadow: &[Tensor], range: f64) -> Vec<usize> {
+        let index = self.output();
+        let (Some(a), Some(b)) = (champion.get(index), shadow.get(index)) else {
+            return Vec::new();
+        };
+        (0..a.rows()).filter(|&row| !self.agrees(a, b, row, range)).collect()
+    }
+
+    /// The output that matters.
+    const fn output(&self) -> usize {
+        match self.basis {
+            Basis::Label(i) | Basis::Argmax(i) | Basis::Number(i, _) => i,
+        }
     }
 
     /// Whether one row of the output that matters agrees.
@@ -195,6 +210,7 @@ mod tests {
         let b = [labels(&[0, 0]), floats("p", 2, &[0.8, 0.2, 0.6, 0.4])];
         let got = judge.compare(&a, &b, 0.0).unwrap();
         assert_eq!((got.rows, got.disagreed), (2, 1));
+        assert_eq!(judge.disagreeing(&a, &b, 0.0), [1]);
         assert!((got.max - 0.4).abs() < 1e-6 && (got.mean - 0.25).abs() < 1e-6, "{got:?}");
     }
 

@@ -10,7 +10,7 @@ use crate::routing::split::{Key, Purpose, Salt, point, within};
 use crate::routing::{Answer, Judge, Worst};
 use crate::serving::LoadedVersion;
 use crate::telemetry::recorder::{self, Recorder};
-use crate::telemetry::{ArmRole, ArmStats, Asked, Groups, Keeper, ShadowStats};
+use crate::telemetry::{ArmRole, ArmStats, Asked, Drawn, Groups, Keeper, ShadowStats};
 use crate::types::{ModelName, ModelSettings, Role, Share, VersionId};
 
 /// A version that may answer, with the counts of its role.
@@ -248,6 +248,14 @@ impl Assignment {
         if let Some((recorder, arm)) = self.recorder() {
             recorder.answered(arm, self.key, answer.queue + answer.inference, &answer.outputs);
         }
+    }
+
+    /// Draws a lot: whether its answer is to be offered to who stores a sample of such, as
+    /// the owner of the model wants it. What a client asked a version for by its number or
+    /// role is not its traffic.
+    pub fn draw(&self) -> Option<Drawn> {
+        let Choice::Split(role) = self.choice else { return None };
+        self.version().watch().draw(role)
     }
 
     /// Tells the judge that the client left, who had waited for so long.

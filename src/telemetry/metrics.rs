@@ -1,5 +1,7 @@
 //! Every metric, declared once.
 
+mod bounds;
+
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,9 +15,11 @@ use prometheus::{
 use crate::error::ErrorCode;
 use crate::telemetry::alerts::Alerts;
 use crate::telemetry::arm::{ArmFamilies, ArmRole, ArmStats};
+use crate::telemetry::capture::Captures;
 use crate::telemetry::connections::Connections;
 use crate::telemetry::drift::Drift;
 use crate::telemetry::labels::Labels;
+use crate::telemetry::metrics::bounds::{DIFFERENCE, REQUESTS, ROWS, SECONDS, SLOW_SECONDS};
 use crate::telemetry::queue::{Left, QueueStats, Refusal, Split};
 use crate::telemetry::rollouts::Rollouts;
 use crate::telemetry::shadow::{AGAIN, DropReason, ShadowFailure, ShadowHandles, ShadowStats};
@@ -26,16 +30,6 @@ use crate::types::{ModelName, PlanFigures, Role, Share, VersionId};
 const ARM: &[&str] = &["model", "version", "role"];
 const VERSION: &[&str] = &["model", "version"];
 const REASON: &[&str] = &["model", "version", "reason"];
-
-/// From 10 µs to 10 s; four bounds a decade.
-const SECONDS: &[f64] = &[
-    0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025,
-    0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-];
-const ROWS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0];
-const REQUESTS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
-const DIFFERENCE: &[f64] = &[0.0, 1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 10.0];
-const SLOW_SECONDS: &[f64] = &[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0];
 
 type ArmKey = (ModelName, VersionId, ArmRole);
 type VersionKey = (ModelName, VersionId);
@@ -84,6 +78,7 @@ pub struct Metrics {
     pub(super) drift: Drift,
     pub(super) labels: Labels,
     pub(super) alerts: Alerts,
+    pub(super) captures: Captures,
     pub(super) connections: Connections,
     pub(super) store: StoreStanding,
     pub(super) webhooks: Webhooks,
@@ -251,6 +246,7 @@ impl Metrics {
         let drift = Drift::declare(&d);
         let labels = Labels::declare(&d);
         let alerts = Alerts::declare(&d);
+        let captures = Captures::declare(&d);
         let connections = Connections::declare(&d);
         let store = StoreStanding::declare(&d);
         let webhooks = Webhooks::declare(&d);
@@ -301,6 +297,7 @@ impl Metrics {
             drift,
             labels,
             alerts,
+            captures,
             connections,
             store,
             webhooks,
@@ -575,6 +572,10 @@ mod tests {
         metrics.rejected(ErrorCode::NotFound);
         metrics.loaded(Duration::ZERO);
         metrics.published(Duration::ZERO);
+        metrics.captures().open(1, 1);
+        let capture = Some(Arc::new(crate::types::CaptureRule::default()));
+        let settings = crate::types::ModelSettings { capture, ..Default::default() };
+        let _tap = metrics.captures().tap(&model, &settings).unwrap();
         let text = metrics.render();
         let ours = |line: &&str| !line.contains("process_") && !line.contains("build_info");
         let lines: Vec<_> = text.lines().filter(ours).collect();

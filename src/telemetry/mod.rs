@@ -8,6 +8,7 @@
 
 mod alerts;
 mod arm;
+mod capture;
 mod connections;
 mod drift;
 mod features;
@@ -27,6 +28,9 @@ mod webhooks;
 
 pub use alerts::AlertLabels;
 pub use arm::{Answered, ArmRole, ArmSnapshot, ArmStats};
+pub use capture::{
+    CaptureDrop, CaptureSnapshot, CaptureStats, Captures, Drawn, Offered, Record, Tap,
+};
 pub use connections::{ConnectionCut, ConnectionProtocol};
 pub use drift::{ColumnFigures, DriftFigures};
 pub use features::{FeatureCounts, FeatureSnapshot};

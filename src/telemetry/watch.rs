@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::error::Result;
+use crate::telemetry::ArmRole;
+use crate::telemetry::capture::{Drawn, Tap};
 use crate::telemetry::features::{FeatureCounts, FeatureSnapshot};
 use crate::types::{
     Digest, ModelName, Picker, Profile, ProfileBuilder, Signature, Tensor, VersionId,
@@ -29,6 +31,7 @@ pub struct Watch {
     picker: Picker,
     /// Rows that it passed over.
     passed_over: AtomicU64,
+    tap: ArcSwapOption<Tap>,
     /// Requests that came while a profile was being learnt from another.
     busy: AtomicU64,
 }
@@ -115,6 +118,7 @@ impl Watch {
             wanted: AtomicBool::new(false),
             given: ArcSwap::default(),
             active: ArcSwapOption::empty(),
+            tap: ArcSwapOption::empty(),
             busy: AtomicU64::new(0),
         })
     }
@@ -129,6 +133,12 @@ impl Watch {
     #[must_use]
     pub const fn version(&self) -> VersionId {
         self.version
+    }
+
+    /// What it takes and gives.
+    #[must_use]
+    pub const fn signature(&self) -> &Signature {
+        &self.signature
     }
 
     /// Its content.
@@ -177,6 +187,17 @@ impl Watch {
             Some(0) => {}
             Some(rows) => drop(self.passed_over.fetch_add(rows, Relaxed)),
         }
+    }
+
+    /// Who takes copies of its answered requests from now on, if anybody does.
+    pub fn capture_by(&self, tap: Option<Arc<Tap>>) {
+        self.tap.store(tap);
+    }
+
+    /// Draws a lot for a request that it has answered: whether it is to be offered to who
+    /// stores such. Nothing is copied yet.
+    pub fn draw(self: &Arc<Self>, role: ArmRole) -> Option<Drawn> {
+        self.tap.load().as_ref()?.draw(self, role)
     }
 
     /// Counts in this profile's bins from now on.

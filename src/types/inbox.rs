@@ -55,6 +55,17 @@ impl<T> Inbox<T> {
         Ok(())
     }
 
+    /// Which bound an item of `bytes` bytes would meet now: what is dear to make need
+    /// not be made in vain.
+    #[must_use]
+    pub fn full_for(&self, bytes: usize) -> Option<Full> {
+        if self.count.load(SeqCst) >= self.count_max {
+            return Some(Full::Count);
+        }
+        let bytes = self.bytes.load(SeqCst).saturating_add(bytes);
+        (bytes > self.bytes_max).then_some(Full::Bytes)
+    }
+
     /// Takes the oldest.
     pub fn pop(&self) -> Option<T> {
         let (item, bytes) = self.queue.pop()?;
@@ -85,8 +96,10 @@ mod tests {
         let inbox = Inbox::new(2, 10);
         assert!(inbox.is_empty());
         inbox.push('a', 4).unwrap();
+        assert_eq!((inbox.full_for(7), inbox.full_for(6)), (Some(Full::Bytes), None));
         assert_eq!(inbox.push('b', 7), Err(('b', Full::Bytes)));
         inbox.push('c', 6).unwrap();
+        assert_eq!(inbox.full_for(0), Some(Full::Count));
         assert_eq!(inbox.push('d', 0), Err(('d', Full::Count)));
         assert_eq!(inbox.push('e', usize::MAX), Err(('e', Full::Count)));
         assert_eq!((inbox.len(), inbox.pop()), (2, Some('a')));

@@ -46,7 +46,7 @@ pub use rollout::{
     GuardOverride, GuardOverrides, GuardPolicies, LimitPolicy, OnNewer, OnWorse, RatioPolicy,
     RolloutOverrides, RolloutPolicy,
 };
-pub use settings::{Batching, ModelSettings, Task};
+pub use settings::{Batching, CaptureRule, ModelSettings, Task};
 pub use share::Share;
 pub use signature::{Dim, Docs, Signature, TensorSpec};
 pub use tensor::{Data, Datatype, Tensor, element_count};

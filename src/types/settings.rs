@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::types::{LabelSettings, Tensor, TritonSettings};
+use crate::types::{LabelSettings, Share, Tensor, TritonSettings};
 
 /// What kind of answer a model gives; it decides what "agreement" means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -44,6 +44,19 @@ impl Default for Batching {
     }
 }
 
+/// Which answered requests of a model are stored, and how.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CaptureRule {
+    /// The share of the requests.
+    pub sample: Share,
+    /// Columns that are not stored, by name.
+    pub drop: Vec<String>,
+    /// Columns of which a keyed hash is stored instead, by name.
+    pub hash: Vec<String>,
+    /// Whether no inputs are stored at all.
+    pub outputs_only: bool,
+}
+
 /// The part of these files that the data path needs. Immutable: a changed
 /// file is published as a new plan.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -66,6 +79,8 @@ pub struct ModelSettings {
     pub drift_off: bool,
     /// What is kept of its answers for labels; nothing for `None`.
     pub labels: Option<Arc<LabelSettings>>,
+    /// Which of its answered requests are stored, and how; `None` stores none.
+    pub capture: Option<Arc<CaptureRule>>,
     /// Whether a header or parameter may force a role.
     pub allow_forced_role: bool,
     /// Whether a reply may carry `null` for a non-finite number, instead of

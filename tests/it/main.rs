@@ -9,6 +9,7 @@ mod bad_input;
 mod bad_tensors;
 mod batching;
 mod binary;
+mod capture;
 mod check;
 mod disk;
 mod drift;

@@ -30,6 +30,8 @@ const CALLS: &[(&str, &str, &str, &str)] = &[
     ("GET", "/v1/models/{model}/quality", "/v1/models/churn/quality?days=30", ""),
     ("GET", "/v1/models/{model}/quality", "/v1/models/churn/quality?days=0", ""),
     ("GET", "/v1/models/{model}/quality", "/v1/models/fraud/quality", ""),
+    ("GET", "/v1/models/{model}/capture", "/v1/models/churn/capture", ""),
+    ("GET", "/v1/models/{model}/capture", "/v1/models/fraud/capture", ""),
     ("GET", DISAGREEMENTS, "/v1/models/churn/shadows/3/disagreements", ""),
     ("GET", DISAGREEMENTS, "/v1/models/churn/shadows/2/disagreements", ""),
     ("PUT", CANARY, "/v1/models/churn/canary", r#"{"version": 2, "weight": "5%"}"#),

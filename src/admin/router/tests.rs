@@ -251,6 +251,7 @@ async fn a_manager_that_is_gone_is_unavailable() {
         control,
         monitor: crate::monitor::Monitor::default(),
         quality: crate::monitor::quality::Quality::idle(),
+        capture: crate::capture::Capture::nowhere(Arc::new(Metrics::new())),
         metrics: Arc::new(Metrics::new()),
         readiness: Readiness::default(),
         access: Access::new(None, &[]),

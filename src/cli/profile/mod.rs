@@ -13,22 +13,15 @@ use std::io::Write as _;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::str::FromStr;
 use std::time::SystemTime;
 
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
 
 use crate::cli::failure::Failure;
+use crate::cli::offline::{Place, RepositoryArgs, until_done_or_signal};
 use crate::cli::output;
 use crate::cli::profile::learn::{Learnt, Wanted};
-use crate::config::ByteSize;
-use crate::engine::{EngineSet, EngineSettings};
-use crate::error::ErrorCode;
-use crate::registry;
-use crate::types::thread::STACK_BYTES;
-use crate::types::{ModelName, Profile, VersionId};
+use crate::types::Profile;
 
 /// Write down what a version's inputs and outputs look like, for live traffic to be
 /// compared with.
@@ -70,49 +63,8 @@ pub(super) struct ProfileArgs {
     /// Print the profile itself
     #[arg(long)]
     json: bool,
-    /// The folder of models
-    #[arg(
-        long,
-        value_name = "DIR",
-        env = "FORESHADOW_REPOSITORY_MODELS",
-        hide_env_values = true,
-        default_value = "models"
-    )]
-    models: PathBuf,
-    /// The shared library of ONNX Runtime, for versions that run on it
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "FORESHADOW_ENGINE_ONNXRUNTIME_LIBRARY",
-        hide_env_values = true
-    )]
-    onnxruntime_library: Option<PathBuf>,
-    /// The largest artifact
-    #[arg(
-        long,
-        value_name = "SIZE",
-        env = "FORESHADOW_REPOSITORY_ARTIFACT_MAX",
-        hide_env_values = true,
-        default_value = "2GiB"
-    )]
-    artifact_max: ByteSize,
-}
-
-/// A version of a model.
-#[derive(Clone, Debug)]
-struct Place {
-    model: ModelName,
-    version: VersionId,
-}
-
-impl FromStr for Place {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let parts = text.split_once('/').ok_or("expected a model and a version, as in churn/3")?;
-        let model = parts.0.parse().map_err(|error: crate::error::Error| error.to_string())?;
-        let version = parts.1.parse().map_err(|error: crate::error::Error| error.to_string())?;
-        Ok(Self { model, version })
-    }
+    #[command(flatten)]
+    repository: RepositoryArgs,
 }
 
 /// A profile, and what people should know of it.
@@ -126,7 +78,7 @@ struct Made {
 pub(super) fn run(args: ProfileArgs) -> ExitCode {
     let json = args.json;
     let output = args.output.clone();
-    let written = until_done_or_signal(move || make(&args)).and_then(|made| {
+    let written = until_done_or_signal("profile", move || make(&args)).and_then(|made| {
         let made = made?;
         let shown = serde_json::to_string_pretty(&made.profile)
             .map_err(|error| Failure::failed(format!("the profile cannot be written: {error}")))?;
@@ -141,15 +93,8 @@ pub(super) fn run(args: ProfileArgs) -> ExitCode {
 
 /// Loads the version and runs the rows.
 fn make(args: &ProfileArgs) -> Result<Made, Failure> {
-    let Place { model, version } = args.version.clone();
-    let common = || std::env::var_os(crate::config::LIBRARY_VARIABLE).map(PathBuf::from);
-    let onnxruntime_library = args.onnxruntime_library.clone().or_else(common);
-    let engines = EngineSet::standard(&EngineSettings { onnxruntime_library });
-    let opened = registry::open(&args.models, &model, version, &engines, args.artifact_max.get());
-    let opened = opened.map_err(|error| match error.code() {
-        ErrorCode::NotFound => Failure::usage(error.message()),
-        _ => Failure::failed(error.message()),
-    })?;
+    let opened = args.repository.open(&args.version)?;
+    let Place { model, .. } = args.version.clone();
     let rows_max = args.rows_max.get();
     let wanted = Wanted { files: &args.data, columns: &args.columns, rows_max };
     let Learnt { builder, more } = learn::learn(&opened, &wanted).map_err(Failure::failed)?;
@@ -201,34 +146,4 @@ fn write(file: &Path, text: &str) -> Result<(), Failure> {
     });
     written
         .map_err(|error| Failure::failed(format!("{} cannot be written: {error}", file.display())))
-}
-
-/// Works on a thread of its own, with a stack as deep as graphs need. A signal ends the
-/// wait for it, and from the first moment on no signal cuts a file in half.
-fn until_done_or_signal<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Failure> {
-    let cannot = |error: std::io::Error| Failure::failed(format!("cannot start: {error}"));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(cannot)?;
-    let _entered = runtime.enter();
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
-    let (done, result) = oneshot::channel();
-    let thread = std::thread::Builder::new().name("profile".into()).stack_size(STACK_BYTES);
-    thread
-        .spawn(move || {
-            // Who asked may have been told to end.
-            let _ = done.send(work());
-        })
-        .map_err(cannot)?;
-    runtime.block_on(async {
-        tokio::select! {
-            done = result => done.map_err(|_| {
-                Failure::failed("the version or a file made it panic; see what is said above")
-            }),
-            _ = interrupt.recv() => Err(Failure::signal(libc::SIGINT)),
-            _ = terminate.recv() => Err(Failure::signal(libc::SIGTERM)),
-        }
-    })
 }

@@ -141,8 +141,11 @@ impl Grpc {
         let (parts, body) = request.into_parts();
         let id = self.service.ids.next();
         let request_id = id.unless(parts.headers.get(REQUEST_ID));
-        let work = pin!(self.dispatch(parts, body, at, id));
-        let mut reply = match guarded(work).await {
+        let answered = {
+            let work = pin!(self.dispatch(parts, body, at, id, &request_id));
+            guarded(work).await
+        };
+        let mut reply = match answered {
             Ok(reply) => reply,
             Err(failed) => self.refuse(&failed, &request_id),
         };
@@ -156,6 +159,7 @@ impl Grpc {
         body: B,
         at: Instant,
         id: Id,
+        request_id: &HeaderValue,
     ) -> Result<Response<GrpcBody>, Failed>
     where
         B: Body<Data = Bytes, Error: std::fmt::Display> + Send + Unpin + 'static,
@@ -163,9 +167,10 @@ impl Grpc {
         let call = route::route(parts.uri.path())?;
         let terms = Terms::read(&parts.headers, self.settings.compress)?;
         match call {
-            Call::Infer => self.infer(parts, body, terms, at, id).await,
+            Call::Infer => self.infer(parts, body, terms, (at, id, request_id)).await,
             Call::StreamInfer => {
-                let stream = Stream::new(Arc::clone(self), parts.headers, terms, body, at);
+                let asked = (parts.headers, request_id.clone());
+                let stream = Stream::new(Arc::clone(self), asked, terms, body, at);
                 Ok(head(terms.reply, GrpcBody::streamed(stream)))
             }
             // Boxed: what is rare shall not make every call's future larger.
@@ -194,8 +199,7 @@ impl Grpc {
         parts: Parts,
         body: B,
         terms: Terms,
-        at: Instant,
-        id: Id,
+        (at, id, request_id): (Instant, Id, &HeaderValue),
     ) -> Result<Response<GrpcBody>, Failed>
     where
         B: Body<Data = Bytes, Error: std::fmt::Display>,
@@ -218,7 +222,7 @@ impl Grpc {
             };
             self.accept_elsewhere(parts, bytes, message, terms, at).await?
         };
-        self.service.answer(accepted, id).await
+        self.service.answer(accepted, id, request_id).await
     }
 
     /// Reads a large message, of which `bytes` bytes came, without holding up this

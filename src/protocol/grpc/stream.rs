@@ -58,6 +58,8 @@ pub(super) struct Stream<B> {
 struct Shared {
     grpc: Arc<Grpc>,
     headers: HeaderMap,
+    /// The reply's.
+    request_id: HeaderValue,
     terms: Terms,
     deadline: Option<Instant>,
 }
@@ -65,7 +67,7 @@ struct Shared {
 impl<B> Stream<B> {
     pub(super) fn new(
         grpc: Arc<Grpc>,
-        headers: HeaderMap,
+        (headers, request_id): (HeaderMap, HeaderValue),
         terms: Terms,
         body: B,
         at: Instant,
@@ -74,7 +76,7 @@ impl<B> Stream<B> {
         let drained = Box::pin(grpc.drained());
         let deframer = Deframer::new(grpc.settings.message_bytes_max);
         Self {
-            shared: Arc::new(Shared { grpc, headers, terms, deadline }),
+            shared: Arc::new(Shared { grpc, headers, request_id, terms, deadline }),
             body: Some(body),
             deframer,
             working: FuturesOrdered::new(),
@@ -264,7 +266,7 @@ impl Shared {
             let message = move || coding::decompress(message.pieces.join(), coding, bytes_max);
             self.accept_elsewhere(bytes, message, at, id).await?
         };
-        service.answer(accepted, service.ids.next()).await
+        service.answer(accepted, service.ids.next(), &self.request_id).await
     }
 
     /// Reads a large message, of which `bytes` bytes came, without holding up this

@@ -18,7 +18,7 @@ use crate::protocol::grpc::{Grpc, GrpcSettings, pb};
 use crate::protocol::testing::{
     Bench, echo, echo_signature, golden, spec, sums, sums_signature, version,
 };
-use crate::types::{Data, Datatype, ModelSettings, TensorSpec};
+use crate::types::{CaptureRule, Data, Datatype, ModelSettings, Share, TensorSpec};
 
 /// A reply, read whole.
 struct Got {
@@ -546,6 +546,37 @@ async fn a_stream_answers_in_order_and_outlives_errors() {
         metrics.contains(r#"foreshadow_rejected_total{reason="invalid_argument"} 2"#),
         "{metrics}"
     );
+}
+
+#[tokio::test]
+async fn a_stored_request_has_the_id_of_its_calls_reply() {
+    let bench = Bench::new();
+    let metrics = bench.service.metrics();
+    let queue = metrics.captures().open(10, 1 << 20).unwrap();
+    let rule = CaptureRule { sample: Share::ALL, ..CaptureRule::default() };
+    let settings = ModelSettings { capture: Some(Arc::new(rule)), ..ModelSettings::default() };
+    let sums = version("sums", 1, sums_signature(2), sums);
+    sums.watch().capture_by(metrics.captures().tap(sums.model(), &settings));
+    bench.add(&settings, &[sums], None);
+    let grpc = grpc(&bench);
+    let row = frame(&pb::ModelInferRequest {
+        model_name: "sums".to_owned(),
+        inputs: vec![InferInputTensor { name: "X".to_owned(), ..input("FP32", &[1, 2]) }],
+        raw_input_contents: vec![fp32(&[1.0, 0.5]).into()],
+        ..pb::ModelInferRequest::default()
+    });
+    for (method, headers) in [
+        ("ModelInfer", &[][..]),
+        ("ModelInfer", &[("x-request-id", "mine")]),
+        ("ModelStreamInfer", &[("x-request-id", "mine")]),
+    ] {
+        let got = send(&grpc, method, headers, row.clone()).await;
+        assert_eq!(got.error(), (0, String::new()), "{method}");
+        // It is offered behind the reply.
+        tokio::task::yield_now().await;
+        let record = queue.pop().unwrap();
+        assert_eq!(&*record.request_id, got.headers["x-request-id"], "{method}");
+    }
 }
 
 #[tokio::test]

@@ -102,6 +102,7 @@ impl Builder {
         let loaded = model.entries.get(&version)?.loaded.as_ref()?;
         let stats = self.metrics.arm(&model.name, version, role);
         loaded.watch().settle(&settings.features, !settings.drift_off);
+        loaded.watch().capture_by(self.metrics.captures().tap(&model.name, settings));
         self.metrics.watches().add(loaded.watch());
         Some(Arm { version: Arc::clone(loaded), stats, keeper: None })
     }
