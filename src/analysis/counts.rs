@@ -73,6 +73,18 @@ impl Tally {
         }
     }
 
+    /// Takes stages' counts in place of those so far. A stage that was not known comes
+    /// before the present one.
+    pub(super) fn replace(&mut self, stages: &[StageCounts]) {
+        for stage in stages {
+            let known = self.0.iter().position(|own| own.share == stage.share);
+            match known {
+                Some(at) => self.0[at] = *stage,
+                None => self.0.insert(self.0.len().saturating_sub(1), *stage),
+            }
+        }
+    }
+
     /// Stage by stage, the present one last.
     #[must_use]
     pub fn stages(&self) -> &[StageCounts] {
@@ -99,5 +111,9 @@ mod tests {
         ];
         assert_eq!(tally.stages(), stages);
         assert_eq!(tally.stages()[1].total(), u64::MAX);
+        // What is known later is of the stage that it was in.
+        let late = |p, champion| StageCounts { share: percent(p), champion, canary: 7 };
+        tally.replace(&[late(5.0, 3), late(25.0, 4), late(1.0, 5)]);
+        assert_eq!(tally.stages(), [late(5.0, 3), late(25.0, 4), late(1.0, 5)]);
     }
 }

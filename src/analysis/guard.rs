@@ -248,6 +248,14 @@ impl Guard {
         }
     }
 
+    /// Takes counts in place of those so far, and looks: of events that are known only
+    /// later, and may be of a former stage.
+    pub fn replace(&mut self, stages: &[StageCounts]) {
+        self.tally.replace(stages);
+        self.worse.begin(self.tally.stages());
+        self.not_worse.begin(self.tally.stages());
+    }
+
     /// Counts requests of the canary for the objective, all events among them
     /// (of one key, too), and looks. Without an objective it is not needed.
     pub fn add_requests(&mut self, requests: u64, events: u64) {

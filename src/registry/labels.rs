@@ -6,7 +6,8 @@ use http::HeaderName;
 use serde::Deserialize;
 
 use crate::types::{
-    CLASSES_MAX, GROUPINGS_MAX, GROUPS_MAX, GroupSource, Grouping, LabelSettings, Share,
+    CLASSES_MAX, GROUPINGS_MAX, GROUPS_MAX, GUARDED_GROUPS_MAX, GroupSource, Grouping,
+    GuardPolicies, LabelSettings, Share, Task,
 };
 
 /// The longest name of a class or group, in bytes.
@@ -20,6 +21,8 @@ pub(super) struct RawLabels {
     keep: Share,
     #[serde(default)]
     classes: Vec<String>,
+    wrong_beyond: Option<f64>,
+    wrong_max: Option<Share>,
 }
 
 const fn everything() -> Share {
@@ -40,7 +43,7 @@ pub(super) fn check(
     labels: Option<RawLabels>,
     groups: BTreeMap<String, RawGrouping>,
 ) -> Result<Option<LabelSettings>, String> {
-    let Some(RawLabels { keep, classes }) = labels else {
+    let Some(RawLabels { keep, classes, wrong_beyond, wrong_max }) = labels else {
         return match groups.keys().next() {
             Some(name) => Err(format!(
                 "groups.{name}: expected a table [labels] as well: groups are told of answers \
@@ -57,8 +60,55 @@ pub(super) fn check(
     if groups.len() > GROUPINGS_MAX {
         return Err(format!("groups: expected at most {GROUPINGS_MAX}, got {}", groups.len()));
     }
+    if let Some(beyond) = wrong_beyond
+        && !(beyond.is_finite() && beyond >= 0.0)
+    {
+        return Err(format!("labels.wrong_beyond: expected a number from 0, got {beyond}"));
+    }
     let groupings = groups.into_iter().map(|(name, raw)| grouping(name, raw));
-    Ok(Some(LabelSettings { keep, classes, groupings: groupings.collect::<Result<_, _>>()? }))
+    let groupings = groupings.collect::<Result<_, _>>()?;
+    Ok(Some(LabelSettings { keep, classes, wrong_beyond, wrong_max, groupings }))
+}
+
+/// Whether what is said of labels fits what the model answers.
+pub(super) fn check_task(labels: Option<&LabelSettings>, task: Option<Task>) -> Result<(), String> {
+    let numbers = task == Some(Task::Regression);
+    if numbers && labels.is_some_and(|labels| labels.wrong_max.is_some()) {
+        return Err(
+            "labels.wrong_max: expected a model that answers classes; see the errors of a \
+                    regression"
+                .to_owned(),
+        );
+    }
+    Ok(())
+}
+
+/// Whether the guards that judge by labels have what they judge by.
+pub(super) fn check_guards(
+    guards: &GuardPolicies,
+    labels: Option<&LabelSettings>,
+    task: Option<Task>,
+) -> Result<(), String> {
+    for (name, own) in [("wrong", &guards.wrong), ("fairness", &guards.fairness)] {
+        if !own.enabled {
+            continue;
+        }
+        let at = |problem: &str| Err(format!("rollout.guards.{name}: expected {problem}"));
+        let Some(labels) = labels else {
+            return at("a table [labels] as well: it judges by labels");
+        };
+        if task == Some(Task::Regression) && labels.wrong_beyond.is_none() {
+            return at("labels.wrong_beyond as well: how far off a number is wrong");
+        }
+        let groups: usize = labels.groupings.iter().map(|own| own.values.len() + 1).sum();
+        if name == "fairness" && !(1..=GUARDED_GROUPS_MAX).contains(&groups) {
+            return at(&format!(
+                "1 to {GUARDED_GROUPS_MAX} groups in [groups], with those of other values; got \
+                 {groups}"
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn grouping(name: String, raw: RawGrouping) -> Result<Grouping, String> {
@@ -142,6 +192,34 @@ mod tests {
     }
 
     #[test]
+    fn guards_by_labels_need_labels() {
+        let mut guards = crate::types::RolloutPolicy::default().guards;
+        assert_eq!(check_guards(&guards, None, None), Ok(()));
+        guards.wrong.enabled = true;
+        let told = |guards: &GuardPolicies, labels: &str, task| {
+            check_guards(guards, parse(labels).unwrap().as_ref(), task).unwrap_err()
+        };
+        assert_eq!(
+            told(&guards, "", None),
+            "rollout.guards.wrong: expected a table [labels] as well: it judges by labels"
+        );
+        let regression = Some(Task::Regression);
+        assert_eq!(
+            told(&guards, "[labels]", regression),
+            "rollout.guards.wrong: expected labels.wrong_beyond as well: how far off a number is \
+             wrong"
+        );
+        let labels = parse("[labels]\nwrong_beyond = 2").unwrap().unwrap();
+        assert_eq!(check_guards(&guards, Some(&labels), regression), Ok(()));
+        guards.fairness.enabled = true;
+        assert_eq!(
+            told(&guards, "[labels]", None),
+            "rollout.guards.fairness: expected 1 to 32 groups in [groups], with those of other \
+             values; got 0"
+        );
+    }
+
+    #[test]
     fn what_is_wrong_is_told() {
         let group = |body: &str| format!("[labels]\n[groups.g]\n{body}");
         let cases = [
@@ -151,6 +229,10 @@ mod tests {
                  kept",
             ),
             ("[labels]\nclasses = [\"a\"]".into(), "labels.classes: expected 2 to 32 names, got 1"),
+            (
+                "[labels]\nwrong_beyond = -1.0".into(),
+                "labels.wrong_beyond: expected a number from 0, got -1",
+            ),
             (
                 "[labels]\nclasses = [\"a\", \"a\"]".into(),
                 "labels.classes[1]: \"a\" is named twice",

@@ -289,6 +289,9 @@ fn check(raw: Raw, triton: Option<TritonFile>, engines: &[&str]) -> Result<Model
         .rollout
         .apply(&RolloutPolicy::default())
         .map_err(|problem| format!("rollout.{problem}"))?;
+    let labels = labels::check(raw.labels, raw.groups)?;
+    labels::check_task(labels.as_ref(), raw.task)?;
+    labels::check_guards(&rollout.guards, labels.as_ref(), raw.task)?;
     let settings = ModelSettings {
         features: raw.features,
         routing_key: raw.routing_key,
@@ -296,7 +299,7 @@ fn check(raw: Raw, triton: Option<TritonFile>, engines: &[&str]) -> Result<Model
         tolerance: raw.tolerance,
         shadow_noise: rollout.guards.noise.enabled,
         drift_off: raw.monitor.drift == Some(false),
-        labels: labels::check(raw.labels, raw.groups)?.map(Arc::new),
+        labels: labels.map(Arc::new),
         capture: raw.capture.map(RawCapture::check).transpose()?.flatten(),
         allow_forced_role: raw.allow_forced_role,
         nonfinite_as_null: raw.nonfinite == Nonfinite::Null,

@@ -2,7 +2,7 @@
 
 use crate::analysis::{Judgement, LimitJudgement, Outcome, ShiftJudgement, Verdict};
 use crate::rollout::Stage;
-use crate::rollout::jury::{Evidence, GuardName, Judged, Said};
+use crate::rollout::jury::{Evidence, GroupsJudgement, GuardName, Judged, Said};
 
 /// `worse`, `not worse`, `not enough evidence`.
 pub(super) const fn verdict(verdict: Verdict) -> &'static str {
@@ -20,7 +20,11 @@ pub(super) fn line(said: &Said) -> String {
             "{}; the champion's are those in which it differs from itself",
             ratio(judgement)
         ),
-        Judged::Ratio(judgement) => ratio(judgement),
+        Judged::Ratio(judgement) if said.guard == GuardName::Wrong => {
+            ratio(judgement) + &not_counted(judgement)
+        }
+        Judged::Ratio(judgement) => ratio(judgement) + &taken_for_others(judgement),
+        Judged::Groups(judgement) => groups(judgement),
         Judged::Limit(judgement) => limit(judgement, said.guard),
         Judged::Shift(judgement) => shift(judgement),
     }
@@ -40,12 +44,6 @@ fn ratio(said: &Judgement) -> String {
         number(said.worse.margin.get()),
         number(said.not_worse.margin.get())
     );
-    if said.facts.dropped > 0 {
-        text.push_str(&format!(
-            "; some {} keys' events were taken for others'",
-            said.facts.dropped
-        ));
-    }
     if said.verdict == Verdict::NotEnough {
         match said.not_worse.events_more {
             Some(more) => text.push_str(&format!("; {more} more events would show it")),
@@ -53,6 +51,33 @@ fn ratio(said: &Judgement) -> String {
         }
     }
     text
+}
+
+/// The group that stands worst; of the others only how many there are.
+fn groups(said: &GroupsJudgement) -> String {
+    let Some(leading) = said.leading() else { return String::new() };
+    format!(
+        "{}={}: {}{}; of {} groups",
+        leading.grouping,
+        leading.group,
+        ratio(&leading.judgement),
+        not_counted(&leading.judgement),
+        said.groups.len()
+    )
+}
+
+fn taken_for_others(said: &Judgement) -> String {
+    match said.facts.dropped {
+        0 => String::new(),
+        keys => format!("; some {keys} keys' events were taken for others'"),
+    }
+}
+
+fn not_counted(said: &Judgement) -> String {
+    match said.facts.dropped {
+        0 => String::new(),
+        events => format!("; {events} more were not counted: too many routing keys"),
+    }
 }
 
 fn limit(said: &LimitJudgement, guard: GuardName) -> String {
@@ -124,8 +149,8 @@ pub(super) fn why(evidence: &Evidence, stage: Stage) -> String {
         Outcome::NotWorse => Verdict::NotWorse,
         Outcome::NotEnough | Outcome::Misrouted => Verdict::NotEnough,
     };
-    let judging = evidence.guards.iter().filter(|said| said.guard.judges(stage));
-    let named: Vec<_> = judging.filter(|said| said.judged.verdict() == wanted).collect();
+    let named: Vec<_> =
+        evidence.judging(stage).filter(|said| said.judged.verdict() == wanted).collect();
     match outcome {
         // What passes, passes: names suffice.
         Outcome::NotWorse => {

@@ -1,4 +1,6 @@
-//! All guards of one rollout, fed from the recorder's counts. Pure.
+//! All guards of one rollout, fed from the recorder's counts and from labels. Pure.
+
+mod labels;
 
 use serde::{Deserialize, Serialize};
 
@@ -9,8 +11,12 @@ use crate::analysis::{
 };
 use crate::error::{Error, Result};
 use crate::rollout::Stage;
+use crate::rollout::jury::labels::LabelGuards;
+use crate::telemetry::Wrong;
 use crate::telemetry::recorder::{Event, Recorded, Yardstick};
 use crate::types::{LimitPolicy, RatioPolicy, RolloutPolicy, Share};
+
+pub(super) use labels::{GroupSaid, GroupsJudgement};
 
 /// One guard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -36,6 +42,10 @@ pub enum GuardName {
     Noise,
     /// As a shadow: no answer at all.
     ShadowFailures,
+    /// Answers that are wrong by their labels.
+    Wrong,
+    /// The same within each declared group.
+    Fairness,
 }
 
 impl GuardName {
@@ -53,6 +63,8 @@ impl GuardName {
             Self::Disagreement => "disagreement",
             Self::Noise => "noise",
             Self::ShadowFailures => "shadow_failures",
+            Self::Wrong => "wrong",
+            Self::Fairness => "fairness",
         }
     }
 
@@ -61,6 +73,12 @@ impl GuardName {
     pub const fn judges(self, stage: Stage) -> bool {
         let of_shadow = matches!(self, Self::Disagreement | Self::Noise | Self::ShadowFailures);
         of_shadow == matches!(stage, Stage::Shadow(_))
+    }
+
+    /// Whether it judges by labels, which nobody waits for: it only ever stops a rollout.
+    #[must_use]
+    pub const fn is_by_labels(self) -> bool {
+        matches!(self, Self::Wrong | Self::Fairness)
     }
 
     /// The events that it counts, if it compares two arms.
@@ -75,7 +93,9 @@ impl GuardName {
             | Self::OutputShift
             | Self::Disagreement
             | Self::Noise
-            | Self::ShadowFailures => None,
+            | Self::ShadowFailures
+            | Self::Wrong
+            | Self::Fairness => None,
         }
     }
 }
@@ -90,16 +110,19 @@ pub enum Judged {
     Limit(LimitJudgement),
     /// A distance of two distributions against a limit.
     Shift(ShiftJudgement),
+    /// A ratio of two rates within each group.
+    Groups(GroupsJudgement),
 }
 
 impl Judged {
     /// Its verdict.
     #[must_use]
-    pub const fn verdict(&self) -> Verdict {
+    pub fn verdict(&self) -> Verdict {
         match self {
             Self::Ratio(judgement) => judgement.verdict,
             Self::Limit(judgement) => judgement.verdict,
             Self::Shift(judgement) => judgement.verdict,
+            Self::Groups(judgement) => judgement.verdict(),
         }
     }
 }
@@ -127,8 +150,15 @@ impl Evidence {
     #[must_use]
     pub fn outcome(&self, stage: Stage) -> Outcome {
         let misrouted = self.traffic.as_ref().is_some_and(|finding| finding.misrouted);
-        let judging = self.guards.iter().filter(|said| said.guard.judges(stage));
-        outcome(misrouted, judging.map(|said| said.judged.verdict()))
+        outcome(misrouted, self.judging(stage).map(|said| said.judged.verdict()))
+    }
+
+    /// The guards by which a stage is judged now.
+    pub(super) fn judging(&self, stage: Stage) -> impl Iterator<Item = &Said> {
+        self.guards.iter().filter(move |said| {
+            let waits = said.judged.verdict() == Verdict::NotEnough;
+            said.guard.judges(stage) && !(said.guard.is_by_labels() && waits)
+        })
     }
 
     fn of(&self, guard: GuardName) -> Option<&Judged> {
@@ -167,6 +197,7 @@ pub(super) struct Jury {
     limits: Vec<(GuardName, LimitGuard)>,
     noise: Option<Guard>,
     shift: Option<(ShiftRule, ShiftFacts)>,
+    labels: LabelGuards,
     traffic: Option<TrafficCheck>,
 }
 
@@ -176,6 +207,8 @@ pub(super) struct Rules {
     pub(super) limits: Vec<(GuardName, LimitRule)>,
     pub(super) noise: Option<Rule>,
     shift: Option<ShiftRule>,
+    wrong: Option<Rule>,
+    fairness: Option<Rule>,
 }
 
 /// A fair lot decides whether the shadow or the champion runs a copy.
@@ -210,7 +243,9 @@ impl Rules {
         let of_canary = |stage: &Stage| !matches!(stage, Stage::Shadow(_));
         let shares = Stage::all(policy).iter().filter(|stage| of_canary(stage)).count();
         let noise = guards.noise.enabled.then_some(guards.noise);
-        let several = usize::from(shift.is_some()) + usize::from(noise.is_some());
+        let several =
+            [shift.is_some(), noise.is_some(), guards.wrong.enabled, guards.fairness.enabled];
+        let several = several.into_iter().filter(|own| *own).count();
         let count = comparing.len() + limits.len() + several;
         let (alpha, beta) = (Level::new(policy.alpha)?.split(count), Level::new(policy.beta)?);
         let comparing = comparing.into_iter().filter_map(|(name, own)| {
@@ -220,7 +255,10 @@ impl Rules {
         let limit = |(name, own): (GuardName, LimitPolicy)| {
             Ok((name, LimitRule { limit: Rate::new(own.limit)?, alpha, beta }))
         };
+        let [wrong, fairness] = labels::rules(guards, |name, own| rule(name, own, alpha, beta))?;
         Ok(Self {
+            wrong,
+            fairness,
             comparing: comparing.collect::<Result<_>>()?,
             limits: limits.into_iter().map(limit).collect::<Result<_>>()?,
             noise: noise.map(|own| rule(GuardName::Noise, own, alpha, beta)).transpose()?,
@@ -252,6 +290,7 @@ impl Jury {
     /// The guards of a policy, going on from what was recorded.
     pub(super) fn resume(policy: &RolloutPolicy, evidence: &Evidence) -> Result<Self> {
         let rules = Rules::of(policy)?;
+        let labels = LabelGuards::resume(&rules, evidence);
         let comparing = rules.comparing.into_iter().map(|(name, event, rule)| {
             let guard = match evidence.of(name) {
                 Some(Judged::Ratio(said)) => said
@@ -276,6 +315,7 @@ impl Jury {
             comparing: comparing.collect(),
             limits: limits.collect(),
             noise,
+            labels,
             shift: rules.shift.map(|rule| match evidence.of(GuardName::OutputShift) {
                 Some(Judged::Shift(said)) => (rule, said.facts.clone()),
                 _ => (rule, ShiftFacts::default()),
@@ -302,6 +342,7 @@ impl Jury {
         if let Some((_, facts)) = self.shift.as_mut().filter(|(_, own)| own.share != Some(share)) {
             *facts = ShiftFacts::at(share);
         }
+        self.labels.begin(share);
     }
 
     /// Takes what both arms counted since the last time; the canary is the version
@@ -375,6 +416,16 @@ impl Jury {
         self.shift.is_some()
     }
 
+    /// Takes all that labels say so far of both arms' answers.
+    pub(super) fn count_wrong(&mut self, wrong: &Wrong) {
+        self.labels.count(wrong);
+    }
+
+    /// Whether labels are of use.
+    pub(super) const fn wants_labels(&self) -> bool {
+        self.labels.wanted()
+    }
+
     /// What all guards say now.
     pub(super) fn evidence(&self) -> Evidence {
         let comparing = self.comparing.iter().filter_map(|comparing| {
@@ -394,7 +445,12 @@ impl Jury {
             judged: Judged::Shift(judge_shift(*rule, facts.clone())),
         });
         Evidence {
-            guards: comparing.chain(limits).chain(noise).chain(shift).collect(),
+            guards: comparing
+                .chain(limits)
+                .chain(noise)
+                .chain(shift)
+                .chain(self.labels.said())
+                .collect(),
             traffic: self.traffic.as_ref().map(TrafficCheck::finding),
         }
     }

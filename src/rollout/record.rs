@@ -117,6 +117,10 @@ pub struct Rollout {
     pub evidence: Evidence,
     /// What is slow, once the champion has shown it.
     pub lines: Option<Lines>,
+    /// Answers from this time on count by their labels, in milliseconds since 1970; `None`
+    /// before the first canary.
+    #[serde(default)]
+    pub labels_since: Option<i64>,
     /// Who approved of the promotion.
     pub approved: Option<String>,
     /// A newer version that waits for its end.
@@ -211,6 +215,12 @@ pub(super) fn now() -> String {
     humantime::format_rfc3339_millis(SystemTime::now()).to_string()
 }
 
+/// Milliseconds since 1970.
+pub(super) fn now_ms() -> i64 {
+    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
 #[cfg(test)]
 pub(super) mod testing {
     use super::*;
@@ -234,6 +244,7 @@ pub(super) mod testing {
             why: String::new(),
             evidence: Evidence::default(),
             lines: None,
+            labels_since: None,
             approved: None,
             queued: None,
             unclean: 0,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::analysis::{check_traffic, judge, judge_limit, judge_shift};
 use crate::error::{Error, ErrorCode, Result};
-use crate::rollout::jury::{Evidence, Judged, Said};
+use crate::rollout::jury::{Evidence, GroupSaid, GroupsJudgement, Judged, Said};
 use crate::rollout::policy::{Decision, Situation, decide};
 use crate::store::AuditEntry;
 
@@ -121,6 +121,13 @@ fn again(evidence: &Evidence) -> Evidence {
             Judged::Ratio(said) => Judged::Ratio(judge(said.rule, said.facts.clone())),
             Judged::Limit(said) => Judged::Limit(judge_limit(said.rule, said.facts.clone())),
             Judged::Shift(said) => Judged::Shift(judge_shift(said.rule, said.facts.clone())),
+            Judged::Groups(said) => {
+                let group = |own: &GroupSaid| GroupSaid {
+                    judgement: judge(own.judgement.rule, own.judgement.facts.clone()),
+                    ..own.clone()
+                };
+                Judged::Groups(GroupsJudgement { groups: said.groups.iter().map(group).collect() })
+            }
         };
         Said { guard: said.guard, judged }
     };

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::analysis::Outcome;
+use crate::analysis::{Judgement, Outcome};
 use crate::rollout::jury::{Judged, Said};
 use crate::rollout::{Rollout, explain};
 use crate::types::VersionId;
@@ -73,6 +73,9 @@ pub struct GuardView {
     pub judges: bool,
     /// The same in a line.
     pub text: String,
+    /// The group that the figures are of: the one with the most evidence for "worse", of a
+    /// guard that judges groups.
+    pub group: Option<String>,
     /// Events by stage and arm, where it compares two arms.
     pub stages: Vec<StageCountsView>,
     /// The ratio of the rates, or the rate, or the distance.
@@ -161,7 +164,7 @@ impl RolloutView {
             },
             guards: {
                 let guards = rollout.evidence.guards.iter();
-                guards.map(|said| GuardView::of(said, said.guard.judges(present))).collect()
+                guards.filter_map(|said| GuardView::of(said, said.guard.judges(present))).collect()
             },
             traffic: rollout.evidence.traffic.as_ref().map(|found| TrafficView {
                 misrouted: found.misrouted,
@@ -195,33 +198,42 @@ fn counts(stages: &[crate::analysis::StageCounts]) -> Vec<StageCountsView> {
 }
 
 impl GuardView {
-    fn of(said: &Said, judges: bool) -> Self {
+    fn of(said: &Said, judges: bool) -> Option<Self> {
         let (guard, text) = (said.guard.as_str(), explain::line(said));
         let verdict = explain::verdict(said.judged.verdict());
-        match &said.judged {
-            Judged::Ratio(judged) => Self {
-                guard,
-                verdict,
-                judges,
-                text,
-                stages: counts(&judged.facts.stages),
-                effect: judged.effect.ratio,
-                lower: judged.effect.lower,
-                upper: judged.effect.upper,
-                worse_above: judged.worse.margin.get(),
-                not_worse_below: judged.not_worse.margin.get(),
-                worse_ln_e: Some(judged.worse.best_ln_e),
-                not_worse_ln_e: Some(judged.not_worse.best_ln_e),
-                worse_threshold: judged.worse.ln_threshold,
-                not_worse_threshold: judged.not_worse.ln_threshold,
-                more: judged.not_worse.events_more,
-                dropped: judged.facts.dropped,
-            },
+        let ratio = |judged: &Judgement, text, group| Self {
+            guard,
+            verdict,
+            judges,
+            text,
+            group,
+            stages: counts(&judged.facts.stages),
+            effect: judged.effect.ratio,
+            lower: judged.effect.lower,
+            upper: judged.effect.upper,
+            worse_above: judged.worse.margin.get(),
+            not_worse_below: judged.not_worse.margin.get(),
+            worse_ln_e: Some(judged.worse.best_ln_e),
+            not_worse_ln_e: Some(judged.not_worse.best_ln_e),
+            worse_threshold: judged.worse.ln_threshold,
+            not_worse_threshold: judged.not_worse.ln_threshold,
+            more: judged.not_worse.events_more,
+            dropped: judged.facts.dropped,
+        };
+        Some(match &said.judged {
+            Judged::Ratio(judged) => ratio(judged, text, None),
+            // There is one with the first label.
+            Judged::Groups(judged) => {
+                let said = judged.leading()?;
+                let group = format!("{}={}", said.grouping, said.group);
+                ratio(&said.judgement, text, Some(group))
+            }
             Judged::Limit(judged) => Self {
                 guard,
                 verdict,
                 judges,
                 text,
+                group: None,
                 stages: Vec::new(),
                 effect: judged.rate,
                 lower: judged.lower,
@@ -240,6 +252,7 @@ impl GuardView {
                 verdict,
                 judges,
                 text,
+                group: None,
                 stages: Vec::new(),
                 effect: Some(judged.gap),
                 lower: judged.lower,
@@ -253,6 +266,6 @@ impl GuardView {
                 more: None,
                 dropped: 0,
             },
-        }
+        })
     }
 }

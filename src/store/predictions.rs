@@ -4,6 +4,7 @@
 //! One task writes and reads it. What a write has returned for is on the disk.
 
 mod coding;
+mod trials;
 
 use std::path::{Path, PathBuf};
 
@@ -17,12 +18,15 @@ use crate::store::sqlite::{WAIT_MAX, is_free, migrator, reason, unusable};
 use crate::types::{LabelValue, PredictionId};
 
 pub use coding::AnswerRow;
+pub use trials::{TrialKey, TrialRow};
 
 /// The file in the state folder.
 pub const PREDICTIONS_FILE: &str = "predictions.db";
 
-const MIGRATIONS: &[(i64, &str, &str)] =
-    &[(1, "predictions", include_str!("predictions/0001_predictions.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "predictions", include_str!("predictions/0001_predictions.sql")),
+    (2, "trials", include_str!("predictions/0002_trials.sql")),
+];
 
 /// The most values of one statement. What is left over is done in halves of it, so that few
 /// statements have to be prepared.
@@ -116,6 +120,12 @@ pub struct Changes {
     pub come: Vec<(PredictionId, u32)>,
     /// Sums in place of former ones.
     pub cells: Vec<CellRow>,
+    /// Rollouts of which nothing is to be known any more; removed before the rest is written.
+    pub ended_trials: Vec<i64>,
+    /// What is known of rollouts, in place of what was.
+    pub trials: Vec<TrialRow>,
+    /// Routing keys that were counted in them.
+    pub trial_keys: Vec<TrialKey>,
 }
 
 /// The file.
@@ -321,7 +331,7 @@ async fn write(to: &mut SqliteConnection, changes: &Changes) -> sqlx::Result<()>
         let keep = keep.bind(cell.member).bind(cell.day).bind(&cell.sums);
         keep.execute(&mut *to).await?;
     }
-    Ok(())
+    trials::write(to, changes).await
 }
 
 /// Pieces of [`CHUNK`], then of halves of it.
@@ -389,10 +399,14 @@ mod tests {
         let waiting =
             WaitingLabel { id: PredictionId([9; 16]), row: 3, at: 7, label: label.clone() };
         let cell = CellRow { answerer: 1, grouping: -1, member: 0, day: 20_000, sums: "{}".into() };
+        let trial = TrialRow { rollout: 7, what: "{}".into() };
+        let key = TrialKey { rollout: 7, cell: 3, key: u64::MAX };
         let changes = Changes {
             predictions: (0..200).map(|n| prediction(n, i64::from(n))).collect(),
             waiting: vec![waiting.clone()],
             cells: vec![cell.clone()],
+            trials: vec![trial.clone(), TrialRow { rollout: 8, ..trial.clone() }],
+            trial_keys: vec![key, TrialKey { rollout: 8, ..key }, key],
             ..Changes::default()
         };
         store.write(&changes).await.unwrap();
@@ -408,12 +422,14 @@ mod tests {
         let changes = Changes {
             truths: vec![(6, vec![(0, truth.clone())])],
             come: vec![(PredictionId([9; 16]), 3)],
+            ended_trials: vec![8],
             ..Changes::default()
         };
         store.write(&changes).await.unwrap();
         let found = store.find(&[PredictionId([5; 16])]).await.unwrap();
         assert_eq!(found[0].prediction.truths, [(0, truth)]);
         assert_eq!(store.waiting().await.unwrap(), []);
+        assert_eq!(store.trials().await.unwrap(), (vec![trial], vec![key]));
     }
 
     #[tokio::test]

@@ -22,7 +22,7 @@ const WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub type Groups = [u8; GROUPINGS_MAX];
 
 /// Who answered: a version in a role, at a share that was fixed before.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Answerer {
     /// The model.
     pub model: ModelName,
@@ -239,6 +239,8 @@ mod tests {
         let labels = LabelSettings {
             keep,
             classes: vec![],
+            wrong_beyond: None,
+            wrong_max: None,
             groupings: vec![
                 grouping("plan", GroupSource::Column("plan".into()), &["0", "1"]),
                 grouping("land", GroupSource::Header("x-land".parse().unwrap()), &["de"]),

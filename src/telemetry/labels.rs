@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use arc_swap::ArcSwap;
 use prometheus::{GaugeVec, IntCounterVec};
 
 use crate::telemetry::Metrics;
 use crate::telemetry::keeper::{Answerer, Keeper, KeptCounters, KeptInbox, inbox};
 use crate::telemetry::metrics::Declare;
-use crate::types::{ModelName, ModelSettings, Receipt, Signature};
+use crate::types::{ModelName, ModelSettings, Receipt, Share, Signature, VersionId};
 
 const VERSION: &[&str] = &["model", "version"];
 const DROPPED: &[&str] = &["model", "version", "reason"];
@@ -27,6 +28,33 @@ pub struct QualityFigure {
     pub value: f64,
 }
 
+/// What labels say of a version that is loaded, over the last days.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QualityStanding {
+    /// The model.
+    pub model: ModelName,
+    /// The version.
+    pub version: VersionId,
+    /// Of how many answers are wrong; `None` where nobody said how many may be, or no label
+    /// has come.
+    pub wrong: Option<WrongRate>,
+    /// What is unequal between groups, in words; `None` where groups cannot be compared.
+    pub unequal: Option<Vec<String>>,
+}
+
+/// How many answers were wrong.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct WrongRate {
+    /// Of the labelled rows, 0 to 1.
+    pub value: f64,
+    /// The lower end of its interval.
+    pub at_least: f64,
+    /// How many may be.
+    pub max: Share,
+    /// Labelled rows.
+    pub rows: u64,
+}
+
 /// All families, and the queue of what is to be stored.
 pub(super) struct Labels {
     inbox: Arc<KeptInbox>,
@@ -36,6 +64,7 @@ pub(super) struct Labels {
     stored: IntCounterVec,
     labels: IntCounterVec,
     quality: GaugeVec,
+    standing: ArcSwap<Vec<QualityStanding>>,
 }
 
 impl Labels {
@@ -64,6 +93,7 @@ impl Labels {
                 "Reported labels by what became of them.",
                 &["outcome"],
             ),
+            standing: ArcSwap::default(),
             quality: d.float_gauges(
                 "foreshadow_quality",
                 "How good answers were, by the labels that came for them.",
@@ -136,6 +166,17 @@ impl Metrics {
             let labels = [model.as_str(), version, role, figure];
             self.labels.quality.with_label_values(&labels).set(*value);
         }
+    }
+
+    /// Says how the versions that are loaded stand by their labels.
+    pub fn set_quality_standing(&self, standing: Vec<QualityStanding>) {
+        self.labels.standing.store(Arc::new(standing));
+    }
+
+    /// How the versions that are loaded stand by their labels.
+    #[must_use]
+    pub fn quality_standing(&self) -> Arc<Vec<QualityStanding>> {
+        self.labels.standing.load_full()
     }
 
     /// Removes what is shown of a version.

@@ -24,6 +24,7 @@ use crate::telemetry::queue::{Left, QueueStats, Refusal, Split};
 use crate::telemetry::rollouts::Rollouts;
 use crate::telemetry::shadow::{AGAIN, DropReason, ShadowFailure, ShadowHandles, ShadowStats};
 use crate::telemetry::store::StoreStanding;
+use crate::telemetry::trials::Trials;
 use crate::telemetry::webhooks::Webhooks;
 use crate::types::{ModelName, PlanFigures, Role, Share, VersionId};
 
@@ -79,6 +80,7 @@ pub struct Metrics {
     pub(super) labels: Labels,
     pub(super) alerts: Alerts,
     pub(super) captures: Captures,
+    pub(super) trials: Trials,
     pub(super) connections: Connections,
     pub(super) store: StoreStanding,
     pub(super) webhooks: Webhooks,
@@ -298,6 +300,7 @@ impl Metrics {
             labels,
             alerts,
             captures,
+            trials: Trials::default(),
             connections,
             store,
             webhooks,

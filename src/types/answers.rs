@@ -149,7 +149,13 @@ mod tests {
 
     fn labels(classes: &[&str]) -> LabelSettings {
         let classes = classes.iter().map(|class| (*class).to_owned()).collect();
-        LabelSettings { keep: Share::ALL, classes, groupings: vec![] }
+        LabelSettings {
+            keep: Share::ALL,
+            classes,
+            wrong_beyond: None,
+            wrong_max: None,
+            groupings: vec![],
+        }
     }
 
     fn class(class: u16, scores: &[f64]) -> Option<RowAnswer> {

@@ -12,19 +12,28 @@ pub const CLASSES_MAX: usize = 32;
 pub const GROUPINGS_MAX: usize = 8;
 /// The most groups of one way.
 pub const GROUPS_MAX: usize = 32;
+/// The most groups that a rollout's guard judges.
+pub const GUARDED_GROUPS_MAX: usize = 32;
 /// The most rows of one request that are kept; the first ones.
 pub const KEPT_ROWS_MAX: usize = 1024;
 /// The group of rows whose value is none of those declared.
 pub const OTHER: u8 = u8::MAX;
 
 /// `[labels]` and `[groups]` of `model.toml`, checked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LabelSettings {
     /// The share of answered requests that is kept.
     pub keep: Share,
     /// Names of the classes, in the order of the model's scores; empty where they are the
     /// whole numbers from 0.
     pub classes: Vec<String>,
+    /// A number that is farther than this from its label is wrong; `None` calls none so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wrong_beyond: Option<f64>,
+    /// There is an alert when a larger share of the labelled answers is wrong; `None` for
+    /// none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wrong_max: Option<Share>,
     /// Ways to divide the rows.
     pub groupings: Vec<Grouping>,
 }
@@ -128,6 +137,18 @@ impl LabelSettings {
             .flatten()
     }
 
+    /// Whether an answer is wrong by what turned out to be true.
+    #[must_use]
+    pub fn is_wrong(&self, answer: &RowAnswer, truth: Truth) -> bool {
+        match (answer, truth) {
+            (RowAnswer::Class { class, .. }, Truth::Class(truth)) => *class != truth,
+            (RowAnswer::Value(value), Truth::Value(truth)) => {
+                self.wrong_beyond.is_some_and(|beyond| (value - truth).abs() > beyond)
+            }
+            _ => false,
+        }
+    }
+
     /// What a label says was true of a row that was answered so; the error says what was
     /// expected instead.
     pub fn truth(&self, answer: &RowAnswer, label: &LabelValue) -> Result<Truth, String> {
@@ -172,7 +193,13 @@ mod tests {
 
     fn settings(classes: &[&str]) -> LabelSettings {
         let classes = classes.iter().map(|class| (*class).to_owned()).collect();
-        LabelSettings { keep: Share::ALL, classes, groupings: vec![] }
+        LabelSettings {
+            keep: Share::ALL,
+            classes,
+            wrong_beyond: None,
+            wrong_max: None,
+            groupings: vec![],
+        }
     }
 
     fn answer(class: u16) -> RowAnswer {
@@ -222,6 +249,19 @@ mod tests {
         assert_eq!(digits.class_of(&Data::Int64(vec![20]), 0), Some(1));
         assert_eq!(digits.class_of(&Data::Bytes(vec![b"10".to_vec()]), 0), Some(0));
         assert_eq!(digits.class_of(&Data::Int64(vec![20]), 1), None);
+    }
+
+    #[test]
+    fn another_class_is_wrong_and_a_number_that_is_far_off() {
+        let mut settings = settings(&[]);
+        assert!(settings.is_wrong(&answer(1), Truth::Class(0)));
+        assert!(!settings.is_wrong(&answer(1), Truth::Class(1)));
+        let far = (&RowAnswer::Value(2.0), Truth::Value(3.5));
+        assert!(!settings.is_wrong(far.0, far.1), "nobody said how far");
+        settings.wrong_beyond = Some(1.5);
+        assert!(!settings.is_wrong(far.0, far.1));
+        settings.wrong_beyond = Some(1.25);
+        assert!(settings.is_wrong(far.0, far.1));
     }
 
     #[test]

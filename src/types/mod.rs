@@ -30,8 +30,8 @@ pub use feedback::{
 pub use ids::{Digest, MODEL_NAME_BYTES_MAX, ModelName, Role, VersionId};
 pub use inbox::{Full, Inbox};
 pub use labels::{
-    CLASSES_MAX, GROUPINGS_MAX, GROUPS_MAX, GroupSource, Grouping, KEPT_ROWS_MAX, LabelSettings,
-    OTHER,
+    CLASSES_MAX, GROUPINGS_MAX, GROUPS_MAX, GUARDED_GROUPS_MAX, GroupSource, Grouping,
+    KEPT_ROWS_MAX, LabelSettings, OTHER,
 };
 pub use plans::PlanFigures;
 pub use pool::Pool;

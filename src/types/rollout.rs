@@ -79,6 +79,17 @@ pub struct GuardPolicies {
     pub shadow_failures: LimitPolicy,
     /// The distance of the distributions of the answers.
     pub output_shift: LimitPolicy,
+    /// Answers that are wrong by their labels; they only ever stop a rollout.
+    #[serde(default = "by_labels")]
+    pub wrong: RatioPolicy,
+    /// The same within each declared group.
+    #[serde(default = "by_labels")]
+    pub fairness: RatioPolicy,
+}
+
+/// Off: it takes labels.
+const fn by_labels() -> RatioPolicy {
+    RatioPolicy { enabled: false, worse_than: 1.0, not_worse_than: None, objective: None }
 }
 
 /// Off: half of the copies are spent on it, and a retrained model differs from the
@@ -169,6 +180,8 @@ impl Default for RolloutPolicy {
                 shadow_failures: limit(true, 0.01),
                 // A retrained model's answers move, and are the better for it.
                 output_shift: limit(false, 0.2),
+                wrong: by_labels(),
+                fairness: by_labels(),
             },
         }
     }
@@ -181,6 +194,17 @@ impl RolloutPolicy {
     /// What is wrong, with the key that is.
     pub fn with(&self, overrides: &RolloutOverrides) -> Result<Self, String> {
         let policy = overrides.apply(self)?;
+        let (own, usual) = (&policy.guards, &self.guards);
+        for (name, own, usual) in
+            [("wrong", own.wrong, usual.wrong), ("fairness", own.fairness, usual.fairness)]
+        {
+            if own.enabled && !usual.enabled {
+                return Err(format!(
+                    "guards.{name}.enabled: switch it on in model.toml, beside the labels that it \
+                     judges by"
+                ));
+            }
+        }
         if policy.guards.noise.enabled && !self.guards.noise.enabled {
             return Err("guards.noise.enabled: switch it on in model.toml, by which the champion \
                         gets its half of the copies"
@@ -235,6 +259,10 @@ pub struct GuardOverrides {
     shadow_failures: Option<GuardOverride>,
     /// The distance of the distributions of the answers.
     output_shift: Option<GuardOverride>,
+    /// Answers that are wrong by their labels. It is switched on in `model.toml` only.
+    wrong: Option<GuardOverride>,
+    /// The same within each declared group. It is switched on in `model.toml` only.
+    fairness: Option<GuardOverride>,
 }
 
 /// What `model.toml` says of rollouts, or one rollout of its own.
@@ -343,10 +371,17 @@ impl GuardOverrides {
             ("latency_p50", &self.latency_p50, &mut guards.latency_p50),
             ("latency_p99", &self.latency_p99, &mut guards.latency_p99),
             ("noise", &self.noise, &mut guards.noise),
+            ("wrong", &self.wrong, &mut guards.wrong),
+            ("fairness", &self.fairness, &mut guards.fairness),
         ] {
             let Some(own) = own else { continue };
             if own.limit.is_some() {
                 return Err(format!("guards.{name}.limit: it compares two arms; expected margins"));
+            }
+            if own.objective.is_some() && matches!(name, "wrong" | "fairness") {
+                return Err(format!(
+                    "guards.{name}.objective: labels tell no rate of all requests"
+                ));
             }
             let key = |key: &str| format!("guards.{name}.{key}");
             policy.enabled = own.enabled.unwrap_or(policy.enabled);

@@ -49,7 +49,13 @@ const fn has_label(n: u64) -> bool {
 }
 
 fn keeper(metrics: &Metrics) -> Keeper {
-    let labels = LabelSettings { keep: Share::ALL, classes: vec![], groupings: vec![] };
+    let labels = LabelSettings {
+        keep: Share::ALL,
+        classes: vec![],
+        wrong_beyond: None,
+        wrong_max: None,
+        groupings: vec![],
+    };
     let scores = TensorSpec::new("p", Datatype::Fp64, vec![Dim::Symbol("N".into()), Dim::Fixed(2)]);
     let answerer = Answerer {
         model: model(),

@@ -24,6 +24,7 @@ mod grpc;
 mod hostile;
 mod http;
 mod inference_openapi;
+mod label_guards;
 mod openapi;
 mod profile;
 mod program;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::analysis::Quality;
 use crate::error::Result;
+use crate::monitor::quality::trials::Ledger;
 use crate::store::{CellRow, Predictions};
 use crate::telemetry::Answerer;
 use crate::types::{Digest, LabelSettings, LabelValue, ModelName, PredictionId, Share, VersionId};
@@ -37,7 +38,7 @@ pub(super) struct Cell {
 }
 
 /// An answerer as it is stored.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Who {
     pub(super) model: ModelName,
     pub(super) version: VersionId,
@@ -81,12 +82,14 @@ pub(super) struct Book {
     pub(super) cells: BTreeMap<Cell, Quality>,
     pub(super) waiting: HashMap<PredictionId, Vec<Waiting>>,
     pub(super) waiting_count: usize,
+    pub(super) trials: Ledger,
 }
 
 impl Book {
     /// What is stored.
     pub(super) async fn read(store: &Predictions) -> Result<Self> {
-        let mut book = Self::default();
+        let (trials, keys) = store.trials().await?;
+        let mut book = Self { trials: Ledger::read(&trials, &keys), ..Self::default() };
         for (number, what) in store.answerers().await? {
             match serde_json::from_str(&what) {
                 Ok(who) => drop(book.who.insert(number, who)),

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use crate::monitor::quality::book::{ALL, Book, Cell, Draft, Waiting, day};
+use crate::monitor::quality::trials::{TrialDraft, WrongRow};
 use crate::store::{AnswerRow, Changes, NewPrediction, Stored, WaitingLabel};
 use crate::types::{
     KEPT_ROWS_MAX, Label, LabelValue, OTHER, PredictionId, Problem, Receipt, RowAnswer, Truth,
@@ -28,6 +29,7 @@ pub(super) struct Rules {
 pub(super) struct Join {
     pub(super) changes: Changes,
     pub(super) draft: Draft,
+    pub(super) trials: TrialDraft,
     /// What became of labels that had waited.
     pub(super) came: Receipt,
     /// Labels that begin to wait when it is stored, by their answer.
@@ -133,6 +135,39 @@ impl Join {
                 sums.labelled(answer, truth);
             }
         }
+        self.count_if_wrong(book, prediction, (answer, groups), truth);
+    }
+
+    /// Tells the rollout under way of a wrong answer, if there is one.
+    fn count_if_wrong(
+        &mut self,
+        book: &Book,
+        prediction: &NewPrediction,
+        (answer, groups): (&RowAnswer, &[u8]),
+        truth: Truth,
+    ) {
+        let Some(who) = book.who.get(&prediction.answerer) else { return };
+        if !who.labels.is_wrong(answer, truth) {
+            return;
+        }
+        // Those rows of the same request that got their label before.
+        let wrong = |(row, label): &(u32, LabelValue)| {
+            let (answer, groups) = row_of(prediction, *row)?;
+            let answer = answer.as_ref()?;
+            let truth = who.labels.truth(answer, label).ok()?;
+            who.labels.is_wrong(answer, truth).then_some(&groups[..])
+        };
+        let before: Vec<_> = prediction.truths.iter().filter_map(wrong).collect();
+        let NewPrediction { at, key, .. } = *prediction;
+        self.trials.count(&book.trials, &WrongRow { who, at, key, groups, before: &before });
+    }
+
+    /// What is to be stored, whole.
+    pub(super) fn changes(&mut self, book: &Book) -> &Changes {
+        self.changes.cells = self.draft.rows();
+        (self.changes.trials, self.changes.trial_keys) = self.trials.rows(&book.trials);
+        self.changes.ended_trials.clone_from(&book.trials.ended);
+        &self.changes
     }
 
     fn wait(
@@ -179,6 +214,8 @@ impl Join {
             waiting.into_iter().for_each(|waiting| book.wait(id, waiting));
         }
         self.draft.done(book);
+        self.trials.done(&mut book.trials);
+        book.trials.ended.clear();
     }
 }
 
@@ -237,7 +274,13 @@ mod tests {
     const RULES: Rules = Rules { now: 1_000, since: 100, waiting_max: 10 };
 
     fn book() -> Book {
-        let labels = LabelSettings { keep: Share::ALL, classes: vec![], groupings: vec![] };
+        let labels = LabelSettings {
+            keep: Share::ALL,
+            classes: vec![],
+            wrong_beyond: None,
+            wrong_max: None,
+            groupings: vec![],
+        };
         let who = Who {
             model: ModelName::new("m").unwrap(),
             version: VersionId::new(1).unwrap(),

@@ -13,6 +13,7 @@
 mod book;
 mod join;
 mod show;
+mod trials;
 mod view;
 mod worker;
 

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::analysis::{Figures, Level, Quality, disparity};
+use crate::analysis::{FairnessAlert, FairnessMeasure, Figures, Level, Quality, disparity};
 use crate::monitor::quality::book::{ALL, Book, Cell, Who};
 use crate::monitor::quality::view::{GroupView, GroupingView, QualityView, VersionQuality};
-use crate::telemetry::{Metrics, QualityFigure};
-use crate::types::{ModelName, VersionId};
+use crate::telemetry::{Metrics, QualityFigure, QualityStanding, WrongRate};
+use crate::types::{ModelName, Share, VersionId};
 
 /// Days that the gauges are over.
 const SHOWN_DAYS: u32 = 7;
@@ -19,6 +19,8 @@ const POSITIVE: u16 = 1;
 #[derive(Default)]
 struct Sums {
     classes: Vec<String>,
+    /// How many may be wrong.
+    wrong_max: Option<Share>,
     all: Quality,
     /// By grouping and group.
     groups: BTreeMap<(String, String), Quality>,
@@ -73,7 +75,9 @@ fn sums(
             continue;
         }
         let sums = found.entry(key).or_default();
+        // The newest one's: answerers come in their order.
         sums.classes.clone_from(&who.labels.classes);
+        sums.wrong_max = who.labels.wrong_max;
         match names(who, cell) {
             None => sums.all.merge(quality),
             Some(names) => sums.groups.entry(names).or_default().merge(quality),
@@ -103,6 +107,57 @@ fn names(who: &Who, cell: &Cell) -> Option<(String, String)> {
     let grouping = who.labels.groupings.get(usize::try_from(cell.grouping).ok()?)?;
     let group = grouping.group_name(u8::try_from(cell.member).ok()?);
     Some((grouping.name.clone(), group.to_owned()))
+}
+
+/// How the versions that are loaded stand, for alerts: of those whose owner said how many
+/// answers may be wrong, or which groups there are.
+pub(super) fn standing(book: &Book, metrics: &Metrics, today: i64) -> Vec<QualityStanding> {
+    let loaded = metrics.watches().all();
+    let is_loaded = |who: &Who| {
+        loaded.iter().any(|watch| watch.model() == &who.model && watch.version() == who.version)
+    };
+    let asked = |who: &Who| who.labels.wrong_max.is_some() || !who.labels.groupings.is_empty();
+    // What it answered as champion and as canary, together.
+    let mut versions: BTreeMap<(ModelName, VersionId), Sums> = BTreeMap::new();
+    let found = sums(book, today, SHOWN_DAYS, true, |who| is_loaded(who) && asked(who));
+    for ((model, version, _), sums) in found {
+        let own = versions.entry((model, version)).or_default();
+        own.all.merge(&sums.all);
+        for (names, quality) in &sums.groups {
+            own.groups.entry(names.clone()).or_default().merge(quality);
+        }
+        (own.classes, own.wrong_max) = (sums.classes, sums.wrong_max);
+    }
+    let standing = versions.into_iter().map(|((model, version), sums)| {
+        let wrong = sums.wrong_max.and_then(|max| wrong_rate(&sums.all, max));
+        QualityStanding { model, version, wrong, unequal: unequal(&sums) }
+    });
+    standing.collect()
+}
+
+fn wrong_rate(all: &Quality, max: Share) -> Option<WrongRate> {
+    let right = all.figures(Level::QUALITY).accuracy?;
+    Some(WrongRate { value: 1.0 - right.value, at_least: 1.0 - right.upper, max, rows: right.of })
+}
+
+/// What is unequal, in words; `None` where no grouping can be compared.
+fn unequal(sums: &Sums) -> Option<Vec<String>> {
+    let groupings = groupings(&sums.groups, sums.classes.len());
+    let compared = groupings.iter().filter_map(|own| Some((own, own.disparity.as_ref()?)));
+    let mut told: Option<Vec<String>> = None;
+    for (grouping, disparity) in compared {
+        let alerts = disparity.alerts.iter().map(|alert| {
+            let FairnessAlert { measure, higher, lower, bound, margin } = alert;
+            let most = match measure {
+                FairnessMeasure::DemographicParityRatio => "at most",
+                _ => "at least",
+            };
+            let (name, measure) = (&grouping.grouping, measure.as_str());
+            format!("{name}: {measure}: {higher} above {lower}; {most} {bound:.3}, margin {margin}")
+        });
+        told.get_or_insert_default().extend(alerts);
+    }
+    told
 }
 
 fn groupings(groups: &BTreeMap<(String, String), Quality>, classes: usize) -> Vec<GroupingView> {

@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::monitor::quality::book::{Book, day};
 use crate::monitor::quality::join::{Join, Rules};
 use crate::monitor::quality::{Job, QualitySettings, QualityView, show};
-use crate::store::{NewPrediction, PREDICTIONS_FILE, Predictions};
+use crate::store::{Changes, NewPrediction, PREDICTIONS_FILE, Predictions};
 use crate::telemetry::{Kept, Metrics};
 use crate::types::{Label, ModelName, PredictionId, Receipt};
 
@@ -135,7 +135,7 @@ impl Worker {
     }
 
     async fn join(&mut self, reports: Vec<Vec<Label>>) -> Result<Vec<Receipt>> {
-        let rules = self.rules();
+        let (rules, metrics) = (self.rules(), Arc::clone(&self.metrics));
         let Open { store, book } = self.opened().await?;
         let ids: HashSet<PredictionId> = reports.iter().flatten().map(|label| label.id).collect();
         let found = store.find(&ids.into_iter().collect::<Vec<_>>()).await?;
@@ -149,9 +149,9 @@ impl Worker {
             .map(|labels| join.reported(book, rules, labels, &mut found))
             .collect();
         join.take_truths(found, &before);
-        join.changes.cells = join.draft.rows();
-        store.write(&join.changes).await?;
+        store.write(join.changes(book)).await?;
         join.done(book);
+        tell(book, &metrics);
         Ok(receipts)
     }
 
@@ -187,6 +187,7 @@ impl Worker {
     }
 
     async fn store(&mut self, kept: Vec<Kept>) -> Result<()> {
+        let metrics = Arc::clone(&self.metrics);
         let Open { store, book } = self.opened().await?;
         let mut join = Join::default();
         for Kept { id, at, answerer, key, rows } in kept {
@@ -196,14 +197,14 @@ impl Worker {
             let come = book.waiting.get(&id).cloned().unwrap_or_default();
             join.answered(book, prediction, come);
         }
-        join.changes.cells = join.draft.rows();
-        store.write(&join.changes).await?;
+        store.write(join.changes(book)).await?;
         for (id, _) in &join.changes.come {
             book.come(*id);
         }
         let came = join.came.clone();
         join.done(book);
-        self.metrics.labelled(&came);
+        tell(book, &metrics);
+        metrics.labelled(&came);
         Ok(())
     }
 
@@ -222,7 +223,10 @@ impl Worker {
             let book = Book::read(&store).await?;
             self.open = Some(Open { store, book });
         }
-        self.open.as_mut().ok_or_else(|| Error::internal("the store of predictions is closed"))
+        let open = self.open.as_mut();
+        let open = open.ok_or_else(|| Error::internal("the store of predictions is closed"))?;
+        open.book.trials.follow(self.metrics.trials().all());
+        Ok(open)
     }
 
     /// Removes what is too old or too much, and shows figures.
@@ -239,6 +243,8 @@ impl Worker {
                 self.metrics.set_quality(model, &[]);
             }
             self.shown = shown;
+            let standing = show::standing(&open.book, &self.metrics, day(now()));
+            self.metrics.set_quality_standing(standing);
         }
     }
 
@@ -262,6 +268,11 @@ impl Worker {
                 break;
             }
         }
+        if !book.trials.ended.is_empty() {
+            let ended_trials = book.trials.ended.clone();
+            store.write(&Changes { ended_trials, ..Changes::default() }).await?;
+            book.trials.ended.clear();
+        }
         store.forget(waiting_before, first_day).await?;
         book.forget(waiting_before, first_day);
         Ok(())
@@ -273,6 +284,13 @@ impl Worker {
             tracing::error!(detail = error.detail(), "{error}");
             self.problem = Some(error.message().to_owned());
         }
+    }
+}
+
+/// Tells rollouts what is known of them.
+fn tell(book: &Book, metrics: &Metrics) {
+    for (model, trial, wrong) in book.trials.all() {
+        metrics.trials().tell(model, trial, wrong);
     }
 }
 

@@ -11,10 +11,10 @@ use crate::registry::{Change, RolesSeen, State, VersionView, Watched};
 use crate::rollout::jury::{Drawn, Evidence, Jury, NoiseCounts, ShadowCounts};
 use crate::rollout::record::Lines;
 use crate::rollout::replay::Decided;
-use crate::rollout::{Phase, Rollout, Stage};
+use crate::rollout::{Phase, Rollout, Stage, record};
 use crate::store::RolloutRow;
 use crate::telemetry::recorder::{Event, Recorded, Recorder, Yardstick};
-use crate::telemetry::{ArmStats, ShadowStats};
+use crate::telemetry::{ArmStats, ShadowStats, Trial, Trials};
 use crate::types::Share;
 
 /// Answers that the champion must have given before it says what is slow.
@@ -118,6 +118,17 @@ impl Active {
         }
     }
 
+    /// Takes what labels say by now.
+    pub(super) fn count_labels(&mut self, trials: &Trials) {
+        let Rollout { id, ref model, base, version, labels_since, .. } = self.rollout;
+        let Some(since) = labels_since.filter(|_| self.jury.wants_labels()) else { return };
+        let trial = Trial { rollout: id, since, base, version };
+        trials.follow(model, trial);
+        if let Some(wrong) = trials.wrong(model, trial) {
+            self.jury.count_wrong(&wrong);
+        }
+    }
+
     /// Takes what was counted since the last time.
     pub(super) fn count(&mut self, watched: &Watched) {
         match self.rollout.present() {
@@ -174,6 +185,7 @@ impl Active {
     /// Forgets the evidence, and counts from now on.
     pub(super) fn judge_anew(&mut self) -> Result<()> {
         self.jury = Jury::resume(&self.rollout.policy, &Evidence::default())?;
+        self.rollout.labels_since = None;
         // Whoever was counted before counts again.
         self.counted = None;
         if let Some((recorder, _)) = &self.recorder {
@@ -210,6 +222,8 @@ impl Active {
         let watching = matches!(self.rollout.present(), Stage::Watch(_));
         let Some(share) = exposure(recorder.share(), watching) else { return };
         self.jury.begin(share);
+        // Before the first canary nothing is compared.
+        self.rollout.labels_since.get_or_insert_with(record::now_ms);
         // It needs no history, unlike the others.
         recorder.yardstick().set_line(Event::TooSlow, self.rollout.policy.latency_max);
         let from = match self.counted.take() {

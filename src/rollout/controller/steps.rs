@@ -53,6 +53,7 @@ impl Controller {
                 return self.end(name, Phase::Lost, &why, change).await;
             }
         }
+        active.count_labels(self.metrics.trials());
         active.count(&watched);
         let situation = situation(&active.rollout);
         let decision = decide(&situation, active.rollout.evidence.outcome(situation.stage));
@@ -120,6 +121,7 @@ impl Controller {
             why: String::new(),
             evidence: Evidence::default(),
             lines: None,
+            labels_since: None,
             approved: None,
             queued: None,
             unclean: 0,
@@ -259,6 +261,7 @@ impl Controller {
         let queued = next.queued;
         let view = self.take(name, next, change, &text, by).await?;
         self.active.remove(name);
+        self.metrics.trials().end(name);
         if let Some(version) = queued {
             let reason = Some(format!("waited for the end of rollout {}", view.id));
             let by = Provenance { actor: "foreshadow".to_owned(), reason };

@@ -1,0 +1,238 @@
+//! Which wrong answers count in the rollouts under way. Pure.
+//!
+//! An answer counts where it was given: by the split, of either version, while the judged
+//! one had the share that is kept with it. Rows of one request are on one side together,
+//! and so are the requests of one routing key: each counts once, in all and once in each
+//! group.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::monitor::quality::book::Who;
+use crate::store::{TrialKey, TrialRow};
+use crate::telemetry::{ArmRole, GroupWrong, Trial, Wrong, WrongCounts};
+use crate::types::{GUARDED_GROUPS_MAX, LabelSettings, ModelName, OTHER, Share};
+
+/// Routing keys that are remembered of one trial, each once for all rows and for a group.
+const KEYS_MAX: usize = 100_000;
+
+/// A key, for all rows (0) or for a group (its place, from 1).
+type Key = (u16, u64);
+
+/// What is counted of one trial.
+struct Counted {
+    trial: Trial,
+    wrong: Wrong,
+    keys: HashSet<Key>,
+}
+
+/// As it is stored.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    model: ModelName,
+    trial: Trial,
+    wrong: Wrong,
+}
+
+/// A wrong answer to a row.
+pub(super) struct WrongRow<'a> {
+    pub(super) who: &'a Who,
+    /// When it was answered, in milliseconds since 1970.
+    pub(super) at: i64,
+    pub(super) key: Option<u64>,
+    pub(super) groups: &'a [u8],
+    /// The groups of the request's rows that are known to be wrong already.
+    pub(super) before: &'a [&'a [u8]],
+}
+
+/// All trials.
+#[derive(Default)]
+pub(super) struct Ledger {
+    models: BTreeMap<ModelName, Counted>,
+    /// Rollouts whose trials are to be removed from the store.
+    pub(super) ended: Vec<i64>,
+}
+
+impl Ledger {
+    /// What is stored.
+    pub(super) fn read(rows: &[TrialRow], keys: &[TrialKey]) -> Self {
+        let mut of: HashMap<i64, HashSet<Key>> = HashMap::new();
+        for TrialKey { rollout, cell, key } in keys {
+            of.entry(*rollout).or_default().insert((*cell, *key));
+        }
+        let mut ledger = Self::default();
+        for TrialRow { rollout, what } in rows {
+            match serde_json::from_str(what) {
+                Ok(Record { model, trial, wrong }) => {
+                    let keys = of.remove(rollout).unwrap_or_default();
+                    ledger.put(model, Counted { trial, wrong, keys });
+                }
+                Err(error) => tracing::warn!(rollout, %error, "a trial cannot be read"),
+            }
+        }
+        ledger
+    }
+
+    fn put(&mut self, model: ModelName, counted: Counted) {
+        let own = counted.trial.rollout;
+        if let Some(former) = self.models.insert(model, counted)
+            && former.trial.rollout != own
+        {
+            self.ended.push(number(former.trial.rollout));
+        }
+    }
+
+    /// Begins the trials that are asked for, and ends those that nobody asks for any more.
+    pub(super) fn follow(&mut self, asked: Vec<(ModelName, Option<Trial>)>) {
+        for (model, trial) in asked {
+            let known = self.models.get(&model).map(|counted| counted.trial);
+            if known == trial {
+                continue;
+            }
+            if let Some(former) = self.models.remove(&model) {
+                self.ended.push(number(former.trial.rollout));
+            }
+            if let Some(trial) = trial {
+                let counted = Counted { trial, wrong: Wrong::default(), keys: HashSet::new() };
+                self.put(model, counted);
+            }
+        }
+    }
+
+    /// What is known of each.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&ModelName, Trial, &Wrong)> {
+        self.models.iter().map(|(model, own)| (model, own.trial, &own.wrong))
+    }
+}
+
+/// Counts that are to be stored before they count.
+#[derive(Default)]
+pub(super) struct TrialDraft {
+    models: BTreeMap<ModelName, (Wrong, HashSet<Key>)>,
+}
+
+impl TrialDraft {
+    /// Counts a wrong answer, if a trial asks for it.
+    pub(super) fn count(&mut self, ledger: &Ledger, row: &WrongRow<'_>) {
+        let Some(counted) = ledger.models.get(&row.who.model) else { return };
+        let Some((is_judged, share)) = arm(&counted.trial, row) else { return };
+        let fresh = || (counted.wrong.clone(), HashSet::new());
+        let draft = self.models.entry(row.who.model.clone()).or_insert_with(fresh);
+        let (wrong, keys) = draft;
+        if wrong.all.is_empty() {
+            wrong.groups = declared(&row.who.labels);
+        }
+        let mut is_lost = false;
+        for cell in cells(wrong, row) {
+            if let Some(key) = row.key {
+                let key = (cell, key);
+                if counted.keys.contains(&key) || keys.contains(&key) {
+                    continue;
+                }
+                if counted.keys.len() + keys.len() >= KEYS_MAX {
+                    is_lost = true;
+                    continue;
+                }
+                keys.insert(key);
+            }
+            let counts = match cell.checked_sub(1) {
+                None => &mut wrong.all,
+                Some(group) => &mut wrong.groups[usize::from(group)].counts,
+            };
+            add(counts, share, is_judged);
+        }
+        wrong.lost += u64::from(is_lost);
+    }
+
+    /// As it is stored.
+    pub(super) fn rows(&self, ledger: &Ledger) -> (Vec<TrialRow>, Vec<TrialKey>) {
+        let (mut rows, mut all) = (Vec::new(), Vec::new());
+        for (model, (wrong, keys)) in &self.models {
+            let Some(Counted { trial, .. }) = ledger.models.get(model) else { continue };
+            let record = Record { model: model.clone(), trial: *trial, wrong: wrong.clone() };
+            let what = serde_json::to_string(&record).expect("it has no key that is no string");
+            let rollout = number(trial.rollout);
+            rows.push(TrialRow { rollout, what });
+            all.extend(keys.iter().map(|(cell, key)| TrialKey { rollout, cell: *cell, key: *key }));
+        }
+        (rows, all)
+    }
+
+    /// It is stored: it counts.
+    pub(super) fn done(self, ledger: &mut Ledger) {
+        for (model, (wrong, keys)) in self.models {
+            if let Some(counted) = ledger.models.get_mut(&model) {
+                counted.wrong = wrong;
+                counted.keys.extend(keys);
+            }
+        }
+    }
+}
+
+/// Whether the judged version answered, and its share then; `None` if the answer is not
+/// part of the trial.
+fn arm(trial: &Trial, row: &WrongRow<'_>) -> Option<(bool, Share)> {
+    let (_, canary) = row.who.split.as_ref().filter(|_| row.at >= trial.since)?;
+    let is_judged = row.who.version == trial.version;
+    if !is_judged && row.who.version != trial.base {
+        return None;
+    }
+    // While the judged one is champion, the former one is canary.
+    let judged_is_canary = is_judged == (row.who.role == ArmRole::Canary.as_str());
+    let share = if judged_is_canary {
+        *canary
+    } else {
+        Share::from_basis_points(Share::ALL.basis_points().checked_sub(canary.basis_points())?)?
+    };
+    Some((is_judged, share))
+}
+
+/// All rows, and the groups of a row; less those in which the request counted before.
+fn cells(wrong: &Wrong, row: &WrongRow<'_>) -> Vec<u16> {
+    let mut cells = Vec::with_capacity(1 + row.groups.len());
+    if row.before.is_empty() {
+        cells.push(0);
+    }
+    let groupings = row.who.labels.groupings.iter().zip(row.groups).enumerate();
+    for (i, (grouping, group)) in groupings {
+        if row.before.iter().any(|before| before.get(i) == Some(group)) {
+            continue;
+        }
+        let name = grouping.group_name(*group);
+        let is_own = |own: &GroupWrong| own.grouping == grouping.name && own.group == name;
+        let place = wrong.groups.iter().position(is_own);
+        cells.extend(place.and_then(|place| u16::try_from(place + 1).ok()));
+    }
+    cells
+}
+
+/// Every group that `model.toml` declares, with those of other values.
+fn declared(labels: &LabelSettings) -> Vec<GroupWrong> {
+    let groups = labels.groupings.iter().flat_map(|grouping| {
+        let named = (0..OTHER).take(grouping.values.len()).chain([OTHER]);
+        named.map(|group| GroupWrong {
+            grouping: grouping.name.clone(),
+            group: grouping.group_name(group).to_owned(),
+            counts: Vec::new(),
+        })
+    });
+    groups.take(GUARDED_GROUPS_MAX).collect()
+}
+
+fn add(counts: &mut Vec<WrongCounts>, share: Share, is_judged: bool) {
+    let known = counts.iter().position(|own| own.share == share);
+    let at = known.unwrap_or_else(|| {
+        counts.push(WrongCounts { share, champion: 0, canary: 0 });
+        counts.len() - 1
+    });
+    let side = if is_judged { &mut counts[at].canary } else { &mut counts[at].champion };
+    *side += 1;
+}
+
+fn number(rollout: u64) -> i64 {
+    i64::try_from(rollout).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

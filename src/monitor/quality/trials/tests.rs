@@ -1,0 +1,141 @@
+use super::*;
+use crate::types::{Digest, GroupSource, Grouping, VersionId};
+
+fn id(n: u64) -> VersionId {
+    VersionId::new(n).unwrap()
+}
+
+fn percent(share: f64) -> Share {
+    Share::from_percent(share).unwrap()
+}
+
+fn model() -> ModelName {
+    ModelName::new("m").unwrap()
+}
+
+const TRIAL: u64 = 7;
+
+fn trial() -> Trial {
+    Trial { rollout: TRIAL, since: 100, base: id(1), version: id(2) }
+}
+
+fn who(version: u64, role: &str, canary: Option<f64>) -> Who {
+    let grouping = Grouping {
+        name: "plan".into(),
+        source: GroupSource::Column("plan".into()),
+        values: vec!["basic".into(), "pro".into()],
+    };
+    Who {
+        model: model(),
+        version: id(version),
+        digest: Digest::new([1; 32]),
+        role: role.into(),
+        split: canary.map(|share| (String::new(), percent(share))),
+        labels: LabelSettings {
+            keep: Share::ALL,
+            classes: vec![],
+            wrong_beyond: None,
+            wrong_max: None,
+            groupings: vec![grouping],
+        },
+    }
+}
+
+fn row<'a>(who: &'a Who, key: Option<u64>, groups: &'a [u8]) -> WrongRow<'a> {
+    WrongRow { who, at: 100, key, groups, before: &[] }
+}
+
+fn ledger() -> Ledger {
+    let mut ledger = Ledger::default();
+    ledger.follow(vec![(model(), Some(trial()))]);
+    ledger
+}
+
+fn counts(counts: &[WrongCounts]) -> Vec<(f64, u64, u64)> {
+    counts.iter().map(|own| (own.share.percent(), own.champion, own.canary)).collect()
+}
+
+#[test]
+fn an_answer_counts_on_the_side_and_at_the_share_where_it_was_given() {
+    let (mut ledger, mut draft) = (ledger(), TrialDraft::default());
+    for (version, role, canary) in [
+        (1, "champion", Some(5.0)),
+        (1, "champion", Some(5.0)),
+        (2, "canary", Some(5.0)),
+        (2, "canary", Some(25.0)),
+        // In the watch the former champion is the canary.
+        (2, "champion", Some(10.0)),
+        (1, "canary", Some(10.0)),
+        // Neither of them, and no split.
+        (3, "canary", Some(5.0)),
+        (1, "champion", None),
+    ] {
+        draft.count(&ledger, &row(&who(version, role, canary), None, &[0]));
+    }
+    let early = who(2, "canary", Some(5.0));
+    draft.count(&ledger, &WrongRow { at: 99, ..row(&early, None, &[0]) });
+    draft.done(&mut ledger);
+    let (_, _, wrong) = ledger.all().next().unwrap();
+    assert_eq!(counts(&wrong.all), [(5.0, 2, 1), (25.0, 0, 1), (90.0, 1, 1)]);
+}
+
+#[test]
+fn a_key_and_a_request_count_once_in_all_and_in_each_group() {
+    let (mut ledger, mut draft) = (ledger(), TrialDraft::default());
+    let canary = who(2, "canary", Some(5.0));
+    draft.count(&ledger, &row(&canary, Some(9), &[0]));
+    draft.count(&ledger, &row(&canary, Some(9), &[0]));
+    draft.count(&ledger, &row(&canary, Some(9), &[1]));
+    draft.count(&ledger, &row(&canary, Some(8), &[OTHER]));
+    // The second and third wrong row of one request.
+    let before: [&[u8]; 1] = [&[0]];
+    draft.count(&ledger, &WrongRow { before: &before, ..row(&canary, None, &[0]) });
+    draft.count(&ledger, &WrongRow { before: &before, ..row(&canary, None, &[1]) });
+    let (rows, keys) = draft.rows(&ledger);
+    assert_eq!((rows.len(), keys.len()), (1, 5));
+    draft.done(&mut ledger);
+    // After a restart it goes on from there.
+    let mut ledger = Ledger::read(&rows, &keys);
+    let mut draft = TrialDraft::default();
+    draft.count(&ledger, &row(&canary, Some(9), &[1]));
+    draft.count(&ledger, &row(&canary, Some(8), &[1]));
+    draft.done(&mut ledger);
+    let (_, own, wrong) = ledger.all().next().unwrap();
+    assert_eq!((own, counts(&wrong.all)), (trial(), vec![(5.0, 0, 2)]));
+    let groups = wrong.groups.iter().map(|own| (own.group.as_str(), counts(&own.counts)));
+    let expected =
+        [("basic", vec![(5.0, 0, 1)]), ("pro", vec![(5.0, 0, 3)]), ("(other)", vec![(5.0, 0, 1)])];
+    assert_eq!(groups.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn keys_are_bounded_and_what_is_not_counted_is_told() {
+    let (mut ledger, mut draft) = (ledger(), TrialDraft::default());
+    let canary = who(2, "canary", Some(5.0));
+    let most = u64::try_from(KEYS_MAX / 2).unwrap();
+    for key in 0..most + 3 {
+        draft.count(&ledger, &row(&canary, Some(key), &[0]));
+    }
+    draft.done(&mut ledger);
+    let (_, _, wrong) = ledger.all().next().unwrap();
+    assert_eq!((counts(&wrong.all), wrong.lost), (vec![(5.0, 0, most)], 3));
+}
+
+#[test]
+fn another_trial_begins_anew_and_the_former_one_is_removed() {
+    let (mut ledger, mut draft) = (ledger(), TrialDraft::default());
+    let canary = who(2, "canary", Some(5.0));
+    draft.count(&ledger, &row(&canary, Some(9), &[0]));
+    draft.done(&mut ledger);
+    ledger.follow(vec![(model(), Some(trial()))]);
+    assert_eq!(ledger.ended, [0; 0], "it is the same");
+    let next = Trial { since: 200, ..trial() };
+    ledger.follow(vec![(model(), Some(next))]);
+    assert_eq!(ledger.ended, [7]);
+    assert_eq!(ledger.all().next().unwrap(), (&model(), next, &Wrong::default()));
+    ledger.follow(vec![(model(), None)]);
+    assert_eq!((ledger.all().count(), ledger.ended.len()), (0, 2));
+    let mut draft = TrialDraft::default();
+    draft.count(&ledger, &row(&canary, None, &[0]));
+    assert_eq!(draft.rows(&ledger), (vec![], vec![]));
+}

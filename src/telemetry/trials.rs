@@ -1,0 +1,147 @@
+//! What labels say of the arms of the rollouts under way: from whoever joins labels to
+//! whoever judges.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use crate::telemetry::Metrics;
+use crate::types::{ModelName, Share, VersionId};
+
+/// A comparison of two versions by the labels of what they answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trial {
+    /// The rollout that asks.
+    pub rollout: u64,
+    /// Answers from this time on count, in milliseconds since 1970.
+    pub since: i64,
+    /// The version that was champion before.
+    pub base: VersionId,
+    /// The version that is judged.
+    pub version: VersionId,
+}
+
+/// Wrong answers while the judged version had one share. A request counts once, and so
+/// does a routing key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WrongCounts {
+    /// The judged version's share.
+    pub share: Share,
+    /// The other version's.
+    pub champion: u64,
+    /// The judged version's.
+    pub canary: u64,
+}
+
+/// Wrong answers within a group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupWrong {
+    /// By what rows are divided.
+    pub grouping: String,
+    /// Its name.
+    pub group: String,
+    /// By share.
+    pub counts: Vec<WrongCounts>,
+}
+
+/// All that labels say of a trial so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wrong {
+    /// Of all rows, by share.
+    pub all: Vec<WrongCounts>,
+    /// Of each group that was declared when the first label came; the same from then on,
+    /// since the level is split over them.
+    pub groups: Vec<GroupWrong>,
+    /// Wrong answers that were not counted: too many routing keys are remembered.
+    pub lost: u64,
+}
+
+/// Of one model.
+#[derive(Default)]
+struct Entry {
+    /// What is asked for; `Some(None)` once that has ended.
+    trial: Option<Option<Trial>>,
+    told: Option<(Trial, Arc<Wrong>)>,
+}
+
+/// All trials, by model: at most one each.
+#[derive(Default)]
+pub struct Trials {
+    models: Mutex<BTreeMap<ModelName, Entry>>,
+}
+
+impl Trials {
+    /// From now on wrong answers are counted for this one, in place of a former one.
+    pub fn follow(&self, model: &ModelName, trial: Trial) {
+        self.lock().entry(model.clone()).or_default().trial = Some(Some(trial));
+    }
+
+    /// Nobody asks any more.
+    pub fn end(&self, model: &ModelName) {
+        if let Some(entry) = self.lock().get_mut(model) {
+            *entry = Entry { trial: Some(None), told: None };
+        }
+    }
+
+    /// What each model's trial is; `None` where the last one has ended.
+    #[must_use]
+    pub fn all(&self) -> Vec<(ModelName, Option<Trial>)> {
+        let models = self.lock();
+        models.iter().filter_map(|(model, entry)| Some((model.clone(), entry.trial?))).collect()
+    }
+
+    /// Tells what is known of a trial now.
+    pub fn tell(&self, model: &ModelName, trial: Trial, wrong: &Wrong) {
+        let mut models = self.lock();
+        let told = &mut models.entry(model.clone()).or_default().told;
+        if told.as_ref().is_none_or(|(own, known)| *own != trial || **known != *wrong) {
+            *told = Some((trial, Arc::new(wrong.clone())));
+        }
+    }
+
+    /// What is known of a trial; `None` before the first label.
+    #[must_use]
+    pub fn wrong(&self, model: &ModelName, trial: Trial) -> Option<Arc<Wrong>> {
+        let models = self.lock();
+        let told = models.get(model)?.told.as_ref()?;
+        (told.0 == trial).then(|| Arc::clone(&told.1))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ModelName, Entry>> {
+        // Whole entries are replaced: none is half done.
+        self.models.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Metrics {
+    /// What labels say of rollouts.
+    #[must_use]
+    pub const fn trials(&self) -> &Trials {
+        &self.trials
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_is_of_the_trial_that_is_asked_for() {
+        let (trials, model) = (Trials::default(), ModelName::new("m").unwrap());
+        let [base, version] = [1, 2].map(|n| VersionId::new(n).unwrap());
+        let trial = Trial { rollout: 7, since: 100, base, version };
+        trials.follow(&model, trial);
+        assert_eq!(trials.wrong(&model, trial), None);
+        trials.tell(&model, trial, &Wrong { lost: 3, ..Wrong::default() });
+        assert_eq!(trials.wrong(&model, trial).map(|wrong| wrong.lost), Some(3));
+        let anew = Trial { since: 200, ..trial };
+        trials.follow(&model, anew);
+        assert_eq!(
+            (trials.wrong(&model, anew), trials.all()),
+            (None, vec![(model.clone(), Some(anew))])
+        );
+        trials.end(&model);
+        assert_eq!((trials.wrong(&model, trial), trials.all()), (None, vec![(model, None)]));
+    }
+}
