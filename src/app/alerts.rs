@@ -57,6 +57,7 @@ fn settings(config: &Config) -> AlertSettings {
         errors_above: Some(alerts.errors_above).filter(|share| *share != Share::ZERO),
         p99_above: Some(alerts.p99_above).filter(|limit| !limit.is_zero()),
         drift: alerts.drift == Switch::On,
+        quality: alerts.quality == Switch::On,
         store: alerts.store == Switch::On,
         models: alerts.models == Switch::On,
     }

@@ -330,6 +330,9 @@ settings! {
         p99_above: Duration = "0s";
         /// Whether columns that drift are told, of versions that serve (on or off).
         drift: Switch = "on";
+        /// Whether wrong answers ([labels] wrong_max) and groups that are treated
+        /// differently are told, by the labels of a week (on or off).
+        quality: Switch = "on";
         /// Whether a store that cannot be written is told (on or off).
         store: Switch = "on";
         /// Whether models without a champion that is ready, and versions that failed,

@@ -54,6 +54,20 @@ pub enum FairnessMeasure {
     PredictiveParity,
 }
 
+impl FairnessMeasure {
+    /// In words.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::DemographicParity => "demographic parity",
+            Self::DemographicParityRatio => "demographic parity ratio",
+            Self::EqualOpportunity => "equal opportunity",
+            Self::EqualisedOdds => "equalised odds",
+            Self::PredictiveParity => "predictive parity",
+        }
+    }
+}
+
 /// A measure is beyond its margin, whatever the rates are within their intervals.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct FairnessAlert {

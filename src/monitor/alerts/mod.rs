@@ -33,10 +33,14 @@ pub enum Rule {
     Drift,
     /// Too many of a model's requests fail.
     Errors,
+    /// A version treats groups differently.
+    Fairness,
     /// Too many of a model's requests take too long.
     Latency,
     /// A model has no champion that is ready.
     NoChampion,
+    /// Too many of a version's answers are wrong, by their labels.
+    Quality,
     /// Changes cannot be recorded.
     Store,
     /// A version was tried and cannot serve.
@@ -50,8 +54,10 @@ impl Rule {
         match self {
             Self::Drift => "drift",
             Self::Errors => "errors",
+            Self::Fairness => "fairness",
             Self::Latency => "latency",
             Self::NoChampion => "no_champion",
+            Self::Quality => "quality",
             Self::Store => "store",
             Self::VersionFailed => "version_failed",
         }
@@ -94,6 +100,8 @@ pub struct AlertSettings {
     pub p99_above: Option<Duration>,
     /// Whether there are alerts of drift.
     pub drift: bool,
+    /// Whether there are alerts of what labels and groups say.
+    pub quality: bool,
     /// Whether there are alerts of the store.
     pub store: bool,
     /// Whether there are alerts of models without a champion and versions that failed.

@@ -40,6 +40,7 @@ impl Watchman {
             models: (self.look)(),
             traffic: self.traffic.take(now, tallies(&self.metrics, self.settings.p99_above)),
             drifted: drifted(views),
+            quality: self.metrics.quality_standing(),
             store_problem: self.metrics.store_problem(),
         };
         let found = findings(&self.settings, &facts);

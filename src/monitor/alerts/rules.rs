@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::state::Reading;
 use super::traffic::Tally;
 use super::{AlertKey, AlertSettings, ModelStanding, Rule};
+use crate::telemetry::{QualityStanding, WrongRate};
 use crate::types::{ModelName, Share, VersionId};
 
 /// The longest text, in characters.
@@ -38,6 +40,8 @@ pub(super) struct Facts {
     pub(super) traffic: BTreeMap<ModelName, Tally>,
     /// Columns that have drifted, of each version that is compared.
     pub(super) drifted: BTreeMap<(ModelName, VersionId), Vec<String>>,
+    /// What labels say of the versions that are loaded.
+    pub(super) quality: Arc<Vec<QualityStanding>>,
     /// Why changes cannot be recorded.
     pub(super) store_problem: Option<String>,
 }
@@ -61,6 +65,9 @@ pub(super) fn findings(settings: &AlertSettings, facts: &Facts) -> Vec<Finding> 
         }
         if settings.drift {
             found.extend(drift(model, &facts.drifted));
+        }
+        if settings.quality {
+            found.extend(by_labels(model, &facts.quality));
         }
     }
     found
@@ -178,6 +185,41 @@ fn drift(
         .collect()
 }
 
+/// Of those that serve, likewise.
+fn by_labels(model: &ModelStanding, standing: &[QualityStanding]) -> Vec<Finding> {
+    let serves = |own: &&QualityStanding| {
+        own.model == model.model && [model.champion, model.canary].contains(&Some(own.version))
+    };
+    let of_one = |own: &QualityStanding| {
+        let quality = own.wrong.map(|wrong| quality(model, own.version, wrong));
+        let fairness = own.unequal.as_ref().map(|told| fairness(model, own.version, told));
+        quality.into_iter().chain(fairness).collect::<Vec<_>>()
+    };
+    standing.iter().filter(serves).flat_map(of_one).collect()
+}
+
+fn quality(model: &ModelStanding, version: VersionId, wrong: WrongRate) -> Finding {
+    let key = key(Rule::Quality, model, Some(version));
+    let WrongRate { value, at_least, max, rows } = wrong;
+    let reading = level(at_least > max.fraction(), value > max.fraction());
+    let says = format!(
+        "{} of {rows} labelled rows were answered wrong, at least {} if not by chance; it is too \
+         many above {max}",
+        percent(value),
+        percent(at_least)
+    );
+    let (value, limit) = (Some(value), Some(max.fraction()));
+    Finding { value, limit, ..finding(key, reading, &says) }
+}
+
+fn fairness(model: &ModelStanding, version: VersionId, told: &[String]) -> Finding {
+    let key = key(Rule::Fairness, model, Some(version));
+    match told {
+        [] => finding(key, Reading::Good, "no group is shown to be treated differently"),
+        told => finding(key, Reading::Bad, &told.join("; ")),
+    }
+}
+
 fn drift_in_words(columns: &[String]) -> String {
     if columns.is_empty() {
         return "no column drifts".to_owned();
@@ -226,6 +268,7 @@ mod tests {
             errors_above: "5%".parse().ok(),
             p99_above: Some(Duration::from_millis(250)),
             drift: true,
+            quality: true,
             store: true,
             models: true,
         }
@@ -329,6 +372,35 @@ mod tests {
     }
 
     #[test]
+    fn labels_tell_what_is_wrong_too_often_or_unequal_of_versions_that_serve() {
+        let standing_of = |version, at_least, unequal: &[&str]| QualityStanding {
+            model: m(),
+            version: VersionId::new(version).unwrap(),
+            wrong: Some(WrongRate { value: 0.12, at_least, max: "10%".parse().unwrap(), rows: 50 }),
+            unequal: Some(unequal.iter().map(|told| (*told).to_owned()).collect()),
+        };
+        let told = "plan: equal_opportunity: pro over basic, 0.150 is beyond 0.1";
+        let mut model = standing(Some(1));
+        model.canary = VersionId::new(2);
+        let quality = Arc::new(vec![
+            standing_of(1, 0.08, &[]),
+            standing_of(2, 0.101, &[told]),
+            standing_of(3, 0.11, &[told]),
+        ]);
+        let facts = Facts { models: vec![model], quality, ..Facts::default() };
+        let found = of(Rule::Quality, &facts);
+        let readings: Vec<_> = found.iter().map(|found| found.reading).collect();
+        assert_eq!(readings, [Reading::Between, Reading::Bad], "{found:?}");
+        let says = "12.0% of 50 labelled rows were answered wrong, at least 10.1% if not by \
+                    chance; it is too many above 10%";
+        assert_eq!(found[1].says, says);
+        let found = of(Rule::Fairness, &facts);
+        let said: Vec<_> = found.iter().map(|found| (found.reading, &*found.says)).collect();
+        let none = "no group is shown to be treated differently";
+        assert_eq!(said, [(Reading::Good, none), (Reading::Bad, told)]);
+    }
+
+    #[test]
     fn each_rule_can_be_switched_off() {
         let mut model = standing(None);
         model.failed = vec![(VersionId::new(4).unwrap(), "why".into())];
@@ -337,6 +409,7 @@ mod tests {
             errors_above: None,
             p99_above: None,
             drift: false,
+            quality: false,
             store: false,
             models: false,
             ..settings()

@@ -13,7 +13,8 @@ use crate::types::{ModelName, VersionId};
 /// What somebody should look at.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct AlertView {
-    /// Its rule: `drift`, `errors`, `latency`, `no_champion`, `store` or `version_failed`.
+    /// Its rule: `drift`, `errors`, `fairness`, `latency`, `no_champion`, `quality`, `store` or
+    /// `version_failed`.
     pub alert: &'static str,
     /// The model; absent for what is about the gateway itself.
     #[schema(value_type = Option<String>)]
