@@ -310,7 +310,7 @@ mod tests {
 
     /// Waits until the counts say that everything offered has come to an end.
     fn settled(shadow: &Shadow, offered: u64) -> ShadowSnapshot {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_secs(300);
         loop {
             let s = shadow.stats.snapshot();
             let ended =
