@@ -13,8 +13,10 @@ mod canary;
 mod check;
 mod client;
 mod compare;
+mod data;
 mod drift;
 mod failure;
+mod feedback;
 mod figures;
 mod history;
 mod models;
@@ -85,6 +87,7 @@ enum Command {
     Compare(compare::CompareArgs),
     Drift(drift::DriftArgs),
     Quality(quality::QualityArgs),
+    Feedback(feedback::FeedbackArgs),
     Alerts(alerts::AlertsArgs),
     History(history::HistoryArgs),
     Audit(audit::AuditArgs),
@@ -142,6 +145,7 @@ fn run_client(command: Command) -> Result<(), Failure> {
             Command::Rollout(args) => rollout::run(&args).await,
             Command::Compare(args) => compare::run(&args).await,
             Command::Drift(args) => drift::run(&args).await,
+            Command::Feedback(args) => feedback::run(&args).await,
             Command::Quality(args) => quality::run(&args).await,
             Command::Alerts(args) => alerts::run(&args).await,
             Command::History(args) => history::run(&args).await,

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use crate::cli::data::{self, Table};
 use crate::cli::output;
 use crate::cli::profile::columns::{self, Slot};
-use crate::cli::profile::table::{self, Table};
 use crate::engine::Session;
 use crate::registry::Opened;
 use crate::types::{Batching, Data, Dim, ProfileBuilder, Signature, Tensor};
@@ -31,7 +31,7 @@ pub(super) fn learn(opened: &Opened, wanted: &Wanted<'_>) -> Result<Learnt, Stri
     let mut learner: Option<Learner<'_>> = None;
     for path in wanted.files {
         let at = |why: String| format!("{}{why}", before(path, &why));
-        let mut table = table::open(path).map_err(at)?;
+        let mut table = data::open(path).map_err(at)?;
         let signature = opened.graph.signature();
         let features = &opened.settings.features;
         let slots = columns::slots(signature, features, wanted.columns, table.columns());

@@ -1,12 +1,8 @@
 //! `foreshadow profile`: what a version's inputs and outputs look like on the data that
 //! it was made from.
 
-mod cell;
 mod columns;
-mod csv;
 mod learn;
-mod parquet;
-mod table;
 mod text;
 
 use std::io::Write as _;
