@@ -188,10 +188,7 @@ impl App {
         let recording = control.spawn(alerts::record(notices, noted, Arc::clone(&metrics)));
         let (monitor, monitoring) =
             monitor::spawn(drift::settings(config), alerting, Arc::clone(&metrics))?;
-        let (quality, joining) = {
-            let _entered = control.enter();
-            quality::spawn(labels::settings(config), Arc::clone(&metrics))
-        };
+        let (quality, joining) = quality::spawn(labels::settings(config), Arc::clone(&metrics))?;
         let access = access(config).with_tokens(
             Arc::clone(&tokens),
             config.admin.open == Switch::On && config.admin.listen.ip().is_loopback(),

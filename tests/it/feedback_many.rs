@@ -121,10 +121,7 @@ fn many_answers_and_labels_are_joined_right() {
         waiting_for: Duration::from_secs(3600),
     };
     let metrics = Arc::new(Metrics::new());
-    let (quality, joining) = {
-        let _entered = runtime.enter();
-        spawn(settings, Arc::clone(&metrics))
-    };
+    let (quality, joining) = spawn(settings, Arc::clone(&metrics)).unwrap();
     let keeper = keeper(&metrics);
     let figures = runtime.block_on(async {
         // Some labels come before anything is known, and a few never belong to anything.

@@ -1,7 +1,7 @@
 //! How good are the answers, now that their labels come?
 //!
 //! ```text
-//! request path → telemetry::Keeper → queue → Worker (a task) → store::Predictions
+//! request path → telemetry::Keeper → queue → Worker (a thread) → store::Predictions
 //! POST /v1/feedback → types::Feedback → Worker → join → sums by answerer, group and day
 //!     → analysis::quality (pure) → admin, metrics
 //! ```
@@ -20,13 +20,14 @@ mod worker;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::thread;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
 
 use crate::error::{Error, ErrorCode, Result};
 use crate::telemetry::Metrics;
+use crate::types::thread::{Class, enter};
 use crate::types::{Feedback, Label, ModelName, Receipt, Reporting};
 
 pub use view::{GroupView, GroupingView, QualityView, VersionQuality};
@@ -135,28 +136,44 @@ impl Quality {
     }
 }
 
-/// The worker.
+/// The worker, on a thread of its own: it gives way to requests, and so do the threads of the
+/// store that it opens.
 pub struct Joining {
     stop: watch::Sender<bool>,
-    task: JoinHandle<()>,
+    /// Closed when it has ended.
+    ended: oneshot::Receiver<()>,
 }
 
 impl Joining {
     /// Stores what is kept still, and ends.
     pub async fn stop(self) {
         self.stop.send_replace(true);
-        if self.task.await.is_err() {
-            tracing::error!("the task that joins labels had panicked");
+        if self.ended.await.is_err() {
+            tracing::error!("the thread that joins labels had panicked");
         }
     }
 }
 
-/// Starts the worker, on the runtime that is entered.
-#[must_use]
-pub fn spawn(settings: QualitySettings, metrics: Arc<Metrics>) -> (Quality, Joining) {
+/// Starts the worker.
+///
+/// # Errors
+/// The system gives no thread.
+pub fn spawn(settings: QualitySettings, metrics: Arc<Metrics>) -> Result<(Quality, Joining)> {
+    let cannot = |error: std::io::Error| {
+        Error::internal(format!("the thread that joins labels could not be started: {error}"))
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(cannot)?;
     let (jobs, waiting) = mpsc::channel(JOBS_MAX);
     let (stop, stopped) = watch::channel(false);
+    let (done, ended) = oneshot::channel();
     let worker = worker::Worker::new(settings, metrics);
-    let task = tokio::spawn(worker.run(waiting, stopped));
-    (Quality { jobs, labels: Arc::default() }, Joining { stop, task })
+    let run = move || {
+        enter(Class::Background);
+        runtime.block_on(worker.run(waiting, stopped));
+        // Who started it may be gone.
+        let _ = done.send(());
+    };
+    thread::Builder::new().name("labels".into()).spawn(run).map_err(cannot)?;
+    Ok((Quality { jobs, labels: Arc::default() }, Joining { stop, ended }))
 }

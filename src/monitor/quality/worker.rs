@@ -1,4 +1,4 @@
-//! The one task that reads and writes predictions and labels.
+//! The one thread that reads and writes predictions and labels.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -238,6 +238,7 @@ impl Worker {
             self.tell(&error);
         }
         if let Some(open) = &self.open {
+            tell(&open.book, &self.metrics);
             let shown = show::show(&open.book, &self.metrics, day(now()));
             for model in self.shown.iter().filter(|model| !shown.contains(*model)) {
                 self.metrics.set_quality(model, &[]);
