@@ -30,6 +30,7 @@ mod table;
 
 use serde::{Deserialize, Serialize};
 
+use super::terms::Level;
 use crate::types::{RowAnswer, Truth};
 
 use self::errors::{Errors, VALUE_MAX};
@@ -149,6 +150,18 @@ impl Quality {
     #[must_use]
     pub fn labelled_rows(&self) -> u64 {
         self.confusion.all().saturating_add(self.errors.rows())
+    }
+
+    /// The share of rows whose true class was answered; `None` without any.
+    #[must_use]
+    pub fn accuracy(&self, level: Level) -> Option<Proportion> {
+        Proportion::new(self.confusion.right(), self.confusion.all(), level)
+    }
+
+    /// The most classes that a row has shown the model to have.
+    #[must_use]
+    pub const fn classes(&self) -> u16 {
+        self.classes
     }
 
     /// Whether nothing has been counted, not even what is unusable.

@@ -97,8 +97,13 @@ pub(super) fn check_guards(
         let Some(labels) = labels else {
             return at("a table [labels] as well: it judges by labels");
         };
-        if task == Some(Task::Regression) && labels.wrong_beyond.is_none() {
-            return at("labels.wrong_beyond as well: how far off a number is wrong");
+        // Without either it is not known beforehand whether classes are answered.
+        let has_classes = task == Some(Task::Classification) || !labels.classes.is_empty();
+        if !has_classes && labels.wrong_beyond.is_none() {
+            return at(
+                "task = \"classification\", or labels.wrong_beyond: how far off a number is \
+                       wrong",
+            );
         }
         let groups: usize = labels.groupings.iter().map(|own| own.values.len() + 1).sum();
         if name == "fairness" && !(1..=GUARDED_GROUPS_MAX).contains(&groups) {
@@ -206,14 +211,14 @@ mod tests {
         let regression = Some(Task::Regression);
         assert_eq!(
             told(&guards, "[labels]", regression),
-            "rollout.guards.wrong: expected labels.wrong_beyond as well: how far off a number is \
-             wrong"
+            "rollout.guards.wrong: expected task = \"classification\", or labels.wrong_beyond: how \
+             far off a number is wrong"
         );
         let labels = parse("[labels]\nwrong_beyond = 2").unwrap().unwrap();
         assert_eq!(check_guards(&guards, Some(&labels), regression), Ok(()));
         guards.fairness.enabled = true;
         assert_eq!(
-            told(&guards, "[labels]", None),
+            told(&guards, "[labels]\nclasses = [\"a\", \"b\"]", None),
             "rollout.guards.fairness: expected 1 to 32 groups in [groups], with those of other \
              values; got 0"
         );

@@ -98,7 +98,7 @@ impl Controller {
         for (name, active) in &mut self.active {
             // What came since the last look counts as well.
             if let Some(watched) = self.control.watched(name) {
-                active.count(&watched);
+                active.count(&watched, self.metrics.trials());
             }
             active.rollout.clean = true;
             let row = active.row();

@@ -17,13 +17,16 @@ pub(super) const fn verdict(verdict: Verdict) -> &'static str {
 pub(super) fn line(said: &Said) -> String {
     match &said.judged {
         Judged::Ratio(judgement) if said.guard == GuardName::Noise => format!(
-            "{}; the champion's are those in which it differs from itself",
-            ratio(judgement)
+            "{}{}; the champion's are those in which it differs from itself",
+            ratio(judgement),
+            missing(judgement)
         ),
         Judged::Ratio(judgement) if said.guard == GuardName::Wrong => {
             ratio(judgement) + &not_counted(judgement)
         }
-        Judged::Ratio(judgement) => ratio(judgement) + &taken_for_others(judgement),
+        Judged::Ratio(judgement) => {
+            ratio(judgement) + &taken_for_others(judgement) + &missing(judgement)
+        }
         Judged::Groups(judgement) => groups(judgement),
         Judged::Limit(judgement) => limit(judgement, said.guard),
         Judged::Shift(judgement) => shift(judgement),
@@ -37,27 +40,31 @@ fn ratio(said: &Judgement) -> String {
     let (champion, canary) = (total(|stage| stage.champion), total(|stage| stage.canary));
     let upper = said.effect.upper.map_or("∞".to_owned(), number);
     let ratio = said.effect.ratio.map_or("unknown".to_owned(), number);
-    let mut text = format!(
+    format!(
         "{canary} against the champion's {champion}; ratio {ratio} ({} to {upper}), worse above {}, \
          not worse below {}",
         number(said.effect.lower),
         number(said.worse.margin.get()),
         number(said.not_worse.margin.get())
-    );
-    if said.verdict == Verdict::NotEnough {
-        match said.not_worse.events_more {
-            Some(more) => text.push_str(&format!("; {more} more events would show it")),
-            None => text.push_str("; no number of events would show it at this ratio"),
-        }
+    )
+}
+
+/// What it would take to be shown not worse; of guards that are waited for.
+fn missing(said: &Judgement) -> String {
+    if said.verdict != Verdict::NotEnough {
+        return String::new();
     }
-    text
+    match said.not_worse.events_more {
+        Some(more) => format!("; {more} more events would show it"),
+        None => "; no number of events would show it at this ratio".to_owned(),
+    }
 }
 
 /// The group that stands worst; of the others only how many there are.
 fn groups(said: &GroupsJudgement) -> String {
     let Some(leading) = said.leading() else { return String::new() };
     format!(
-        "{}={}: {}{}; of {} groups",
+        "{}={}: {}{}; the one with the most evidence of {} groups",
         leading.grouping,
         leading.group,
         ratio(&leading.judgement),

@@ -156,8 +156,8 @@ impl Evidence {
     /// The guards by which a stage is judged now.
     pub(super) fn judging(&self, stage: Stage) -> impl Iterator<Item = &Said> {
         self.guards.iter().filter(move |said| {
-            let waits = said.judged.verdict() == Verdict::NotEnough;
-            said.guard.judges(stage) && !(said.guard.is_by_labels() && waits)
+            let stops = || said.judged.verdict() == Verdict::Worse;
+            said.guard.judges(stage) && (!said.guard.is_by_labels() || stops())
         })
     }
 

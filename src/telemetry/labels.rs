@@ -1,7 +1,8 @@
 //! What is kept for labels, and what became of them.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use prometheus::{GaugeVec, IntCounterVec};
@@ -9,7 +10,7 @@ use prometheus::{GaugeVec, IntCounterVec};
 use crate::telemetry::Metrics;
 use crate::telemetry::keeper::{Answerer, Keeper, KeptCounters, KeptInbox, inbox};
 use crate::telemetry::metrics::Declare;
-use crate::types::{ModelName, ModelSettings, Receipt, Share, Signature, VersionId};
+use crate::types::{LabelSettings, ModelName, ModelSettings, Receipt, Share, Signature, VersionId};
 
 const VERSION: &[&str] = &["model", "version"];
 const DROPPED: &[&str] = &["model", "version", "reason"];
@@ -65,6 +66,8 @@ pub(super) struct Labels {
     labels: IntCounterVec,
     quality: GaugeVec,
     standing: ArcSwap<Vec<QualityStanding>>,
+    /// What each model's owner wants now.
+    settings: Mutex<BTreeMap<ModelName, Arc<LabelSettings>>>,
 }
 
 impl Labels {
@@ -94,6 +97,7 @@ impl Labels {
                 &["outcome"],
             ),
             standing: ArcSwap::default(),
+            settings: Mutex::default(),
             quality: d.float_gauges(
                 "foreshadow_quality",
                 "How good answers were, by the labels that came for them.",
@@ -168,6 +172,22 @@ impl Metrics {
         }
     }
 
+    /// Says what a model's owner wants of its labels from now on.
+    pub fn set_label_settings(&self, model: &ModelName, wanted: Option<&Arc<LabelSettings>>) {
+        let mut settings = self.labels.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        match wanted {
+            Some(wanted) => drop(settings.insert(model.clone(), Arc::clone(wanted))),
+            None => drop(settings.remove(model)),
+        }
+    }
+
+    /// What a model's owner wants of its labels now.
+    #[must_use]
+    pub fn label_settings(&self, model: &ModelName) -> Option<Arc<LabelSettings>> {
+        let settings = self.labels.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        settings.get(model).cloned()
+    }
+
     /// Says how the versions that are loaded stand by their labels.
     pub fn set_quality_standing(&self, standing: Vec<QualityStanding>) {
         self.labels.standing.store(Arc::new(standing));
@@ -184,5 +204,9 @@ impl Metrics {
         self.remove(&self.labels.kept, model, version);
         self.remove(&self.labels.dropped, model, version);
         self.remove(&self.labels.quality, model, version);
+        if version.is_none() {
+            let mut settings = self.labels.settings.lock().unwrap_or_else(PoisonError::into_inner);
+            settings.retain(|own, _| own.as_str() != model);
+        }
     }
 }

@@ -20,6 +20,8 @@ pub struct Trial {
     pub base: VersionId,
     /// The version that is judged.
     pub version: VersionId,
+    /// Whether it is judged within each group as well.
+    pub by_group: bool,
 }
 
 /// Wrong answers while the judged version had one share. A request counts once, and so
@@ -50,7 +52,7 @@ pub struct GroupWrong {
 pub struct Wrong {
     /// Of all rows, by share.
     pub all: Vec<WrongCounts>,
-    /// Of each group that was declared when the first label came; the same from then on,
+    /// Of each group that was declared when the first wrong answer was known; the same from then on,
     /// since the level is split over them.
     pub groups: Vec<GroupWrong>,
     /// Wrong answers that were not counted: too many routing keys are remembered.
@@ -79,9 +81,7 @@ impl Trials {
 
     /// Nobody asks any more.
     pub fn end(&self, model: &ModelName) {
-        if let Some(entry) = self.lock().get_mut(model) {
-            *entry = Entry { trial: Some(None), told: None };
-        }
+        self.lock().insert(model.clone(), Entry { trial: Some(None), told: None });
     }
 
     /// What each model's trial is; `None` where the last one has ended.
@@ -130,7 +130,7 @@ mod tests {
     fn what_is_told_is_of_the_trial_that_is_asked_for() {
         let (trials, model) = (Trials::default(), ModelName::new("m").unwrap());
         let [base, version] = [1, 2].map(|n| VersionId::new(n).unwrap());
-        let trial = Trial { rollout: 7, since: 100, base, version };
+        let trial = Trial { rollout: 7, since: 100, base, version, by_group: true };
         trials.follow(&model, trial);
         assert_eq!(trials.wrong(&model, trial), None);
         trials.tell(&model, trial, &Wrong { lost: 3, ..Wrong::default() });

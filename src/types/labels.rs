@@ -137,15 +137,28 @@ impl LabelSettings {
             .flatten()
     }
 
-    /// Whether an answer is wrong by what turned out to be true.
+    /// Whether an answer is wrong by its label. What is no answer at all (`None`), and one of
+    /// a version that does not have the true class, is.
     #[must_use]
-    pub fn is_wrong(&self, answer: &RowAnswer, truth: Truth) -> bool {
-        match (answer, truth) {
-            (RowAnswer::Class { class, .. }, Truth::Class(truth)) => *class != truth,
-            (RowAnswer::Value(value), Truth::Value(truth)) => {
+    pub fn is_wrong(&self, answer: Option<&RowAnswer>, label: &LabelValue) -> bool {
+        let Some(answer) = answer else { return true };
+        match (answer, self.truth(answer, label)) {
+            (RowAnswer::Class { class, .. }, Ok(Truth::Class(truth))) => *class != truth,
+            (RowAnswer::Value(value), Ok(Truth::Value(truth))) => {
                 self.wrong_beyond.is_some_and(|beyond| (value - truth).abs() > beyond)
             }
+            (RowAnswer::Class { .. }, Err(_)) => {
+                !self.classes.is_empty() && self.class_of_label(label).is_some()
+            }
             _ => false,
+        }
+    }
+
+    fn class_of_label(&self, label: &LabelValue) -> Option<u16> {
+        match label {
+            LabelValue::Text(text) => self.class_of_text(text),
+            LabelValue::Bool(truth) => self.class_of_bool(*truth),
+            LabelValue::Number(number) => self.class_of_float(*number),
         }
     }
 
@@ -158,11 +171,7 @@ impl LabelSettings {
                 other => Err(format!("expected a number, got {other}")),
             },
             RowAnswer::Class { scores, .. } => {
-                let class = match label {
-                    LabelValue::Text(text) => self.class_of_text(text),
-                    LabelValue::Bool(truth) => self.class_of_bool(*truth),
-                    LabelValue::Number(number) => self.class_of_float(*number),
-                };
+                let class = self.class_of_label(label);
                 // Without names the scores tell how many there are.
                 let most = if scores.is_empty() { CLASSES_MAX } else { scores.len() };
                 let class = class.filter(|class| usize::from(*class) < most);
@@ -253,15 +262,23 @@ mod tests {
 
     #[test]
     fn another_class_is_wrong_and_a_number_that_is_far_off() {
+        let named = settings(&["no", "yes"]);
         let mut settings = settings(&[]);
-        assert!(settings.is_wrong(&answer(1), Truth::Class(0)));
-        assert!(!settings.is_wrong(&answer(1), Truth::Class(1)));
-        let far = (&RowAnswer::Value(2.0), Truth::Value(3.5));
-        assert!(!settings.is_wrong(far.0, far.1), "nobody said how far");
+        let number = LabelValue::Number;
+        assert!(settings.is_wrong(Some(&answer(1)), &number(0.0)));
+        assert!(!settings.is_wrong(Some(&answer(1)), &number(1.0)));
+        // No answer, and a class that the version does not have while the model does.
+        assert!(settings.is_wrong(None, &number(1.0)));
+        let one = RowAnswer::Class { class: 0, scores: vec![1.0] };
+        assert!(named.is_wrong(Some(&one), &number(1.0)));
+        assert!(!settings.is_wrong(Some(&one), &number(1.0)), "nobody said that there is one");
+        assert!(!named.is_wrong(Some(&one), &number(7.0)));
+        let value = RowAnswer::Value(2.0);
+        assert!(!settings.is_wrong(Some(&value), &number(3.5)), "nobody said how far");
         settings.wrong_beyond = Some(1.5);
-        assert!(!settings.is_wrong(far.0, far.1));
+        assert!(!settings.is_wrong(Some(&value), &number(3.5)));
         settings.wrong_beyond = Some(1.25);
-        assert!(settings.is_wrong(far.0, far.1));
+        assert!(settings.is_wrong(Some(&value), &number(3.5)));
     }
 
     #[test]

@@ -96,7 +96,7 @@ impl Quality {
             unusable: self.unusable,
             labelled_rows: self.labelled_rows(),
             unusable_labels: self.unusable_labels,
-            accuracy: Proportion::new(self.confusion.right(), self.confusion.all(), level),
+            accuracy: self.accuracy(level),
             positive: if let [_, positive] = *classes { Some(positive) } else { None },
             macro_f1: macro_f1(&classes),
             classes,

@@ -1,11 +1,12 @@
 //! Answers and labels, joined: what of it is to be stored. Pure, over what the store
 //! had.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::monitor::quality::book::{ALL, Book, Cell, Draft, Waiting, day};
 use crate::monitor::quality::trials::{TrialDraft, WrongRow};
 use crate::store::{AnswerRow, Changes, NewPrediction, Stored, WaitingLabel};
+use crate::telemetry::Groups;
 use crate::types::{
     KEPT_ROWS_MAX, Label, LabelValue, OTHER, PredictionId, Problem, Receipt, RowAnswer, Truth,
 };
@@ -30,6 +31,8 @@ pub(super) struct Join {
     pub(super) changes: Changes,
     pub(super) draft: Draft,
     pub(super) trials: TrialDraft,
+    /// The groups of wrong rows of each request, so far.
+    wrong: HashMap<PredictionId, BTreeSet<Groups>>,
     /// What became of labels that had waited.
     pub(super) came: Receipt,
     /// Labels that begin to wait when it is stored, by their answer.
@@ -56,13 +59,16 @@ impl Join {
         }
         for (row, label, _) in come {
             self.changes.come.push((prediction.id, row));
-            match truth_of(book, &prediction, row, &label) {
+            let truth = truth_of(book, &prediction, row, &label);
+            match truth {
                 Ok(truth) => {
                     self.joined(book, &prediction, row, truth);
-                    prediction.truths.push((row, label));
                     self.came.joined += 1;
                 }
                 Err(_) => self.came.refused += 1,
+            }
+            if self.count_if_wrong(book, &prediction, row, &label) || truth.is_ok() {
+                prediction.truths.push((row, label));
             }
         }
         self.changes.predictions.push(prediction);
@@ -121,10 +127,18 @@ impl Join {
         match truth {
             Ok(truth) => {
                 self.joined(book, &stored.prediction, row, truth);
+                let _ = self.count_if_wrong(book, &stored.prediction, row, &value);
                 stored.prediction.truths.push((row, value));
                 receipt.joined += 1;
             }
-            Err(problem) => refuse(receipt, place, problem),
+            Err(problem) => {
+                // In no figure, and yet it may tell that the answer is wrong: then it is kept, so
+                // that it counts once.
+                if self.count_if_wrong(book, &stored.prediction, row, &value) {
+                    stored.prediction.truths.push((row, value));
+                }
+                refuse(receipt, place, problem);
+            }
         }
     }
 
@@ -135,31 +149,37 @@ impl Join {
                 sums.labelled(answer, truth);
             }
         }
-        self.count_if_wrong(book, prediction, (answer, groups), truth);
     }
 
-    /// Tells the rollout under way of a wrong answer, if there is one.
+    /// Whether an answer is wrong; if so, the rollout under way is told, if there is one. The
+    /// row's label is not among those of its request yet.
     fn count_if_wrong(
         &mut self,
         book: &Book,
         prediction: &NewPrediction,
-        (answer, groups): (&RowAnswer, &[u8]),
-        truth: Truth,
-    ) {
-        let Some(who) = book.who.get(&prediction.answerer) else { return };
-        if !who.labels.is_wrong(answer, truth) {
-            return;
+        row: u32,
+        label: &LabelValue,
+    ) -> bool {
+        let Some(who) = book.who.get(&prediction.answerer) else { return false };
+        let Some((answer, groups)) = row_of(prediction, row) else { return false };
+        if !who.labels.is_wrong(answer.as_ref(), label) {
+            return false;
         }
-        // Those rows of the same request that got their label before.
-        let wrong = |(row, label): &(u32, LabelValue)| {
-            let (answer, groups) = row_of(prediction, *row)?;
-            let answer = answer.as_ref()?;
-            let truth = who.labels.truth(answer, label).ok()?;
-            who.labels.is_wrong(answer, truth).then_some(&groups[..])
-        };
-        let before: Vec<_> = prediction.truths.iter().filter_map(wrong).collect();
+        if !book.trials.asks_for(who, prediction.at) {
+            return true;
+        }
+        // Looked up once for each request: it may have many rows.
+        let before = self.wrong.entry(prediction.id).or_insert_with(|| {
+            let wrong = |(row, label): &(u32, LabelValue)| {
+                let (answer, groups) = row_of(prediction, *row)?;
+                who.labels.is_wrong(answer.as_ref(), label).then_some(*groups)
+            };
+            prediction.truths.iter().filter_map(wrong).collect()
+        });
         let NewPrediction { at, key, .. } = *prediction;
-        self.trials.count(&book.trials, &WrongRow { who, at, key, groups, before: &before });
+        self.trials.count(&book.trials, &WrongRow { who, at, key, groups, before });
+        before.insert(*groups);
+        true
     }
 
     /// What is to be stored, whole.
@@ -332,6 +352,7 @@ mod tests {
         ];
         let mut join = Join::default();
         let receipt = join.reported(&book(), RULES, labels, &mut found);
+        assert_eq!(found[&id(1)].prediction.truths.len(), 2, "what is refused counts once, too");
         let Receipt { joined, duplicate, conflicting, late, waiting, dropped, refused, problems } =
             receipt;
         assert_eq!((joined, duplicate, conflicting, late), (1, 3, 2, 1));
@@ -353,7 +374,8 @@ mod tests {
         join.answered(&book, prediction(1, 500), come);
         assert_eq!((join.came.joined, join.came.refused), (1, 2));
         assert_eq!(join.changes.come.len(), 3);
-        assert_eq!(join.changes.predictions[0].truths, [(0, LabelValue::Number(0.0))]);
+        let truths = [(0, LabelValue::Number(0.0)), (1, LabelValue::Number(0.0))];
+        assert_eq!(join.changes.predictions[0].truths, truths);
         assert!(book.cells.is_empty(), "nothing counts before it is stored");
         join.done(&mut book);
         let sums = book.cells.values().next().unwrap();

@@ -1,11 +1,12 @@
 //! Sums to what is shown. Pure.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use crate::analysis::{FairnessAlert, FairnessMeasure, Figures, Level, Quality, disparity};
 use crate::monitor::quality::book::{ALL, Book, Cell, Who};
 use crate::monitor::quality::view::{GroupView, GroupingView, QualityView, VersionQuality};
-use crate::telemetry::{Metrics, QualityFigure, QualityStanding, WrongRate};
+use crate::telemetry::{Metrics, QualityFigure, QualityStanding, Watch, WrongRate};
 use crate::types::{ModelName, Share, VersionId};
 
 /// Days that the gauges are over.
@@ -19,8 +20,6 @@ const POSITIVE: u16 = 1;
 #[derive(Default)]
 struct Sums {
     classes: Vec<String>,
-    /// How many may be wrong.
-    wrong_max: Option<Share>,
     all: Quality,
     /// By grouping and group.
     groups: BTreeMap<(String, String), Quality>,
@@ -75,9 +74,7 @@ fn sums(
             continue;
         }
         let sums = found.entry(key).or_default();
-        // The newest one's: answerers come in their order.
         sums.classes.clone_from(&who.labels.classes);
-        sums.wrong_max = who.labels.wrong_max;
         match names(who, cell) {
             None => sums.all.merge(quality),
             Some(names) => sums.groups.entry(names).or_default().merge(quality),
@@ -109,62 +106,88 @@ fn names(who: &Who, cell: &Cell) -> Option<(String, String)> {
     Some((grouping.name.clone(), group.to_owned()))
 }
 
-/// How the versions that are loaded stand, for alerts: of those whose owner said how many
+/// How the versions that are loaded stand, for alerts: of those whose owner says how many
 /// answers may be wrong, or which groups there are.
 pub(super) fn standing(book: &Book, metrics: &Metrics, today: i64) -> Vec<QualityStanding> {
     let loaded = metrics.watches().all();
-    let is_loaded = |who: &Who| {
-        loaded.iter().any(|watch| watch.model() == &who.model && watch.version() == who.version)
+    // What counts is what the owner says now, not what was said when it answered.
+    let mut wanted: BTreeMap<ModelName, Option<Share>> = BTreeMap::new();
+    for watch in &loaded {
+        let settings = metrics.label_settings(watch.model());
+        let asked = settings.filter(|own| own.wrong_max.is_some() || !own.groupings.is_empty());
+        wanted.extend(asked.map(|own| (watch.model().clone(), own.wrong_max)));
+    }
+    let is_asked = |who: &Who| {
+        let is_own = |watch: &Arc<Watch>| watch.version() == who.version;
+        wanted.contains_key(&who.model)
+            && loaded.iter().any(|watch| watch.model() == &who.model && is_own(watch))
     };
-    let asked = |who: &Who| who.labels.wrong_max.is_some() || !who.labels.groupings.is_empty();
     // What it answered as champion and as canary, together.
     let mut versions: BTreeMap<(ModelName, VersionId), Sums> = BTreeMap::new();
-    let found = sums(book, today, SHOWN_DAYS, true, |who| is_loaded(who) && asked(who));
-    for ((model, version, _), sums) in found {
+    for ((model, version, _), sums) in sums(book, today, SHOWN_DAYS, true, is_asked) {
         let own = versions.entry((model, version)).or_default();
         own.all.merge(&sums.all);
         for (names, quality) in &sums.groups {
             own.groups.entry(names.clone()).or_default().merge(quality);
         }
-        (own.classes, own.wrong_max) = (sums.classes, sums.wrong_max);
+        own.classes = sums.classes;
     }
     let standing = versions.into_iter().map(|((model, version), sums)| {
-        let wrong = sums.wrong_max.and_then(|max| wrong_rate(&sums.all, max));
+        let max = wanted.get(&model).copied().flatten();
+        let wrong = max.and_then(|max| wrong_rate(&sums.all, max));
         QualityStanding { model, version, wrong, unequal: unequal(&sums) }
     });
     standing.collect()
 }
 
+/// `None` where too few rows have a label.
 fn wrong_rate(all: &Quality, max: Share) -> Option<WrongRate> {
-    let right = all.figures(Level::QUALITY).accuracy?;
+    let right = all.accuracy(Level::QUALITY).filter(|right| right.of >= GROUP_ROWS_MIN)?;
     Some(WrongRate { value: 1.0 - right.value, at_least: 1.0 - right.upper, max, rows: right.of })
 }
 
 /// What is unequal, in words; `None` where no grouping can be compared.
 fn unequal(sums: &Sums) -> Option<Vec<String>> {
-    let groupings = groupings(&sums.groups, sums.classes.len());
-    let compared = groupings.iter().filter_map(|own| Some((own, own.disparity.as_ref()?)));
     let mut told: Option<Vec<String>> = None;
-    for (grouping, disparity) in compared {
+    for (grouping, members) in by_grouping(&sums.groups) {
+        let most = members.iter().map(|(_, quality)| quality.classes()).max().unwrap_or(0);
+        if !is_binary(sums.classes.len(), most.into()) {
+            continue;
+        }
+        let disparity = disparity(&members, POSITIVE, GROUP_ROWS_MIN, Level::QUALITY);
         let alerts = disparity.alerts.iter().map(|alert| {
             let FairnessAlert { measure, higher, lower, bound, margin } = alert;
             let most = match measure {
                 FairnessMeasure::DemographicParityRatio => "at most",
                 _ => "at least",
             };
-            let (name, measure) = (&grouping.grouping, measure.as_str());
-            format!("{name}: {measure}: {higher} above {lower}; {most} {bound:.3}, margin {margin}")
+            let measure = measure.as_str();
+            format!(
+                "{grouping}: {measure}: {higher} above {lower}; {most} {bound:.3}, margin {margin}"
+            )
         });
         told.get_or_insert_default().extend(alerts);
     }
     told
 }
 
-fn groupings(groups: &BTreeMap<(String, String), Quality>, classes: usize) -> Vec<GroupingView> {
+/// Groups of each grouping.
+fn by_grouping(
+    groups: &BTreeMap<(String, String), Quality>,
+) -> BTreeMap<&str, Vec<(&str, &Quality)>> {
     let mut shown: BTreeMap<&str, Vec<(&str, &Quality)>> = BTreeMap::new();
     for ((grouping, group), quality) in groups {
         shown.entry(grouping).or_default().push((group, quality));
     }
+    shown
+}
+
+/// Whether a model has two classes: by their names, else by what its answers show.
+const fn is_binary(named: usize, shown: usize) -> bool {
+    named == 2 || named == 0 && shown == 2
+}
+
+fn groupings(groups: &BTreeMap<(String, String), Quality>, classes: usize) -> Vec<GroupingView> {
     let one = |(grouping, members): (&str, Vec<(&str, &Quality)>)| {
         let groups: Vec<_> = members
             .iter()
@@ -175,12 +198,11 @@ fn groupings(groups: &BTreeMap<(String, String), Quality>, classes: usize) -> Ve
             .collect();
         // Without names the answers tell how many classes there are.
         let most = groups.iter().map(|group| group.figures.classes.len()).max().unwrap_or(0);
-        let is_binary = classes == 2 || classes == 0 && most == 2;
-        let disparity =
-            is_binary.then(|| disparity(&members, POSITIVE, GROUP_ROWS_MIN, Level::QUALITY));
+        let disparity = is_binary(classes, most)
+            .then(|| disparity(&members, POSITIVE, GROUP_ROWS_MIN, Level::QUALITY));
         GroupingView { grouping: grouping.to_owned(), groups, disparity }
     };
-    shown.into_iter().map(one).collect()
+    by_grouping(groups).into_iter().map(one).collect()
 }
 
 /// Sets the gauges of the versions that are loaded; whose models' were set.

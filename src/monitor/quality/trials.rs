@@ -5,17 +5,18 @@
 //! and so are the requests of one routing key: each counts once, in all and once in each
 //! group.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::monitor::quality::book::Who;
 use crate::store::{TrialKey, TrialRow};
-use crate::telemetry::{ArmRole, GroupWrong, Trial, Wrong, WrongCounts};
+use crate::telemetry::{ArmRole, GroupWrong, Groups, Trial, Wrong, WrongCounts};
 use crate::types::{GUARDED_GROUPS_MAX, LabelSettings, ModelName, OTHER, Share};
 
-/// Routing keys that are remembered of one trial, each once for all rows and for a group.
-const KEYS_MAX: usize = 100_000;
+/// Routing keys that are remembered of one trial, each once for all rows and for each of its
+/// groups: some 10 MB. Of the rest nothing is counted, on neither side.
+const KEYS_MAX: usize = 400_000;
 
 /// A key, for all rows (0) or for a group (its place, from 1).
 type Key = (u16, u64);
@@ -43,7 +44,7 @@ pub(super) struct WrongRow<'a> {
     pub(super) key: Option<u64>,
     pub(super) groups: &'a [u8],
     /// The groups of the request's rows that are known to be wrong already.
-    pub(super) before: &'a [&'a [u8]],
+    pub(super) before: &'a BTreeSet<Groups>,
 }
 
 /// All trials.
@@ -100,6 +101,12 @@ impl Ledger {
         }
     }
 
+    /// Whether a trial asks for what was answered then, by whom.
+    pub(super) fn asks_for(&self, who: &Who, at: i64) -> bool {
+        let counted = self.models.get(&who.model);
+        counted.is_some_and(|counted| arm(&counted.trial, who, at).is_some())
+    }
+
     /// What is known of each.
     pub(super) fn all(&self) -> impl Iterator<Item = (&ModelName, Trial, &Wrong)> {
         self.models.iter().map(|(model, own)| (model, own.trial, &own.wrong))
@@ -116,11 +123,11 @@ impl TrialDraft {
     /// Counts a wrong answer, if a trial asks for it.
     pub(super) fn count(&mut self, ledger: &Ledger, row: &WrongRow<'_>) {
         let Some(counted) = ledger.models.get(&row.who.model) else { return };
-        let Some((is_judged, share)) = arm(&counted.trial, row) else { return };
+        let Some((is_judged, share)) = arm(&counted.trial, row.who, row.at) else { return };
         let fresh = || (counted.wrong.clone(), HashSet::new());
         let draft = self.models.entry(row.who.model.clone()).or_insert_with(fresh);
         let (wrong, keys) = draft;
-        if wrong.all.is_empty() {
+        if counted.trial.by_group && wrong.all.is_empty() && wrong.groups.is_empty() {
             wrong.groups = declared(&row.who.labels);
         }
         let mut is_lost = false;
@@ -172,14 +179,14 @@ impl TrialDraft {
 
 /// Whether the judged version answered, and its share then; `None` if the answer is not
 /// part of the trial.
-fn arm(trial: &Trial, row: &WrongRow<'_>) -> Option<(bool, Share)> {
-    let (_, canary) = row.who.split.as_ref().filter(|_| row.at >= trial.since)?;
-    let is_judged = row.who.version == trial.version;
-    if !is_judged && row.who.version != trial.base {
+fn arm(trial: &Trial, who: &Who, at: i64) -> Option<(bool, Share)> {
+    let (_, canary) = who.split.as_ref().filter(|_| at >= trial.since)?;
+    let is_judged = who.version == trial.version;
+    if !is_judged && who.version != trial.base {
         return None;
     }
     // While the judged one is champion, the former one is canary.
-    let judged_is_canary = is_judged == (row.who.role == ArmRole::Canary.as_str());
+    let judged_is_canary = is_judged == (who.role == ArmRole::Canary.as_str());
     let share = if judged_is_canary {
         *canary
     } else {

@@ -65,6 +65,7 @@ impl Split {
 impl Builder {
     pub(super) fn plan(&self, model: &mut Model, basis: &Basis, salt: Salt) -> Plan {
         let settings = &*basis.settings;
+        self.metrics.set_label_settings(&model.name, settings.labels.as_ref());
         let split = basis.resolved.canary.map(|(_, weight)| (salt.bytes(), weight));
         let champion = basis.resolved.champion;
         let champion = champion.and_then(|v| self.arm(model, settings, v, ArmRole::Champion));

@@ -119,10 +119,11 @@ impl Active {
     }
 
     /// Takes what labels say by now.
-    pub(super) fn count_labels(&mut self, trials: &Trials) {
+    fn count_labels(&mut self, trials: &Trials) {
         let Rollout { id, ref model, base, version, labels_since, .. } = self.rollout;
         let Some(since) = labels_since.filter(|_| self.jury.wants_labels()) else { return };
-        let trial = Trial { rollout: id, since, base, version };
+        let by_group = self.rollout.policy.guards.fairness.enabled;
+        let trial = Trial { rollout: id, since, base, version, by_group };
         trials.follow(model, trial);
         if let Some(wrong) = trials.wrong(model, trial) {
             self.jury.count_wrong(&wrong);
@@ -130,11 +131,12 @@ impl Active {
     }
 
     /// Takes what was counted since the last time.
-    pub(super) fn count(&mut self, watched: &Watched) {
+    pub(super) fn count(&mut self, watched: &Watched, trials: &Trials) {
         match self.rollout.present() {
             Stage::Shadow(_) => self.count_shadow(watched),
             Stage::Canary(_) | Stage::Watch(_) => self.count_arms(watched),
         }
+        self.count_labels(trials);
         self.rollout.evidence = self.jury.evidence();
     }
 
@@ -358,10 +360,10 @@ mod tests {
         let mut roles = watched(&metrics, 1);
         roles.shadows.push((id(3), Share::ALL, Arc::clone(&stats)));
         stats.compared(1, 1, 1.0, 1.0);
-        active.count(&roles);
+        active.count(&roles, metrics.trials());
         stats.compared(1, 0, 0.0, 0.0);
-        active.count(&roles);
-        active.count(&roles);
+        active.count(&roles, metrics.trials());
+        active.count(&roles, metrics.trials());
         let text = crate::rollout::explain::line(&active.rollout.evidence.guards[0]);
         assert!(text.starts_with("0 of 1 copies"), "{text}");
     }
@@ -374,17 +376,17 @@ mod tests {
         let recorder = Arc::new(Recorder::new(Share::from_percent(1.0).unwrap(), Arc::default()));
         let mut roles = watched(&metrics, 1);
         roles.recorder = Some(Arc::clone(&recorder));
-        active.count(&roles);
+        active.count(&roles, metrics.trials());
         let arm = crate::telemetry::recorder::Arm::Canary;
         (0..100).for_each(|_| recorder.assigned(arm, None));
-        active.count(&roles);
+        active.count(&roles, metrics.trials());
         let misrouted =
             |active: &Active| active.rollout.evidence.traffic.clone().unwrap().misrouted;
         assert!(misrouted(&active));
         active.judge_anew().unwrap();
         assert!(!misrouted(&active));
         recorder.assigned(arm, None);
-        active.count(&roles);
+        active.count(&roles, metrics.trials());
         let traffic = active.rollout.evidence.traffic.clone().unwrap();
         assert_eq!((traffic.stages.len(), traffic.stages[0].canary), (1, 1));
     }
@@ -397,7 +399,7 @@ mod tests {
         let recorder = Arc::new(Recorder::new(Share::from_percent(1.0).unwrap(), Arc::default()));
         let mut roles = watched(&metrics, 1);
         roles.recorder = Some(Arc::clone(&recorder));
-        active.count(&roles);
+        active.count(&roles, metrics.trials());
         assert_eq!(active.rollout.lines, None);
         let stats = Arc::clone(&roles.champion.as_ref().unwrap().1);
         for _ in 0..LINES_FROM {
@@ -405,7 +407,7 @@ mod tests {
             times.ran = Duration::from_millis(2);
             stats.answered(times);
         }
-        active.count(&roles);
+        active.count(&roles, metrics.trials());
         let drawn = active.rollout.lines.unwrap();
         assert!((2_200_000..2_300_000).contains(&drawn.p99), "{drawn:?}");
         let line = recorder.yardstick().line(Event::SlowP50).unwrap();
@@ -413,7 +415,7 @@ mod tests {
         // A recorder of a new process is measured by the same.
         let other = Arc::new(Recorder::new(Share::from_percent(5.0).unwrap(), Arc::default()));
         roles.recorder = Some(Arc::clone(&other));
-        active.count(&roles);
+        active.count(&roles, metrics.trials());
         assert_eq!(other.yardstick().line(Event::SlowP50), Some(line));
     }
 }

@@ -53,8 +53,7 @@ impl Controller {
                 return self.end(name, Phase::Lost, &why, change).await;
             }
         }
-        active.count_labels(self.metrics.trials());
-        active.count(&watched);
+        active.count(&watched, self.metrics.trials());
         let situation = situation(&active.rollout);
         let decision = decide(&situation, active.rollout.evidence.outcome(situation.stage));
         active.decided = Some(Decided { situation, decision });

@@ -61,12 +61,15 @@ pub(super) struct LabelGuards {
     wrong: Option<(Rule, Option<Guard>)>,
     fairness: Option<Fairness>,
     share: Option<Exposure>,
+    /// What labels said last, and what comes of it: a look costs more than most others.
+    told: Option<Wrong>,
+    said: Vec<Said>,
 }
 
 struct Fairness {
     /// Its level is that of all groups together.
     rule: Rule,
-    /// Known with the first label.
+    /// Known with the first wrong answer.
     groups: Vec<Group>,
 }
 
@@ -101,7 +104,10 @@ impl LabelGuards {
         });
         let share = wrong.as_ref().and_then(|(_, guard)| guard.as_ref()?.share());
         let of_groups = || fairness.as_ref()?.groups.first()?.guard.share();
-        Self { share: share.or_else(of_groups), wrong, fairness }
+        let share = share.or_else(of_groups);
+        let mut own = Self { share, wrong, fairness, told: None, said: Vec::new() };
+        own.said = own.judged();
+        own
     }
 
     /// Whether labels are of use.
@@ -122,12 +128,13 @@ impl LabelGuards {
         if let Some(fairness) = &mut self.fairness {
             fairness.groups.iter_mut().for_each(|group| begin(&mut group.guard));
         }
-        self.share = Some(share);
+        (self.share, self.told) = (Some(share), None);
+        self.said = self.judged();
     }
 
     /// Takes all that labels say so far, in place of what they said before.
     pub(super) fn count(&mut self, wrong: &Wrong) {
-        let Some(share) = self.share else { return };
+        let Some(share) = self.share.filter(|_| self.told.as_ref() != Some(wrong)) else { return };
         if let Some((_, Some(guard))) = &mut self.wrong {
             guard.replace(&stages(&wrong.all));
             guard.set_dropped(wrong.lost);
@@ -149,10 +156,16 @@ impl LabelGuards {
                 guard.set_dropped(wrong.lost);
             }
         }
+        self.told = Some(wrong.clone());
+        self.said = self.judged();
     }
 
     /// What they say now; nothing before the first canary.
     pub(super) fn said(&self) -> impl Iterator<Item = Said> {
+        self.said.iter().cloned()
+    }
+
+    fn judged(&self) -> Vec<Said> {
         let wrong = self.wrong.as_ref().and_then(|(_, guard)| guard.as_ref());
         let wrong = wrong.map(|guard| Said {
             guard: GuardName::Wrong,
@@ -168,7 +181,7 @@ impl LabelGuards {
             let groups = groups.iter().map(said).collect();
             Said { guard: GuardName::Fairness, judged: Judged::Groups(GroupsJudgement { groups }) }
         });
-        wrong.into_iter().chain(fairness)
+        wrong.into_iter().chain(fairness).collect()
     }
 }
 

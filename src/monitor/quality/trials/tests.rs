@@ -16,7 +16,7 @@ fn model() -> ModelName {
 const TRIAL: u64 = 7;
 
 fn trial() -> Trial {
-    Trial { rollout: TRIAL, since: 100, base: id(1), version: id(2) }
+    Trial { rollout: TRIAL, since: 100, base: id(1), version: id(2), by_group: true }
 }
 
 fn who(version: u64, role: &str, canary: Option<f64>) -> Who {
@@ -41,8 +41,10 @@ fn who(version: u64, role: &str, canary: Option<f64>) -> Who {
     }
 }
 
+static NONE_BEFORE: BTreeSet<Groups> = BTreeSet::new();
+
 fn row<'a>(who: &'a Who, key: Option<u64>, groups: &'a [u8]) -> WrongRow<'a> {
-    WrongRow { who, at: 100, key, groups, before: &[] }
+    WrongRow { who, at: 100, key, groups, before: &NONE_BEFORE }
 }
 
 fn ledger() -> Ledger {
@@ -88,7 +90,7 @@ fn a_key_and_a_request_count_once_in_all_and_in_each_group() {
     draft.count(&ledger, &row(&canary, Some(9), &[1]));
     draft.count(&ledger, &row(&canary, Some(8), &[OTHER]));
     // The second and third wrong row of one request.
-    let before: [&[u8]; 1] = [&[0]];
+    let before = BTreeSet::from([[0; 8]]);
     draft.count(&ledger, &WrongRow { before: &before, ..row(&canary, None, &[0]) });
     draft.count(&ledger, &WrongRow { before: &before, ..row(&canary, None, &[1]) });
     let (rows, keys) = draft.rows(&ledger);
@@ -112,6 +114,7 @@ fn a_key_and_a_request_count_once_in_all_and_in_each_group() {
 fn keys_are_bounded_and_what_is_not_counted_is_told() {
     let (mut ledger, mut draft) = (ledger(), TrialDraft::default());
     let canary = who(2, "canary", Some(5.0));
+    // Of all rows and of one group.
     let most = u64::try_from(KEYS_MAX / 2).unwrap();
     for key in 0..most + 3 {
         draft.count(&ledger, &row(&canary, Some(key), &[0]));
@@ -119,6 +122,20 @@ fn keys_are_bounded_and_what_is_not_counted_is_told() {
     draft.done(&mut ledger);
     let (_, _, wrong) = ledger.all().next().unwrap();
     assert_eq!((counts(&wrong.all), wrong.lost), (vec![(5.0, 0, most)], 3));
+}
+
+#[test]
+fn groups_are_counted_where_they_are_judged() {
+    let (mut ledger, mut draft) = (Ledger::default(), TrialDraft::default());
+    let trial = Trial { by_group: false, ..trial() };
+    ledger.follow(vec![(model(), Some(trial))]);
+    let canary = who(2, "canary", Some(5.0));
+    assert!(ledger.asks_for(&canary, 100) && !ledger.asks_for(&canary, 99));
+    draft.count(&ledger, &row(&canary, Some(9), &[0]));
+    assert_eq!(draft.rows(&ledger).1.len(), 1);
+    draft.done(&mut ledger);
+    let (_, _, wrong) = ledger.all().next().unwrap();
+    assert_eq!((counts(&wrong.all), wrong.groups.len()), (vec![(5.0, 0, 1)], 0));
 }
 
 #[test]
