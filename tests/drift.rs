@@ -12,13 +12,16 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may")]
 
+#[path = "common/rng.rs"]
+mod rng;
 #[path = "drift/world.rs"]
 mod world;
 
 use foreshadow::analysis::{
     ColumnCounts, ColumnDrift, Drift, Level, PSI_MIN, benjamini_hochberg, judge_window,
 };
-use world::{COLUMNS, POPULATIONS, Reference, Rng, Shift, column_of};
+use rng::Rng;
+use world::{COLUMNS, POPULATIONS, Reference, Shift, column_of};
 
 /// What the monitor judges at.
 const LEVEL: f64 = Level::DRIFT.get();

@@ -13,12 +13,15 @@
 
 #[path = "judge/levels.rs"]
 mod levels;
+#[path = "common/rng.rs"]
+mod rng;
 #[path = "judge/world.rs"]
 mod world;
 
 use foreshadow::analysis::{Exposure, Guard, Level, Margin, Rule, Verdict};
 use foreshadow::types::Share;
-use world::{Rng, Traffic, Window, lower_bound, median};
+use rng::Rng;
+use world::{Traffic, Window, lower_bound, median};
 
 /// Requests between two looks of the z-test.
 const WINDOW: u64 = 1_000;

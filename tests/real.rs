@@ -13,6 +13,8 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may")]
 
+#[path = "common/rng.rs"]
+mod rng;
 #[path = "real/world.rs"]
 mod world;
 
@@ -21,7 +23,8 @@ use foreshadow::analysis::{
     benjamini_hochberg, disparity, judge_window,
 };
 use foreshadow::types::Share;
-use world::{GROUPS, Planted, Reference, Rng, SOURCES, Set};
+use rng::Rng;
+use world::{GROUPS, Planted, Reference, SOURCES, Set};
 
 /// Rows of a window.
 const ROWS: [usize; 3] = [200, 1_000, 10_000];

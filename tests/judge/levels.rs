@@ -3,7 +3,8 @@
 use foreshadow::analysis::{Level, Mean, Rate, RateDetector, TrafficCheck, distance};
 
 use super::exposure;
-use super::world::{Rng, lower_bound};
+use super::world::lower_bound;
+use crate::rng::Rng;
 
 /// That a false alarm in so many of the runs does not speak against 5 %.
 fn assert_kept(what: &str, alarms: usize, runs: usize) {
