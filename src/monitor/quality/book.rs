@@ -3,14 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
 use crate::analysis::Quality;
 use crate::error::Result;
 use crate::monitor::quality::trials::Ledger;
+use crate::monitor::quality::who::Who;
 use crate::store::{CellRow, Predictions};
 use crate::telemetry::Answerer;
-use crate::types::{Digest, LabelSettings, LabelValue, ModelName, PredictionId, Share, VersionId};
+use crate::types::{LabelValue, PredictionId};
 
 /// The most sums. Beyond, those of groups are not begun; those of all rows are.
 const CELLS_MAX: usize = 20_000;
@@ -35,40 +34,6 @@ pub(super) struct Cell {
     /// Which group of that.
     pub(super) member: i64,
     pub(super) day: i64,
-}
-
-/// An answerer as it is stored.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Who {
-    pub(super) model: ModelName,
-    pub(super) version: VersionId,
-    pub(super) digest: Digest,
-    pub(super) role: String,
-    /// The split's salt, in hex, and the canary's share.
-    pub(super) split: Option<(String, Share)>,
-    pub(super) labels: LabelSettings,
-}
-
-impl Who {
-    /// Whether its sums mean the same: the same content, classes and groups.
-    pub(super) fn is_like(&self, other: &Self) -> bool {
-        let groups = |who: &Self| (who.labels.classes.clone(), who.labels.groupings.clone());
-        self.digest == other.digest && groups(self) == groups(other)
-    }
-}
-
-impl From<&Answerer> for Who {
-    fn from(answerer: &Answerer) -> Self {
-        let hex = |salt: [u8; 16]| PredictionId(salt).to_string();
-        Self {
-            model: answerer.model.clone(),
-            version: answerer.version,
-            digest: answerer.digest,
-            role: answerer.role.as_str().to_owned(),
-            split: answerer.split.map(|(salt, share)| (hex(salt), share)),
-            labels: (*answerer.labels).clone(),
-        }
-    }
 }
 
 /// A label that waits for its answer: row, what it says, when it came.

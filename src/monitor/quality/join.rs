@@ -288,7 +288,7 @@ fn truth_of(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::monitor::quality::book::Who;
+    use crate::monitor::quality::who::Who;
     use crate::types::{Digest, LabelSettings, ModelName, Share, VersionId};
 
     const RULES: Rules = Rules { now: 1_000, since: 100, waiting_max: 10 };

@@ -15,6 +15,7 @@ mod join;
 mod show;
 mod trials;
 mod view;
+mod who;
 mod worker;
 
 use std::path::PathBuf;

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::analysis::{FairnessAlert, FairnessMeasure, Figures, Level, Quality, disparity};
-use crate::monitor::quality::book::{ALL, Book, Cell, Who};
+use crate::monitor::quality::book::{ALL, Book, Cell};
 use crate::monitor::quality::view::{GroupView, GroupingView, QualityView, VersionQuality};
+use crate::monitor::quality::who::Who;
 use crate::telemetry::{Metrics, QualityFigure, QualityStanding, Watch, WrongRate};
 use crate::types::{ModelName, Share, VersionId};
 

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::monitor::quality::book::Who;
+use crate::monitor::quality::who::Who;
 use crate::store::{TrialKey, TrialRow};
 use crate::telemetry::{ArmRole, GroupWrong, Groups, Trial, Wrong, WrongCounts};
 use crate::types::{GUARDED_GROUPS_MAX, LabelSettings, ModelName, OTHER, Share};
