@@ -330,8 +330,8 @@ settings! {
         p99_above: Duration = "0s";
         /// Whether columns that drift are told, of versions that serve (on or off).
         drift: Switch = "on";
-        /// Whether wrong answers ([labels] wrong_max) and groups that are treated
-        /// differently are told, by the labels of a week (on or off).
+        /// Whether wrong answers (labels.wrong_max of model.toml) and groups that are
+        /// treated differently are told, by the labels of a week (on or off).
         quality: Switch = "on";
         /// Whether a store that cannot be written is told (on or off).
         store: Switch = "on";
@@ -339,8 +339,8 @@ settings! {
         /// are told (on or off).
         models: Switch = "on";
     }
-    /// How answered requests are stored, of models that ask for it ([capture] in their
-    /// model.toml).
+    /// How answered requests are stored, of models that ask for it (a table "capture" in
+    /// their model.toml).
     capture: Capture {
         /// A file is finished when it has so many rows,
         file_rows: usize = "100000" positive;
