@@ -139,22 +139,8 @@ impl LabelGuards {
             guard.replace(&stages(&wrong.all));
             guard.set_dropped(wrong.lost);
         }
-        let Some(Fairness { rule, groups }) = &mut self.fairness else { return };
-        if groups.is_empty() {
-            let each = split(*rule, wrong.groups.len());
-            groups.extend(wrong.groups.iter().map(|told| Group {
-                grouping: told.grouping.clone(),
-                group: told.group.clone(),
-                guard: Guard::new(each, share),
-            }));
-        }
-        for Group { grouping, group, guard } in groups {
-            let told =
-                wrong.groups.iter().find(|told| told.grouping == *grouping && told.group == *group);
-            if let Some(told) = told {
-                guard.replace(&stages(&told.counts));
-                guard.set_dropped(wrong.lost);
-            }
+        if let Some(fairness) = &mut self.fairness {
+            fairness.count(wrong, share);
         }
         self.told = Some(wrong.clone());
         self.said = self.judged();
@@ -182,6 +168,27 @@ impl LabelGuards {
             Said { guard: GuardName::Fairness, judged: Judged::Groups(GroupsJudgement { groups }) }
         });
         wrong.into_iter().chain(fairness).collect()
+    }
+}
+
+impl Fairness {
+    fn count(&mut self, wrong: &Wrong, share: Exposure) {
+        if self.groups.is_empty() {
+            let each = split(self.rule, wrong.groups.len());
+            self.groups.extend(wrong.groups.iter().map(|told| Group {
+                grouping: told.grouping.clone(),
+                group: told.group.clone(),
+                guard: Guard::new(each, share),
+            }));
+        }
+        for Group { grouping, group, guard } in &mut self.groups {
+            let told =
+                wrong.groups.iter().find(|told| told.grouping == *grouping && told.group == *group);
+            if let Some(told) = told {
+                guard.replace(&stages(&told.counts));
+                guard.set_dropped(wrong.lost);
+            }
+        }
     }
 }
 

@@ -116,6 +116,21 @@ fn leading_alpha(evidence: &Evidence) -> f64 {
 }
 
 #[test]
+fn either_guard_judges_alone_and_at_once() {
+    let judged = |wrong: bool, fairness: bool| {
+        let mut policy = policy();
+        (policy.guards.wrong.enabled, policy.guards.fairness.enabled) = (wrong, fairness);
+        let mut jury = Jury::resume(&policy, &Evidence::default()).unwrap();
+        jury.begin(Exposure::new(percent(50.0)).unwrap());
+        let bad = counts(50.0, 1, 60);
+        jury.count_wrong(&Wrong { all: vec![bad], groups: vec![group("pro", bad)], lost: 0 });
+        [GuardName::Wrong, GuardName::Fairness].map(|guard| verdict(&jury, guard))
+    };
+    assert_eq!(judged(true, false), [Some(Verdict::Worse), None]);
+    assert_eq!(judged(false, true), [None, Some(Verdict::Worse)]);
+}
+
+#[test]
 fn nothing_is_said_before_the_first_canary() {
     let mut jury = Jury::resume(&policy(), &Evidence::default()).unwrap();
     assert!(jury.wants_labels());
