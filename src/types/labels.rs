@@ -168,6 +168,12 @@ impl LabelSettings {
         match answer {
             RowAnswer::Value(_) => match label {
                 LabelValue::Number(value) => Ok(Truth::Value(*value)),
+                LabelValue::Text(text) => {
+                    let number = text.trim().parse::<f64>().ok().filter(|own| own.is_finite());
+                    number
+                        .map(Truth::Value)
+                        .ok_or_else(|| format!("expected a number, got {label}"))
+                }
                 other => Err(format!("expected a number, got {other}")),
             },
             RowAnswer::Class { scores, .. } => {
@@ -184,8 +190,13 @@ impl LabelSettings {
     }
 
     fn class_of_text(&self, text: &str) -> Option<u16> {
-        let number = || text.parse().ok().and_then(|number| self.class_numbered(number));
-        self.class_named(text.as_bytes()).or_else(number)
+        let number = || self.class_of_float(text.parse().ok()?);
+        let truth = || match text {
+            "true" | "True" | "TRUE" => self.class_of_bool(true),
+            "false" | "False" | "FALSE" => self.class_of_bool(false),
+            _ => None,
+        };
+        self.class_named(text.as_bytes()).or_else(number).or_else(truth)
     }
 
     fn class_list(&self, most: usize) -> String {
@@ -228,6 +239,8 @@ mod tests {
             (&named, text("maybe"), Err("expected one of the classes no, yes, got \"maybe\"")),
             (&numbered, text("1"), Ok(Truth::Class(1))),
             (&numbered, LabelValue::Number(3.0), Ok(Truth::Class(3))),
+            (&numbered, text("3.0"), Ok(Truth::Class(3))),
+            (&numbered, text("True"), Ok(Truth::Class(1))),
             (&numbered, LabelValue::Bool(true), Ok(Truth::Class(1))),
             (
                 &numbered,
@@ -285,6 +298,10 @@ mod tests {
     fn a_number_needs_a_number() {
         let (settings, value) = (settings(&[]), RowAnswer::Value(2.5));
         assert_eq!(settings.truth(&value, &LabelValue::Number(3.5)), Ok(Truth::Value(3.5)));
+        let text = LabelValue::Text(" 3.5 ".into());
+        assert_eq!(settings.truth(&value, &text), Ok(Truth::Value(3.5)));
+        let error = settings.truth(&value, &LabelValue::Text("nan".into())).unwrap_err();
+        assert_eq!(error, "expected a number, got \"nan\"");
         let error = settings.truth(&value, &LabelValue::Bool(true)).unwrap_err();
         assert_eq!(error, "expected a number, got true");
     }

@@ -103,7 +103,8 @@ impl Cell<'_> {
         }
     }
 
-    /// As a label: a number where it is one, else the text. `None` without a value.
+    /// As a label: a text as it is, since `1.0` may be the name of a class. `None` without a
+    /// value.
     pub(in crate::cli) fn label(&self) -> Result<Option<Value>, String> {
         let number = |number: f64| Value::from(number);
         Ok(match self {
@@ -115,8 +116,7 @@ impl Cell<'_> {
             Self::Number(_) => return Err(self.no("a finite number")),
             Self::Text(text) => {
                 let text = words(text).ok_or_else(|| self.no("UTF-8"))?;
-                let parsed = text.parse::<f64>().ok().filter(|own| own.is_finite());
-                Some(parsed.map_or_else(|| Value::from(text), number))
+                (!text.is_empty()).then(|| Value::from(text))
             }
         })
     }
@@ -222,9 +222,10 @@ mod tests {
     }
 
     #[test]
-    fn a_label_is_a_number_where_it_is_one() {
+    fn a_label_is_a_number_only_where_the_file_has_numbers() {
         let cases = [
-            (text(" 1 "), Some(Value::from(1.0))),
+            (text(" 1 "), Some(Value::from("1"))),
+            (text("  "), None),
             (text("yes"), Some(Value::from("yes"))),
             (text("True"), Some(Value::from("True"))),
             (text("nan"), Some(Value::from("nan"))),

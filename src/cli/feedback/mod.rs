@@ -3,6 +3,7 @@
 mod rows;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Args;
@@ -12,13 +13,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::client::{self, Http, root_cause};
 use crate::cli::failure::Failure;
-use crate::cli::feedback::rows::{Columns, Labels};
+use crate::cli::feedback::rows::{Columns, Labels, Piece};
 use crate::cli::output;
 
-/// Labels that are reported at once.
-const AT_ONCE: usize = 20_000;
+/// Longest wait for a receipt: labels are on the disk by then.
+const TIMEOUT: Duration = Duration::from_secs(90);
 /// The largest reply.
 const REPLY_BYTES_MAX: usize = 1 << 20;
+/// What the refusal of a label begins with that was sent alone.
+const ALONE: &str = "label 0: ";
 /// Problems that are shown.
 const SHOWN_MAX: usize = 10;
 
@@ -87,14 +90,18 @@ struct Receipt {
 /// Why one was refused.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Problem {
-    /// Its place among the labels that were sent, from 0.
-    label: u64,
+    /// Its place among the labels that were sent together, from 0.
+    #[serde(skip_serializing)]
+    label: usize,
+    /// The file and the place in it.
+    #[serde(default)]
+    place: String,
     problem: String,
 }
 
 impl Receipt {
-    /// Adds what became of the next ones; `sent` were before them.
-    fn add(&mut self, more: Self, sent: u64) {
+    /// Adds what became of the next ones, of which `place` tells where they are.
+    fn add(&mut self, more: Self, place: impl Fn(usize) -> String) {
         for (own, more) in [
             (&mut self.unlabelled, more.unlabelled),
             (&mut self.joined, more.joined),
@@ -109,7 +116,7 @@ impl Receipt {
         }
         let room = SHOWN_MAX.saturating_sub(self.problems.len());
         let problems = more.problems.into_iter().take(room);
-        self.problems.extend(problems.map(|own| Problem { label: sent + own.label, ..own }));
+        self.problems.extend(problems.map(|own| Problem { place: place(own.label), ..own }));
     }
 
     fn text(&self) -> String {
@@ -126,8 +133,8 @@ impl Receipt {
         let told = all.iter().filter(|(_, count)| *count > 0);
         let told: Vec<_> = told.map(|(what, count)| format!("{count} {what}")).collect();
         let mut text = if told.is_empty() { "no labels".to_owned() } else { told.join(", ") };
-        for Problem { label, problem } in &self.problems {
-            text.push_str(&format!("\n  label {label}: {problem}"));
+        for Problem { place, problem, .. } in &self.problems {
+            text.push_str(&format!("\n  {place}: {problem}"));
         }
         text
     }
@@ -161,16 +168,26 @@ async fn report(
 ) -> Result<(), Failure> {
     let columns = Columns { id: &args.id, label: &args.label, row: args.row.as_deref() };
     for path in &args.files {
-        let at = |why: String| Failure::failed(format!("{}: {why}", path.display()));
-        let mut labels = Labels::open(path, columns).map_err(at)?;
+        let at = |why: String, sent: u64| told(path, sent, &why);
+        let mut labels = Labels::open(path, columns).map_err(|why| at(why, *sent))?;
         loop {
-            let (lines, count) = labels.take(AT_ONCE).map_err(at)?;
-            if count == 0 {
+            let Piece { lines, places, problem } = labels.take();
+            if !places.is_empty() {
+                let receipt = send(args, http, lines, places.len()).await;
+                let receipt = receipt.map_err(|why| at(why, *sent))?;
+                let place = |label: usize| {
+                    let (what, number) = places.get(label).copied().unwrap_or(("label", 0));
+                    format!("{}: {what} {number}", path.display())
+                };
+                sum.add(receipt, place);
+                *sent += u64::try_from(places.len()).unwrap_or(u64::MAX);
+            }
+            if let Some(problem) = problem {
+                return Err(at(problem, *sent));
+            }
+            if places.is_empty() {
                 break;
             }
-            let receipt = send(args, http, lines).await.map_err(|why| told(path, *sent, &why))?;
-            sum.add(receipt, *sent);
-            *sent += count;
         }
         sum.unlabelled += labels.unlabelled();
     }
@@ -179,30 +196,53 @@ async fn report(
 
 fn told(path: &Path, sent: u64, why: &str) -> Failure {
     let path = path.display();
-    Failure::failed(format!(
-        "{path}: {why}; {sent} labels were taken before: send it again, they count once"
-    ))
+    let before = match sent {
+        0 => String::new(),
+        sent => format!("; {sent} labels were sent before: send all again, they count once"),
+    };
+    Failure::failed(format!("{path}: {why}{before}"))
 }
 
-async fn send(args: &FeedbackArgs, http: &Http, lines: String) -> Result<Receipt, String> {
+async fn send(
+    args: &FeedbackArgs,
+    http: &Http,
+    lines: String,
+    count: usize,
+) -> Result<Receipt, String> {
     let url = format!("{}/v1/feedback", args.inference);
     let request = Request::builder().method(Method::POST).uri(&url);
     let request = request.header(header::CONTENT_TYPE, "application/x-ndjson");
     let request = request.body(Full::new(Bytes::from(lines))).map_err(|error| error.to_string())?;
-    let reply = http.request(request).await.map_err(|error| {
-        let cause = root_cause(&error);
-        format!("no gateway answers at {}: is it running? ({cause})", args.inference)
-    })?;
-    let (head, body) = reply.into_parts();
-    let body = Limited::new(body, REPLY_BYTES_MAX).collect().await;
-    let body = body.map_err(|error| format!("the reply broke off: {error}"))?.to_bytes();
-    if head.status == StatusCode::OK {
+    let exchange = async {
+        let reply = http.request(request).await.map_err(|error| {
+            let cause = root_cause(&error);
+            format!("no gateway answers at {}: is it running? ({cause})", args.inference)
+        })?;
+        let (head, body) = reply.into_parts();
+        let body = Limited::new(body, REPLY_BYTES_MAX).collect().await;
+        let body = body.map_err(|error| format!("the reply broke off: {error}"))?.to_bytes();
+        Ok::<_, String>((head.status, body))
+    };
+    let exchanged = tokio::time::timeout(TIMEOUT, exchange).await;
+    let (status, body) = exchanged.map_err(|_| {
+        format!("{} did not answer within {} s", args.inference, TIMEOUT.as_secs())
+    })??;
+    if status == StatusCode::OK {
         return serde_json::from_slice(&body)
             .map_err(|error| format!("the reply is no receipt of labels: {error}"));
     }
     let said: Option<serde_json::Value> = serde_json::from_slice(&body).ok();
     let said = said.as_ref().and_then(|said| said.get("error")?.as_str());
-    Err(said.map_or_else(|| format!("{url} answered {}", head.status), str::to_owned))
+    match said {
+        // One alone that is refused has no receipt.
+        Some(said) if count == 1 && said.starts_with(ALONE) => {
+            let problem = said[ALONE.len()..].to_owned();
+            let problems = vec![Problem { label: 0, place: String::new(), problem }];
+            Ok(Receipt { refused: 1, problems, ..Receipt::default() })
+        }
+        Some(said) => Err(said.to_owned()),
+        None => Err(format!("{url} answered {status}")),
+    }
 }
 
 #[cfg(test)]
@@ -211,20 +251,16 @@ mod tests {
 
     #[test]
     fn receipts_add_up_and_problems_keep_their_place() {
-        let problem = |label| Problem { label, problem: "expected a number".into() };
-        let more = |label| Receipt {
-            joined: 2,
-            refused: 1,
-            problems: vec![problem(label)],
-            ..Receipt::default()
-        };
+        let reply = r#"{"joined": 2, "duplicate": 0, "conflicting": 0, "late": 0, "waiting": 0,
+            "dropped": 0, "refused": 1, "problems": [{"label": 1, "problem": "expected a number"}]}"#;
+        let more = || serde_json::from_str::<Receipt>(reply).unwrap();
         let mut sum = Receipt::default();
         assert_eq!(sum.text(), "no labels");
-        sum.add(more(1), 0);
-        sum.add(more(2), 20_000);
+        sum.add(more(), |label| format!("a.csv: line {}", label + 2));
+        sum.add(more(), |label| format!("b.parquet: row {label}"));
         sum.unlabelled = 3;
-        let text = "4 joined, 2 refused, 3 without a label\n  label 1: expected a number\n  \
-                    label 20002: expected a number";
+        let text = "4 joined, 2 refused, 3 without a label\n  a.csv: line 3: expected a number\n  \
+                    b.parquet: row 1: expected a number";
         assert_eq!(sum.text(), text);
     }
 }

@@ -7,6 +7,8 @@ use serde_json::json;
 use crate::cli::data::{self, Table};
 use crate::types::PredictionId;
 
+/// Bytes of labels that are sent together, about: some thousands.
+const PIECE_BYTES: usize = 512 * 1024;
 /// The column with the row of a request, unless another one is named.
 const ROW: &str = "row";
 
@@ -16,6 +18,17 @@ pub(super) struct Columns<'a> {
     pub(super) id: &'a str,
     pub(super) label: &'a str,
     pub(super) row: Option<&'a str>,
+}
+
+/// Labels that are sent together.
+#[derive(Debug, Default)]
+pub(super) struct Piece {
+    /// As JSON lines.
+    pub(super) lines: String,
+    /// Where each of them is.
+    pub(super) places: Vec<(&'static str, u64)>,
+    /// What is wrong with the one behind them.
+    pub(super) problem: Option<String>,
 }
 
 /// A file of labels.
@@ -49,16 +62,24 @@ impl Labels {
         Ok(Self { table, has_row, unlabelled: 0 })
     }
 
-    /// At most so many labels, as JSON lines; how many there are.
-    pub(super) fn take(&mut self, most: usize) -> Result<(String, u64), String> {
-        let (mut lines, mut count) = (String::new(), 0);
-        for _ in 0..most {
-            let Some(line) = self.line()? else { break };
-            lines.push_str(&line);
-            lines.push('\n');
-            count += 1;
+    /// The next labels that are sent together; none behind the last one.
+    pub(super) fn take(&mut self) -> Piece {
+        let mut piece = Piece::default();
+        while piece.lines.len() < PIECE_BYTES {
+            match self.line() {
+                Ok(Some(line)) => {
+                    piece.lines.push_str(&line);
+                    piece.lines.push('\n');
+                    piece.places.push(self.table.place());
+                }
+                Ok(None) => break,
+                Err(problem) => {
+                    piece.problem = Some(problem);
+                    break;
+                }
+            }
         }
-        Ok((lines, count))
+        piece
     }
 
     /// Lines that had no label so far.
@@ -99,22 +120,25 @@ mod tests {
 
     const USUAL: Columns<'_> = Columns { id: "prediction_id", label: "label", row: None };
 
-    fn labels(text: &str, columns: Columns<'_>) -> Result<(String, u64, u64), String> {
+    fn labels(text: &str, columns: Columns<'_>) -> Result<(String, usize, u64), String> {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
         let mut labels = Labels::open(file.path(), columns)?;
-        let (lines, count) = labels.take(2)?;
-        Ok((lines, count, labels.unlabelled()))
+        let Piece { lines, places, problem } = labels.take();
+        match problem {
+            Some(problem) => Err(problem),
+            None => Ok((lines, places.len(), labels.unlabelled())),
+        }
     }
 
     #[test]
     fn lines_become_labels_and_those_without_one_are_passed_over() {
         let id = "00ff00ff00ff00ff00ff00ff00ff00ff";
-        let text = format!("label,prediction_id,row\nyes,{id},3\n,{id},\n1,{id},\n0,{id},\n");
+        let text = format!("label,prediction_id,row\nyes,{id},3\n,{id},\n1,{id},\n");
         let (lines, count, unlabelled) = labels(&text, USUAL).unwrap();
         let expected = format!(
             "{{\"prediction_id\":\"{id}\",\"row\":3,\"label\":\"yes\"}}\n\
-             {{\"prediction_id\":\"{id}\",\"row\":0,\"label\":1.0}}\n"
+             {{\"prediction_id\":\"{id}\",\"row\":0,\"label\":\"1\"}}\n"
         );
         let parse = |lines: &str| {
             let values = lines.lines().map(|line| serde_json::from_str(line).unwrap());
