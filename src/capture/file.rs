@@ -125,8 +125,12 @@ impl OpenFile {
         let file = writer.into_inner()?;
         file.sync_all()?;
         publish(path, &self.folder)?;
-        sync(&self.folder)?;
+        // It is there, and whole; whether its name outlives a power cut is another question.
         self.stats.stored(self.requests, u64::try_from(self.rows_count).unwrap_or(u64::MAX));
+        if let Err(error) = sync(&self.folder) {
+            let folder = self.folder.display();
+            tracing::debug!(%folder, %error, "a folder's entries cannot be flushed");
+        }
         Ok(())
     }
 }

@@ -10,6 +10,8 @@ use crate::types::{Digest, ModelName, VersionId};
 
 /// How often the same is logged.
 const TELL_EACH: Duration = Duration::from_secs(60);
+/// What was not found wrong again for so long is over: its version may be gone.
+const FORGET: Duration = Duration::from_secs(600);
 /// The most that is known at a time.
 const KNOWN_MAX: usize = 256;
 
@@ -29,6 +31,8 @@ pub(super) struct Problem {
 #[derive(Default)]
 pub(super) struct Problems {
     shown: BTreeMap<Whose, Problem>,
+    /// When it was found last.
+    found: HashMap<Whose, Instant>,
     /// When it was logged last; `None` is what is wrong with no model.
     told: HashMap<Option<Whose>, Instant>,
     changed: bool,
@@ -53,7 +57,18 @@ impl Problems {
             self.shown.insert(whose.clone(), problem);
             self.changed = true;
         }
+        if has_room {
+            self.found.insert(whose.clone(), now);
+        }
         self.is_to_be_told(Some(whose), now)
+    }
+
+    /// Forgets what was not found wrong again for long.
+    pub(super) fn forget(&mut self, now: Instant) {
+        self.found.retain(|_, at| now.saturating_duration_since(*at) < FORGET);
+        let before = self.shown.len();
+        self.shown.retain(|whose, _| self.found.contains_key(whose));
+        self.changed |= self.shown.len() != before;
     }
 
     /// It is wrong no more.
@@ -122,6 +137,14 @@ mod tests {
         assert_eq!(problems.shown()[&one].text, "c");
         assert!(problems.take_changed());
         assert!(problems.found(&one, problem("c"), start + TELL_EACH));
+        problems.forget(start + FORGET);
+        assert_eq!(
+            (problems.shown().len(), problems.take_changed()),
+            (1, true),
+            "the other is over"
+        );
+        assert!(!problems.found(&two, problem("b"), start + TELL_EACH / 2));
+        problems.take_changed();
         problems.over(&one);
         assert_eq!((problems.shown().len(), problems.take_changed()), (1, true));
         problems.over(&one);

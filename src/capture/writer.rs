@@ -132,6 +132,7 @@ impl Writer {
         let due = self.pruned.is_none_or(|at| now.saturating_duration_since(at) >= PRUNE_EACH);
         if self.changed || due {
             (self.pruned, self.changed) = (Some(now), false);
+            self.problems.forget(now);
             self.prune();
             self.show();
         } else if self.problems.take_changed() {

@@ -16,7 +16,8 @@ use prometheus::{IntCounter, IntCounterVec};
 use crate::telemetry::metrics::Declare;
 use crate::telemetry::{ArmRole, Metrics, Watch};
 use crate::types::{
-    CaptureRule, Dim, Full, Inbox, ModelName, ModelSettings, Share, Signature, Tensor, TensorSpec,
+    CaptureRule, Datatype, Dim, Full, Inbox, ModelName, ModelSettings, Share, Signature, Tensor,
+    TensorSpec,
 };
 
 /// An odd number whose multiples visit all of 2^64: 2^64 over the golden ratio.
@@ -27,6 +28,8 @@ const RECORD_BYTES: usize = 256;
 /// What becomes of each of its rows in memory, besides their values, about, in bytes: a
 /// time, ids and so on. A request of few bytes may have millions of rows.
 const ROW_BYTES: usize = 256;
+/// And what a value takes besides that is allocated by itself.
+const VALUE_BYTES: usize = 96;
 
 /// An answered request that is to be stored.
 pub struct Record {
@@ -220,7 +223,7 @@ impl Drawn {
         let none: &[Tensor] = &[];
         let inputs = if tap.rule.outputs_only { Cow::Borrowed(none) } else { inputs };
         let rows = rows_of(version.signature(), &inputs, &outputs);
-        let bytes = bytes_of(&inputs, &outputs, rows);
+        let bytes = bytes_of(&inputs, &outputs, rows, !tap.rule.hash.is_empty());
         let full = match tap.queue.full_for(bytes) {
             Some(full) => full,
             None => {
@@ -274,8 +277,15 @@ fn rows_of(signature: &Signature, inputs: &[Tensor], outputs: &[Tensor]) -> Opti
 }
 
 /// The memory that a request takes on its way into a file, about, in bytes.
-fn bytes_of(inputs: &[Tensor], outputs: &[Tensor], rows: Option<usize>) -> usize {
-    let tensors = inputs.iter().chain(outputs).map(Tensor::byte_len).sum::<usize>();
+fn bytes_of(inputs: &[Tensor], outputs: &[Tensor], rows: Option<usize>, hashes: bool) -> usize {
+    // Halves, texts and hashes have an allocation for each.
+    let apart =
+        |tensor: &Tensor| hashes || matches!(tensor.datatype(), Datatype::Fp16 | Datatype::Bytes);
+    let bytes = |tensor: &Tensor| match apart(tensor) {
+        true => tensor.byte_len().saturating_add(tensor.data().len().saturating_mul(VALUE_BYTES)),
+        false => tensor.byte_len(),
+    };
+    let tensors = inputs.iter().chain(outputs).map(bytes).fold(0, usize::saturating_add);
     let rows = rows.unwrap_or(1).saturating_mul(ROW_BYTES);
     tensors.saturating_add(rows).saturating_add(RECORD_BYTES)
 }
@@ -440,7 +450,7 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{Data, Datatype, Digest, Dim, Signature, TensorSpec, VersionId};
+    use crate::types::{Data, Digest, VersionId};
 
     fn settings(percent: f64) -> ModelSettings {
         let sample = Share::from_percent(percent).unwrap();

@@ -66,6 +66,10 @@ impl Builder {
     pub(super) fn plan(&self, model: &mut Model, basis: &Basis, salt: Salt) -> Plan {
         let settings = &*basis.settings;
         self.metrics.set_label_settings(&model.name, settings.labels.as_ref());
+        // Of those without a role as well: none may hold on to what is not wanted any more.
+        let tap = self.metrics.captures().tap(&model.name, settings);
+        let loaded = model.entries.values().filter_map(|entry| entry.loaded.as_ref());
+        loaded.for_each(|loaded| loaded.watch().capture_by(tap.clone()));
         let split = basis.resolved.canary.map(|(_, weight)| (salt.bytes(), weight));
         let champion = basis.resolved.champion;
         let champion = champion.and_then(|v| self.arm(model, settings, v, ArmRole::Champion));
@@ -103,7 +107,6 @@ impl Builder {
         let loaded = model.entries.get(&version)?.loaded.as_ref()?;
         let stats = self.metrics.arm(&model.name, version, role);
         loaded.watch().settle(&settings.features, !settings.drift_off);
-        loaded.watch().capture_by(self.metrics.captures().tap(&model.name, settings));
         self.metrics.watches().add(loaded.watch());
         Some(Arm { version: Arc::clone(loaded), stats, keeper: None })
     }
