@@ -84,14 +84,19 @@ fn sums(
     found
 }
 
-/// Who answered last for each version.
-fn newest(book: &Book, first: i64) -> HashMap<(&ModelName, VersionId), (i64, &Who)> {
+/// A day, and the number of who answered then.
+type When = (i64, i64);
+
+/// Who answered last for each version, to the day: an answerer that comes again has the number
+/// that it had.
+fn newest(book: &Book, first: i64) -> HashMap<(&ModelName, VersionId), (When, &Who)> {
     let mut newest = HashMap::new();
     for cell in book.cells.keys().filter(|cell| cell.day >= first) {
         let Some(who) = book.who.get(&cell.answerer) else { continue };
-        let entry = newest.entry((&who.model, who.version)).or_insert((cell.answerer, who));
-        if entry.0 < cell.answerer {
-            *entry = (cell.answerer, who);
+        let when = (cell.day, cell.answerer);
+        let entry = newest.entry((&who.model, who.version)).or_insert((when, who));
+        if entry.0 < when {
+            *entry = (when, who);
         }
     }
     newest
@@ -119,7 +124,8 @@ pub(super) fn standing(book: &Book, metrics: &Metrics, today: i64) -> Vec<Qualit
         wanted.extend(asked.map(|own| (watch.model().clone(), own.wrong_max)));
     }
     let is_asked = |who: &Who| {
-        let is_own = |watch: &Arc<Watch>| watch.version() == who.version;
+        let is_own =
+            |watch: &Arc<Watch>| watch.version() == who.version && watch.digest() == who.digest;
         wanted.contains_key(&who.model)
             && loaded.iter().any(|watch| watch.model() == &who.model && is_own(watch))
     };
@@ -251,4 +257,52 @@ fn gauges(figures: &Figures) -> Vec<(&'static str, f64)> {
         ("estimated_accuracy", figures.estimate.as_ref().map(|estimate| estimate.accuracy)),
     ];
     all.into_iter().filter_map(|(figure, value)| Some((figure, value?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Digest, LabelSettings, RowAnswer};
+
+    fn who(classes: &[&str]) -> Who {
+        Who {
+            model: ModelName::new("m").unwrap(),
+            version: VersionId::new(1).unwrap(),
+            digest: Digest::new([1; 32]),
+            role: "champion".into(),
+            split: None,
+            labels: LabelSettings {
+                keep: Share::ALL,
+                classes: classes.iter().map(|class| (*class).to_owned()).collect(),
+                wrong_beyond: None,
+                wrong_max: None,
+                groupings: vec![],
+            },
+        }
+    }
+
+    /// One row that `answerer` answered on `day`.
+    fn add(book: &mut Book, answerer: i64, day: i64) {
+        let cell = Cell { answerer, grouping: ALL, member: 0, day };
+        let sums = book.cells.entry(cell).or_default();
+        sums.predicted(&RowAnswer::Class { class: 0, scores: vec![] });
+    }
+
+    #[test]
+    fn settings_that_were_taken_back_count_no_more() {
+        let mut book = Book::default();
+        book.who.insert(1, who(&["no", "yes"]));
+        book.who.insert(2, who(&["no", "yse"]));
+        let rows = |book: &Book| {
+            let view = view(book, &ModelName::new("m").unwrap(), 10, 7, None);
+            let [version] = &view.versions[..] else { panic!("{view:?}") };
+            (version.classes[1].clone(), version.figures.rows)
+        };
+        add(&mut book, 1, 7);
+        add(&mut book, 2, 8);
+        assert_eq!(rows(&book), ("yse".to_owned(), 1));
+        // The first one answers again, under its number.
+        add(&mut book, 1, 9);
+        assert_eq!(rows(&book), ("yes".to_owned(), 2));
+    }
 }
