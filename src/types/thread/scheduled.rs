@@ -4,6 +4,10 @@
 //! seconds. Wall time blames whatever it runs for that, and CPU time excuses what
 //! sleeps or hangs. Linux counts both per thread (`schedstat`: nanoseconds that it
 //! ran, and that it was ready and did not).
+//!
+//! Neither has what the host of a virtual machine takes from a processor while the
+//! thread is on it. So the rest of the wall time is taken for sleep only of a thread
+//! that gave its processor up of its own accord at all, which Linux counts, too.
 
 use std::time::Duration;
 
@@ -19,6 +23,8 @@ pub struct Observed {
 pub struct Scheduled {
     ran: Duration,
     waited: Duration,
+    /// How often it gave its processor up: it slept, or waited for something.
+    gave_up: u64,
     /// It runs, or waits for a processor; a wait is counted when it is over.
     ready: bool,
 }
@@ -44,23 +50,23 @@ pub fn scheduled() -> Option<Scheduled> {
 }
 
 /// Of `wall`, the time between two looks, what the thread did not spend waiting for
-/// a processor: it ran or slept. Where it is ready at the end this is only what it
-/// ran for certain. Without both looks it is all of `wall`.
+/// a processor: it ran or slept. Where it is ready at the end, or never slept, this is
+/// only what it ran for certain. Without both looks it is all of `wall`.
 #[must_use]
 pub fn by_itself(wall: Duration, before: Option<Scheduled>, after: Option<Scheduled>) -> Duration {
     let (Some(before), Some(after)) = (before, after) else { return wall };
-    match after.ready {
+    match after.ready || after.gave_up == before.gave_up {
         true => after.ran.saturating_sub(before.ran).min(wall),
         false => wall.saturating_sub(after.waited.saturating_sub(before.waited)),
     }
 }
 
-/// The two first numbers of a `schedstat` file.
+/// From the two first numbers of a `schedstat` file.
 #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only Linux has the file"))]
-fn parse(schedstat: &str, ready: bool) -> Option<Scheduled> {
+fn parse(schedstat: &str, gave_up: u64, ready: bool) -> Option<Scheduled> {
     let mut numbers = schedstat.split_ascii_whitespace().map(|number| number.parse().ok());
     let mut next = || numbers.next().flatten().map(Duration::from_nanos);
-    Some(Scheduled { ran: next()?, waited: next()?, ready })
+    Some(Scheduled { ran: next()?, waited: next()?, gave_up, ready })
 }
 
 #[cfg(target_os = "linux")]
@@ -80,7 +86,10 @@ mod platform {
         // "12 (a name, with (anything)) R ...": the state is after the last parenthesis.
         let stat = read_to_string(format!("{folder}/stat")).ok()?;
         let ready = stat.rsplit(')').next()?.trim_start().starts_with('R');
-        parse(&read_to_string(format!("{folder}/schedstat")).ok()?, ready)
+        let status = read_to_string(format!("{folder}/status")).ok()?;
+        let gave_up = status.lines().find_map(|l| l.strip_prefix("voluntary_ctxt_switches:"))?;
+        let gave_up = gave_up.trim().parse().ok()?;
+        parse(&read_to_string(format!("{folder}/schedstat")).ok()?, gave_up, ready)
     }
 
     pub(super) fn look_at_own() -> Option<Scheduled> {
@@ -92,8 +101,17 @@ mod platform {
             let mut text = [0; 64];
             let read = file.as_ref()?.read_at(&mut text, 0).ok()?;
             // Its own waits are over: it runs.
-            parse(std::str::from_utf8(&text[..read]).ok()?, false)
+            parse(std::str::from_utf8(&text[..read]).ok()?, gave_up()?, false)
         })
+    }
+
+    /// How often the calling thread gave its processor up.
+    fn gave_up() -> Option<u64> {
+        // SAFETY: all-zero is a valid `rusage`, plain integers.
+        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+        // SAFETY: `usage` is valid and writable for the length of the call.
+        let result = unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) };
+        (result == 0).then(|| usage.ru_nvcsw.try_into().ok()).flatten()
     }
 }
 
@@ -124,8 +142,12 @@ mod tests {
 
     #[test]
     fn only_the_wait_for_a_processor_is_taken_off() {
-        let at = |ran, waited, ready| Some(Scheduled { ran: ms(ran), waited: ms(waited), ready });
-        let before = at(100, 1_000, false);
+        let seen = |ran, waited, gave_up, ready| {
+            Some(Scheduled { ran: ms(ran), waited: ms(waited), gave_up, ready })
+        };
+        let before = seen(100, 1_000, 7, false);
+        // It slept at least once since.
+        let at = |ran, waited, ready| seen(ran, waited, 8, ready);
         let cases = [
             // It slept for 70 of 100 ms, ran for 20 and waited for 10.
             (before, at(120, 1_010, false), 90),
@@ -136,6 +158,8 @@ mod tests {
             // It loops without an end, and is let.
             (before, at(500, 1_000, true), 100),
             (before, at(100, 9_000, false), 0),
+            // It never slept: the host of the machine took the other 70 ms.
+            (before, seen(120, 1_010, 7, false), 20),
             (None, at(100, 9_000, false), 100),
             (before, None, 100),
         ];
@@ -146,10 +170,11 @@ mod tests {
 
     #[test]
     fn the_file_is_two_numbers_and_more() {
-        let read = Scheduled { ran: Duration::from_nanos(5), waited: ms(2), ready: true };
-        assert_eq!(parse("5 2000000 7\n", true), Some(read));
+        let read =
+            Scheduled { ran: Duration::from_nanos(5), waited: ms(2), gave_up: 3, ready: true };
+        assert_eq!(parse("5 2000000 7\n", 3, true), Some(read));
         for bad in ["", "5", "5 x 7", "-5 1 1"] {
-            assert_eq!(parse(bad, true), None, "{bad:?}");
+            assert_eq!(parse(bad, 3, true), None, "{bad:?}");
         }
     }
 
@@ -176,6 +201,11 @@ mod tests {
         });
         let (own, same) = (scheduled().unwrap(), Observed::own().look().unwrap());
         assert!(same.ran >= own.ran && own.ran > Duration::ZERO, "{own:?} {same:?}");
+        assert!(same.gave_up >= own.gave_up, "{own:?} {same:?}");
+        let (_never, nothing) = std::sync::mpsc::channel::<()>();
+        nothing.recv_timeout(ms(1)).unwrap_err();
+        let slept = scheduled().unwrap();
+        assert!(slept.gave_up > own.gave_up, "{own:?} {slept:?}");
         assert!(Observed { number: Some(i32::MAX) }.look().is_none());
     }
 }
