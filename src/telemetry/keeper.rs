@@ -197,10 +197,10 @@ fn place_of(name: &str, signature: &Signature, features: &[String]) -> Option<(u
     narrow.then_some((tensor, 0))
 }
 
-/// Whether an id is among a share of all. It is a keyed hash, so that any of its
-/// bits are as good as drawn.
+/// Whether an id is among a share of all. It ends with a keyed hash, whose bits are as
+/// good as drawn.
 fn is_kept(id: PredictionId, share: Share) -> bool {
-    let PredictionId([a, b, c, d, ..]) = id;
+    let PredictionId([.., a, b, c, d]) = id;
     let point = u64::from(u32::from_be_bytes([a, b, c, d]));
     point * 10_000 < u64::from(share.basis_points()) << 32
 }
@@ -304,9 +304,9 @@ mod tests {
 
     #[test]
     fn a_share_is_kept_by_id() {
-        let id = |first: u32| {
+        let id = |last: u32| {
             let mut id = [0; 16];
-            id[..4].copy_from_slice(&first.to_be_bytes());
+            id[12..].copy_from_slice(&last.to_be_bytes());
             PredictionId(id)
         };
         let half = Share::from_percent(50.0).unwrap();
