@@ -11,6 +11,7 @@
 
 mod access;
 mod alerts;
+mod anomalies;
 mod capture;
 mod changes;
 mod document;

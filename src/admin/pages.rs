@@ -24,6 +24,7 @@ DELETE /v1/models/{model}/canary
 PUT    /v1/models/{model}/shadows/{version}         {\"sample\": \"100%\"}
 DELETE /v1/models/{model}/shadows/{version}
 GET    /v1/models/{model}/shadows/{version}/disagreements
+GET    /v1/models/{model}/anomalies
 GET    /v1/models/{model}/drift
 POST   /v1/models/{model}/drift/relearn             {\"version\": 2}
 GET    /v1/models/{model}/quality

@@ -17,8 +17,8 @@ use utoipa_axum::routes;
 use crate::admin::document::{self, Document};
 use crate::admin::reply::ApiError;
 use crate::admin::{
-    AdminState, access, alerts, capture, changes, drift, events, models, pages, quality, rollouts,
-    tokens,
+    AdminState, access, alerts, anomalies, capture, changes, drift, events, models, pages, quality,
+    rollouts, tokens,
 };
 use crate::error::{Error, ErrorCode};
 
@@ -34,6 +34,7 @@ fn routes() -> (Router<AdminState>, OpenApi) {
         .routes(routes!(models::show))
         .routes(routes!(models::compare))
         .routes(routes!(models::disagreements))
+        .routes(routes!(anomalies::anomalies))
         .routes(routes!(drift::drift))
         .routes(routes!(drift::relearn))
         .routes(routes!(quality::quality))

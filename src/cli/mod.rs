@@ -8,6 +8,7 @@
 //! 130 ended by Ctrl-C.
 
 mod alerts;
+mod anomalies;
 mod audit;
 mod canary;
 mod check;
@@ -86,6 +87,7 @@ enum Command {
     Rollout(rollout::RolloutArgs),
     Compare(compare::CompareArgs),
     Drift(drift::DriftArgs),
+    Anomalies(anomalies::AnomaliesArgs),
     Quality(quality::QualityArgs),
     Feedback(feedback::FeedbackArgs),
     Alerts(alerts::AlertsArgs),
@@ -145,6 +147,7 @@ fn run_client(command: Command) -> Result<(), Failure> {
             Command::Rollout(args) => rollout::run(&args).await,
             Command::Compare(args) => compare::run(&args).await,
             Command::Drift(args) => drift::run(&args).await,
+            Command::Anomalies(args) => anomalies::run(&args).await,
             Command::Feedback(args) => feedback::run(&args).await,
             Command::Quality(args) => quality::run(&args).await,
             Command::Alerts(args) => alerts::run(&args).await,

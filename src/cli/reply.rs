@@ -93,6 +93,37 @@ pub(super) struct DriftRates {
 }
 
 #[derive(Debug, Deserialize)]
+pub(super) struct Anomalies {
+    pub(super) versions: Vec<AnomalyVersion>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct AnomalyVersion {
+    pub(super) version: u64,
+    pub(super) level: Option<f64>,
+    pub(super) rows: u64,
+    pub(super) odd: u64,
+    pub(super) reasons: Vec<OddTally>,
+    pub(super) newest: Vec<OddRow>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct OddTally {
+    pub(super) why: String,
+    pub(super) rows: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct OddRow {
+    pub(super) at: String,
+    pub(super) prediction_id: String,
+    pub(super) row: u64,
+    pub(super) score: f64,
+    pub(super) why: String,
+    pub(super) input: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
 pub(super) struct Alerts {
     pub(super) alerts: Vec<Alert>,
     pub(super) passed_over: u64,

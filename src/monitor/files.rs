@@ -121,6 +121,7 @@ mod tests {
             created: "2026-01-01T00:00:00Z".into(),
             rows: 0,
             inputs: vec![],
+            missing_together: None,
             outputs: vec![],
         }
     }

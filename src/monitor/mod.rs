@@ -16,6 +16,7 @@
 mod alerts;
 mod ask;
 mod files;
+mod odd;
 pub mod quality;
 mod rounds;
 mod view;
@@ -41,6 +42,7 @@ use crate::types::{ModelName, VersionId};
 pub use alerts::{
     AlertBoard, AlertKey, AlertSettings, AlertView, Look, ModelStanding, Notice, Rule, Tell, Timing,
 };
+pub use odd::{AnomalyView, OddRowView, OddTallyView};
 pub use view::{ColumnView, DriftView, LearntView, RatesView, ReferenceView, WindowView};
 
 /// Settings of the monitor.
@@ -61,6 +63,7 @@ pub struct Settings {
 /// What is shown of a version.
 struct Shown {
     view: Arc<DriftView>,
+    odd: Arc<AnomalyView>,
     relearn: Relearn,
 }
 
@@ -95,6 +98,14 @@ impl Monitor {
         let board = self.board.load();
         let own = board.iter().filter(|((name, _), _)| name == model);
         own.map(|(_, shown)| Arc::clone(&shown.view)).collect()
+    }
+
+    /// Odd rows of a model's loaded versions, the lowest number first.
+    #[must_use]
+    pub fn anomalies(&self, model: &ModelName) -> Vec<Arc<AnomalyView>> {
+        let board = self.board.load();
+        let own = board.iter().filter(|((name, _), _)| name == model);
+        own.map(|(_, shown)| Arc::clone(&shown.odd)).collect()
     }
 
     /// Whether a version may be asked to learn its profile anew.

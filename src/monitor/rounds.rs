@@ -9,12 +9,13 @@ use crate::analysis::{ColumnDrift, Level};
 use crate::error::Result;
 use crate::monitor::ask::{Key, Relearn};
 use crate::monitor::files::Files;
+use crate::monitor::odd::AnomalyView;
 use crate::monitor::view::{
     ColumnView, DriftView, LearntView, RatesView, ReferenceView, WindowView,
 };
 use crate::monitor::windows::{Closed, Column, Whole, Windows};
 use crate::monitor::{Settings, Shown, Views};
-use crate::telemetry::{ColumnFigures, DriftFigures, GivenProfile, Metrics, Watch};
+use crate::telemetry::{ColumnFigures, DriftFigures, GivenProfile, Metrics, OddCounts, Watch};
 use crate::types::Profile;
 
 /// What a profile is said to be from that was learnt.
@@ -40,6 +41,8 @@ struct Known {
     problem: Option<String>,
     windows: Option<Windows>,
     last: Option<WindowView>,
+    /// Odd rows that the metrics have.
+    odd: OddCounts,
 }
 
 impl Rounds {
@@ -65,12 +68,16 @@ impl Rounds {
             self.settle_reference(watch, &mut known, relearn.contains(key), now);
             self.learn(watch, &mut known, now);
             self.count(watch, &mut known, now);
+            let odd = watch.odd_counts();
+            self.metrics.count_odd(watch.model(), watch.version(), &odd.since(&known.odd));
+            known.odd = odd;
             views.insert(key.clone(), self.shown(watch, &known));
             self.known.insert(key.clone(), known);
         }
         for (model, version) in former.into_keys() {
             if !self.known.contains_key(&(model.clone(), version)) {
                 self.metrics.remove_drift(&model, version);
+                self.metrics.remove_anomalies(&model, version);
             }
         }
         views
@@ -84,6 +91,7 @@ impl Rounds {
             problem: None,
             windows: None,
             last: None,
+            odd: OddCounts::default(),
         };
         self.rest(watch, &mut known, None);
         known
@@ -239,7 +247,8 @@ impl Rounds {
             None if self.settings.learn_rows == 0 => Relearn::LearnsNone,
             None => Relearn::May,
         };
-        Shown { view: Arc::new(self.view(watch, known)), relearn }
+        let odd = Arc::new(AnomalyView::of(watch, &known.odd));
+        Shown { view: Arc::new(self.view(watch, known)), odd, relearn }
     }
 
     fn view(&self, watch: &Watch, known: &Known) -> DriftView {
@@ -329,7 +338,7 @@ impl Column {
 }
 
 /// The nearest time that can be written: what a clock says may be anything.
-fn rfc3339(time: SystemTime) -> String {
+pub(super) fn rfc3339(time: SystemTime) -> String {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().min(TIME_MAX);
     humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + since).to_string()
 }

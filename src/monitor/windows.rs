@@ -158,6 +158,7 @@ mod tests {
             created: "2026-01-01T00:00:00Z".into(),
             rows: 1000,
             inputs: vec![Feature { name, tensor, column: 0, bins, counts }],
+            missing_together: None,
             outputs: vec![],
         }
     }

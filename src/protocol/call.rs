@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::protocol::ids::Id;
 use crate::protocol::json::{Token, Tokens, unescape};
 use crate::protocol::message::short;
+use crate::protocol::oddness::oddness;
 use crate::protocol::offload::{Crowded, LARGE_BYTES};
 use crate::protocol::route::NoRoute;
 use crate::protocol::{Service, caught, guarded};
@@ -25,6 +26,9 @@ const ROUTING_KEY: HeaderName = HeaderName::from_static("x-routing-key");
 const ROLE: HeaderName = HeaderName::from_static("x-foreshadow-role");
 /// The time that a request may take, as people write durations.
 const TIMEOUT: HeaderName = HeaderName::from_static("x-foreshadow-timeout");
+
+/// Asks for, and tells, how odd the request's rows are.
+pub(super) const ANOMALY: HeaderName = HeaderName::from_static("x-foreshadow-anomaly");
 
 /// What a request asks for, apart from its tensors.
 pub(super) struct Ask<'a> {
@@ -122,6 +126,9 @@ pub(super) trait Form: Send + 'static {
 pub(super) trait Signed {
     /// Tells it.
     fn sign(&mut self, assignment: &Assignment, prediction_id: Id);
+
+    /// Tells how odd the request's rows are.
+    fn tell(&mut self, oddness: HeaderValue);
 }
 
 /// A request on its version, which is counted once: with its outcome, or as
@@ -184,13 +191,17 @@ pub(super) struct Accepted<F> {
     deadline: Option<Instant>,
     in_flight: InFlight,
     groups: Groups,
+    /// Whether the reply is to tell how odd its rows are.
+    asks_oddness: bool,
 }
 
 impl<F> Accepted<F> {
     /// The same request, with its form as one of several.
     pub(super) fn with<G>(self, form: impl FnOnce(F) -> G) -> Accepted<G> {
-        let Self { assignment, inputs, form: own, deadline, in_flight, groups } = self;
-        Accepted { assignment, inputs, form: form(own), deadline, in_flight, groups }
+        let Self { assignment, inputs, form: own, deadline, in_flight, groups, asks_oddness } =
+            self;
+        let form = form(own);
+        Accepted { assignment, inputs, form, deadline, in_flight, groups, asks_oddness }
     }
 }
 
@@ -223,7 +234,8 @@ pub(super) fn accept<F>(
     match decoded {
         Ok((inputs, form)) => {
             let groups = groups(plan.settings.labels.as_deref(), headers);
-            Ok(Accepted { assignment, inputs, form, deadline, in_flight, groups })
+            let asks_oddness = headers.contains_key(ANOMALY);
+            Ok(Accepted { assignment, inputs, form, deadline, in_flight, groups, asks_oddness })
         }
         Err(error) => match grammar() {
             Some(malformed) => {
@@ -262,7 +274,8 @@ impl Service {
         id: Id,
         request_id: &HeaderValue,
     ) -> Result<F::Reply, Failed> {
-        let Accepted { assignment, inputs, form, deadline, in_flight, groups } = accepted;
+        let Accepted { assignment, inputs, form, deadline, in_flight, groups, asks_oddness } =
+            accepted;
         let decoded = Instant::now();
         let outcome: Result<_> = {
             let mut waiting = Waiting { assignment: &assignment, since: decoded, over: false };
@@ -280,6 +293,9 @@ impl Service {
                 assignment.answered(&answer, id.as_str(), groups);
                 let drawn = assignment.draw().map(|drawn| (drawn, request_id.clone()));
                 reply.sign(&assignment, id);
+                if asks_oddness {
+                    reply.tell(oddness(assignment.oddness(&answer.inputs)));
+                }
                 self.copy_later(assignment, answer, id, drawn);
                 Ok(reply)
             }

@@ -21,6 +21,7 @@ mod grpc;
 mod ids;
 mod json;
 mod message;
+mod oddness;
 mod offload;
 mod openapi;
 mod predict;

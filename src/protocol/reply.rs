@@ -11,7 +11,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use serde::Serialize;
 
 use crate::error::{Error, ErrorCode};
-use crate::protocol::call::Signed;
+use crate::protocol::call::{ANOMALY, Signed};
 use crate::protocol::compression::Coding;
 use crate::protocol::ids::Id;
 use crate::protocol::json::Writer;
@@ -134,6 +134,10 @@ impl<B> Signed for Response<B> {
         let headers = self.headers_mut();
         sign(headers, assignment);
         headers.insert(PREDICTION_ID, prediction_id.to_header());
+    }
+
+    fn tell(&mut self, oddness: HeaderValue) {
+        self.headers_mut().insert(ANOMALY, oddness);
     }
 }
 

@@ -131,6 +131,8 @@ struct Raw {
 struct RawMonitor {
     /// Whether their rows are compared with the version's profile.
     drift: Option<bool>,
+    /// The share of rows like its profile's that may be called odd.
+    anomalies: Option<Share>,
 }
 
 #[derive(Default, Deserialize)]
@@ -299,6 +301,7 @@ fn check(raw: Raw, triton: Option<TritonFile>, engines: &[&str]) -> Result<Model
         tolerance: raw.tolerance,
         shadow_noise: rollout.guards.noise.enabled,
         drift_off: raw.monitor.drift == Some(false),
+        odd_rows: raw.monitor.anomalies,
         labels: labels.map(Arc::new),
         capture: raw.capture.map(RawCapture::check).transpose()?.flatten(),
         allow_forced_role: raw.allow_forced_role,
@@ -451,6 +454,7 @@ mod tests {
             cost_max = "2ms"
             [monitor]
             drift = false
+            anomalies = "0.5%"
             [labels]
             classes = ["stays", "leaves"]
             [batching]
@@ -471,6 +475,7 @@ mod tests {
         assert_eq!(file.settings.task, Some(Task::Regression));
         assert!(file.settings.allow_forced_role && file.settings.nonfinite_as_null);
         assert!(file.settings.drift_off);
+        assert_eq!(file.settings.odd_rows(), share("0.5%"));
         assert_eq!(file.settings.labels.as_ref().unwrap().classes, ["stays", "leaves"]);
         assert_eq!(file.on_new_version, OnNewVersion::Shadow);
         assert_eq!(file.engine, "other");

@@ -10,8 +10,8 @@ use crate::routing::split::{Key, Purpose, Salt, point, within};
 use crate::routing::{Answer, Judge, Worst};
 use crate::serving::LoadedVersion;
 use crate::telemetry::recorder::{self, Recorder};
-use crate::telemetry::{ArmRole, ArmStats, Asked, Drawn, Groups, Keeper, ShadowStats};
-use crate::types::{ModelName, ModelSettings, Role, Share, VersionId};
+use crate::telemetry::{ArmRole, ArmStats, Asked, Drawn, Groups, Keeper, Oddness, ShadowStats};
+use crate::types::{ModelName, ModelSettings, Role, Share, Tensor, VersionId};
 
 /// A version that may answer, with the counts of its role.
 #[derive(Clone)]
@@ -239,7 +239,7 @@ impl Assignment {
     /// answer's, `groups` are those that its headers tell.
     pub fn answered(&self, answer: &Answer, id: &str, groups: Groups) {
         if matches!(self.choice, Choice::Split(_)) {
-            self.version().watch().answered(&answer.inputs, &answer.outputs);
+            self.version().watch().answered(&answer.inputs, &answer.outputs, id);
             if let Some(keeper) = &self.arm().keeper {
                 let asked = Asked { id, key: self.key, groups };
                 keeper.keep(asked, &answer.inputs, &answer.outputs);
@@ -248,6 +248,13 @@ impl Assignment {
         if let Some((recorder, arm)) = self.recorder() {
             recorder.answered(arm, self.key, answer.queue + answer.inference, &answer.outputs);
         }
+    }
+
+    /// How odd a request's rows are by the profile of the version that answered; `None` if
+    /// nothing tells.
+    #[must_use]
+    pub fn oddness(&self, inputs: &[Tensor]) -> Option<Oddness> {
+        self.version().watch().oddness(inputs)
     }
 
     /// Draws a lot: whether its answer is to be offered to who stores a sample of such, as

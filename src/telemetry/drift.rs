@@ -3,6 +3,7 @@
 use prometheus::GaugeVec;
 
 use crate::telemetry::Metrics;
+use crate::telemetry::anomaly::AnomalyMetrics;
 use crate::telemetry::metrics::Declare;
 use crate::telemetry::watch::Watches;
 use crate::types::{ModelName, VersionId};
@@ -37,6 +38,7 @@ pub struct ColumnFigures {
 /// All families, and who is watched.
 pub(super) struct Drift {
     pub(super) watches: Watches,
+    pub(super) anomalies: AnomalyMetrics,
     psi: GaugeVec,
     drifting: GaugeVec,
     rows: GaugeVec,
@@ -47,6 +49,7 @@ impl Drift {
     pub(super) fn declare(d: &Declare<'_>) -> Self {
         Self {
             watches: Watches::default(),
+            anomalies: AnomalyMetrics::declare(d),
             psi: d.float_gauges(
                 "foreshadow_drift_psi",
                 "Population stability index of a column in the last whole window of rows.",

@@ -1,14 +1,15 @@
 //! What the rows of answered requests looked like, column by column, in a profile's
 //! bins.
 //!
-//! Everything is an atomic addition; nothing is locked, nothing waits.
+//! Everything is an atomic addition; nothing is locked, nothing waits. On the way each
+//! row's inputs are looked up in the profile, which tells how odd the row is.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::error::{Error, Result};
 use crate::types::{
-    Bins, Counts, Data, Datatype, Dim, Feature, Picker, PlaceOf, Profile, Signature, Tensor,
-    TensorSpec, rows_of_request,
+    Bins, Counts, Data, Datatype, Dim, Feature, PICKED_MAX, Picker, PlaceOf, Profile, Rarity,
+    RowRarity, SeenRow, Signature, Tensor, TensorSpec, rows_of_request,
 };
 
 /// Counts of one version's answered requests.
@@ -18,6 +19,7 @@ pub struct FeatureCounts {
     /// The tensors' places in the signature.
     places: [Vec<usize>; 2],
     rows: AtomicU64,
+    rarity: Rarity,
 }
 
 /// The columns of one tensor.
@@ -59,26 +61,68 @@ impl FeatureCounts {
         let outputs = groups("outputs", &profile.outputs, &signature.outputs)?;
         let places = |groups: &[Group]| groups.iter().map(|group| group.tensor).collect();
         let places = [places(&inputs), places(&outputs)];
-        Ok(Self { inputs, outputs, places, rows: AtomicU64::new(0) })
+        let rarity = Rarity::new(profile);
+        Ok(Self { inputs, outputs, places, rows: AtomicU64::new(0), rarity })
     }
 
     /// Counts those rows of an answered request that the picker chooses, and returns how
     /// many it passed over. The tensors are in the signature's order. One that has other
-    /// rows than the longest input counts nothing.
-    pub fn count(&self, inputs: &[Tensor], outputs: &[Tensor], picker: &Picker) -> u64 {
+    /// rows than the longest input counts nothing. `judge` is told how odd each is, where
+    /// there is one.
+    pub fn count(
+        &self,
+        inputs: &[Tensor],
+        outputs: &[Tensor],
+        picker: &Picker,
+        judge: Option<impl FnMut(usize, RowRarity)>,
+    ) -> u64 {
         let rows = rows_of_request(inputs, &self.places[0], outputs, &self.places[1]);
         let picked = picker.pick(rows);
-        for (groups, tensors) in [(&self.inputs, inputs), (&self.outputs, outputs)] {
-            for group in groups {
-                if let Some(tensor) = tensors.get(group.tensor) {
-                    group.count(tensor, rows, picked.clone());
-                }
-            }
+        match judge {
+            Some(judge) => self.judge(inputs, rows, picked.clone(), judge, Column::add),
+            None => each(&self.inputs, inputs, rows, &picked, |_, column, place, _| {
+                column.add(place);
+            }),
         }
+        each(&self.outputs, outputs, rows, &picked, |_, column, place, _| column.add(place));
         let number = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         let counted = rows.min(picker.rows_max());
         self.rows.fetch_add(number(counted), Relaxed);
         number(rows - counted)
+    }
+
+    /// Tells how odd those rows are that the picker chooses, and returns how many there
+    /// are. Nothing is counted.
+    pub fn look(
+        &self,
+        inputs: &[Tensor],
+        picker: &Picker,
+        judge: impl FnMut(usize, RowRarity),
+    ) -> usize {
+        let rows = rows_of_request(inputs, &self.places[0], &[], &[]);
+        self.judge(inputs, rows, picker.pick(rows), judge, |_, _| {});
+        rows.min(picker.rows_max())
+    }
+
+    /// Judges these rows; `seen` is told where each of their values lies.
+    fn judge(
+        &self,
+        inputs: &[Tensor],
+        rows: usize,
+        picked: impl Iterator<Item = usize> + Clone,
+        mut judge: impl FnMut(usize, RowRarity),
+        seen: impl Fn(&Column, PlaceOf),
+    ) {
+        let mut judged = [SeenRow::NEW; PICKED_MAX];
+        each(&self.inputs, inputs, rows, &picked, |nth, column, place, number| {
+            seen(column, place);
+            if let Some(row) = judged.get_mut(nth) {
+                self.rarity.see(row, column.feature, place, number);
+            }
+        });
+        for (row, judged) in picked.zip(&judged) {
+            judge(row, self.rarity.judge(judged));
+        }
     }
 
     /// The counts so far. What is counted meanwhile may be in some columns only.
@@ -88,6 +132,22 @@ impl FeatureCounts {
             rows: self.rows.load(Relaxed),
             inputs: read(&self.inputs),
             outputs: read(&self.outputs),
+        }
+    }
+}
+
+/// Visits these of so many rows: the row's place among them, the column, where its value
+/// lies, and the value where it is a number.
+fn each(
+    groups: &[Group],
+    tensors: &[Tensor],
+    rows: usize,
+    picked: &(impl Iterator<Item = usize> + Clone),
+    mut visit: impl FnMut(usize, &Column, PlaceOf, f64),
+) {
+    for group in groups {
+        if let Some(tensor) = tensors.get(group.tensor) {
+            group.each(tensor, rows, picked.clone(), &mut visit);
         }
     }
 }
@@ -195,46 +255,62 @@ numbers! {
 }
 
 impl Group {
-    /// Counts these of so many rows.
-    fn count(&self, tensor: &Tensor, rows: usize, picked: impl Iterator<Item = usize>) {
+    fn each(
+        &self,
+        tensor: &Tensor,
+        rows: usize,
+        picked: impl Iterator<Item = usize>,
+        visit: &mut impl FnMut(usize, &Column, PlaceOf, f64),
+    ) {
         // Each tensor may have rows of its own; a profile's have the same.
         if tensor.rows() != rows || rows == 0 {
             return;
         }
         let width = tensor.shape().iter().skip(1).product::<usize>();
-        let picked = picked.map(|row| row * width);
+        let picked = picked.map(|row| row * width).enumerate();
         match tensor.data() {
-            Data::Bool(v) => self.numbers(v, picked),
-            Data::Uint8(v) => self.numbers(v, picked),
-            Data::Uint16(v) => self.numbers(v, picked),
-            Data::Uint32(v) => self.numbers(v, picked),
-            Data::Uint64(v) => self.numbers(v, picked),
-            Data::Int8(v) => self.numbers(v, picked),
-            Data::Int16(v) => self.numbers(v, picked),
-            Data::Int32(v) => self.numbers(v, picked),
-            Data::Int64(v) => self.numbers(v, picked),
-            Data::Fp16(v) => self.numbers(v, picked),
-            Data::Fp32(v) => self.numbers(v, picked),
-            Data::Fp64(v) => self.numbers(v, picked),
-            Data::Bytes(v) => self.texts(v, picked),
+            Data::Bool(v) => self.numbers(v, picked, visit),
+            Data::Uint8(v) => self.numbers(v, picked, visit),
+            Data::Uint16(v) => self.numbers(v, picked, visit),
+            Data::Uint32(v) => self.numbers(v, picked, visit),
+            Data::Uint64(v) => self.numbers(v, picked, visit),
+            Data::Int8(v) => self.numbers(v, picked, visit),
+            Data::Int16(v) => self.numbers(v, picked, visit),
+            Data::Int32(v) => self.numbers(v, picked, visit),
+            Data::Int64(v) => self.numbers(v, picked, visit),
+            Data::Fp16(v) => self.numbers(v, picked, visit),
+            Data::Fp32(v) => self.numbers(v, picked, visit),
+            Data::Fp64(v) => self.numbers(v, picked, visit),
+            Data::Bytes(v) => self.texts(v, picked, visit),
         }
     }
 
-    fn numbers<T: Number>(&self, values: &[T], rows: impl Iterator<Item = usize>) {
-        for start in rows {
+    fn numbers<T: Number>(
+        &self,
+        values: &[T],
+        rows: impl Iterator<Item = (usize, usize)>,
+        visit: &mut impl FnMut(usize, &Column, PlaceOf, f64),
+    ) {
+        for (nth, start) in rows {
             for column in &self.columns {
                 if let Some(value) = values.get(start + column.at) {
-                    column.add(column.bins.place(value.number()).0);
+                    let number = value.number();
+                    visit(nth, column, column.bins.place(number), number);
                 }
             }
         }
     }
 
-    fn texts(&self, values: &[Vec<u8>], rows: impl Iterator<Item = usize>) {
-        for start in rows {
+    fn texts(
+        &self,
+        values: &[Vec<u8>],
+        rows: impl Iterator<Item = (usize, usize)>,
+        visit: &mut impl FnMut(usize, &Column, PlaceOf, f64),
+    ) {
+        for (nth, start) in rows {
             for column in &self.columns {
                 if let Some(text) = values.get(start + column.at) {
-                    column.add(column.place_text(text).0);
+                    visit(nth, column, column.place_text(text), f64::NAN);
                 }
             }
         }
@@ -254,8 +330,8 @@ impl Column {
         }
     }
 
-    fn add(&self, place: usize) {
-        if let Some(count) = self.places.get(place) {
+    fn add(&self, place: PlaceOf) {
+        if let Some(count) = self.places.get(place.0) {
             count.fetch_add(1, Relaxed);
         }
     }
@@ -265,6 +341,9 @@ impl Column {
 mod tests {
     use super::*;
     use crate::types::{Datatype, Digest, ModelName};
+
+    /// Asks how odd rows are.
+    const NOBODY: Option<fn(usize, RowRarity)> = None;
 
     fn signature() -> Signature {
         let rows = || Dim::Symbol("N".into());
@@ -296,6 +375,7 @@ mod tests {
                 feature("age", "x", 1, Bins::Bounds(vec![0.0, 50.0, 100.0])),
                 feature("late", "x", 0, Bins::Integers(vec![0, 1])),
             ],
+            missing_together: None,
             outputs: vec![feature("label", "label", 0, Bins::Integers(vec![0, 1]))],
         }
     }
@@ -320,8 +400,8 @@ mod tests {
     fn each_column_counts_in_its_own_bins() {
         let counts = FeatureCounts::new(&profile(), &signature()).unwrap();
         let x = [0.0, 20.0, 1.0, f32::NAN, 7.0, 101.0];
-        counts.count(&tensors(3, &x, &["pro", "", "gold"]), &labels(&[1, 1, 5]), &picker());
-        counts.count(&tensors(1, &[1.0, 100.0], &["basic"]), &labels(&[0]), &picker());
+        counts.count(&tensors(3, &x, &["pro", "", "gold"]), &labels(&[1, 1, 5]), &picker(), NOBODY);
+        counts.count(&tensors(1, &[1.0, 100.0], &["basic"]), &labels(&[0]), &picker(), NOBODY);
         let read = counts.read();
         let counted = |places: &[u64]| Counts::from_places(places);
         assert_eq!(read.rows, 4);
@@ -343,7 +423,7 @@ mod tests {
         // The first half is 0, the second 1.
         let x: Vec<_> = (0..200).flat_map(|i| [f32::from(i >= 100), 1.0]).collect();
         let passed_over =
-            counts.count(&tensors(200, &x, &["pro"; 200]), &labels(&[0; 200]), &picker());
+            counts.count(&tensors(200, &x, &["pro"; 200]), &labels(&[0; 200]), &picker(), NOBODY);
         let read = counts.read();
         assert_eq!((read.rows, passed_over), (64, 136));
         assert_eq!(Counts::from_places(&read.inputs[2]).bins, [32, 32]);
@@ -351,12 +431,41 @@ mod tests {
     }
 
     #[test]
+    fn each_row_is_judged_by_all_of_its_inputs() {
+        let mut profile = profile();
+        profile.rows = 1000;
+        for feature in profile.inputs.iter_mut().chain(&mut profile.outputs) {
+            feature.counts.bins = vec![500, 500];
+        }
+        let counts = FeatureCounts::new(&profile, &signature()).unwrap();
+        let x = [0.0, 20.0, 1.0, 20.0, 1.0, 400.0];
+        let inputs = tensors(3, &x, &["pro", "gold", "basic"]);
+        let told = std::cell::RefCell::new(Vec::new());
+        let judge = |row, judged: RowRarity| {
+            told.borrow_mut().push((row, judged.why.as_str(), judged.input, judged.share < 0.01));
+        };
+        // As for who asks, and in the profile's order: plan, age, late.
+        let expected = [
+            (0, "rare", Some(0), false),
+            (1, "unseen", Some(0), true),
+            (2, "above", Some(1), true),
+        ];
+        assert_eq!(counts.look(&inputs, &picker(), judge), 3);
+        assert_eq!(told.take(), expected);
+        assert_eq!(counts.read().rows, 0);
+        counts.count(&inputs, &labels(&[0; 3]), &picker(), Some(judge));
+        assert_eq!(told.take(), expected);
+        let read = counts.read();
+        assert_eq!((read.rows, Counts::from_places(&read.inputs[1]).above), (3, 1));
+    }
+
+    #[test]
     fn rows_that_are_not_there_count_nothing() {
         let counts = FeatureCounts::new(&profile(), &signature()).unwrap();
-        counts.count(&tensors(0, &[], &[]), &labels(&[]), &picker());
-        counts.count(&[], &[], &picker());
+        counts.count(&tensors(0, &[], &[]), &labels(&[]), &picker(), NOBODY);
+        counts.count(&[], &[], &picker(), NOBODY);
         // Another number of labels than of rows.
-        counts.count(&tensors(1, &[0.0, 1.0], &["pro"]), &labels(&[0, 1]), &picker());
+        counts.count(&tensors(1, &[0.0, 1.0], &["pro"]), &labels(&[0, 1]), &picker(), NOBODY);
         let read = counts.read();
         assert_eq!((read.rows, Counts::from_places(&read.outputs[0]).rows()), (1, 0));
     }
@@ -367,7 +476,7 @@ mod tests {
         // Three rows, and one value that is of none.
         let mut inputs = tensors(3, &[0.0, 1.0, 0.0, 1.0, 0.0, 1.0], &["pro"; 3]);
         inputs[1] = Tensor::new("plan", vec![1], Data::Bytes(vec![b"pro".to_vec()])).unwrap();
-        counts.count(&inputs, &labels(&[0; 3]), &picker());
+        counts.count(&inputs, &labels(&[0; 3]), &picker(), NOBODY);
         let read = counts.read();
         let rows = |places: &[u64]| Counts::from_places(places).rows();
         assert_eq!((read.rows, rows(&read.inputs[0]), rows(&read.inputs[1])), (3, 0, 3));
@@ -379,7 +488,7 @@ mod tests {
         let counts = FeatureCounts::new(&profile(), &signature()).unwrap();
         let x: Vec<_> = (0..128).flat_map(|i| [f32::from(i % 2 == 0), 1.0]).collect();
         for _ in 0..50 {
-            counts.count(&tensors(128, &x, &["pro"; 128]), &labels(&[0; 128]), &picker());
+            counts.count(&tensors(128, &x, &["pro"; 128]), &labels(&[0; 128]), &picker(), NOBODY);
         }
         let counted = Counts::from_places(&counts.read().inputs[2]).bins;
         assert!((1400..1800).contains(&counted[0]), "{counted:?}");

@@ -7,6 +7,7 @@
 //! Invariant: nothing here blocks a request; all writes are atomic counts.
 
 mod alerts;
+mod anomaly;
 mod arm;
 mod capture;
 mod connections;
@@ -28,6 +29,7 @@ mod watch;
 mod webhooks;
 
 pub use alerts::AlertLabels;
+pub use anomaly::{OddCounts, OddRow, Oddness};
 pub use arm::{Answered, ArmRole, ArmSnapshot, ArmStats};
 pub use capture::{
     CaptureDrop, CaptureSnapshot, CaptureStats, Captures, Drawn, Offered, Record, Tap,

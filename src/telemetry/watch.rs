@@ -8,10 +8,12 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::error::Result;
 use crate::telemetry::ArmRole;
+use crate::telemetry::anomaly::{Anomalies, OddCounts, OddRow, Oddness, name};
 use crate::telemetry::capture::{Drawn, Tap};
 use crate::telemetry::features::{FeatureCounts, FeatureSnapshot};
 use crate::types::{
-    Digest, ModelName, Picker, Profile, ProfileBuilder, Signature, Tensor, VersionId,
+    Digest, ModelName, Picker, Profile, ProfileBuilder, RowRarity, Share, Signature, Tensor,
+    VersionId,
 };
 
 /// The `profile.json` in a version's folder: none, one, or what is wrong with it.
@@ -34,6 +36,7 @@ pub struct Watch {
     tap: ArcSwapOption<Tap>,
     /// Requests that came while a profile was being learnt from another.
     busy: AtomicU64,
+    anomalies: Anomalies,
 }
 
 /// What happens to the rows of answered requests.
@@ -120,6 +123,7 @@ impl Watch {
             active: ArcSwapOption::empty(),
             tap: ArcSwapOption::empty(),
             busy: AtomicU64::new(0),
+            anomalies: Anomalies::default(),
         })
     }
 
@@ -147,8 +151,10 @@ impl Watch {
         self.digest
     }
 
-    /// What the columns of its input are called, and whether its owner wants it watched.
-    pub fn settle(&self, names: &[String], wanted: bool) {
+    /// What the columns of its input are called, whether its owner wants it watched, and
+    /// the share of usual rows that may be called odd; none looks for odd ones.
+    pub fn settle(&self, names: &[String], wanted: bool, odd: Share) {
+        self.anomalies.set_level(odd);
         if **self.names.load() != names {
             self.names.store(Arc::new(names.to_vec()));
         }
@@ -174,12 +180,14 @@ impl Watch {
         self.given.load_full()
     }
 
-    /// An answered request. Never waits.
-    pub fn answered(&self, inputs: &[Tensor], outputs: &[Tensor]) {
+    /// A request that was answered under this id. Never waits.
+    pub fn answered(&self, inputs: &[Tensor], outputs: &[Tensor], id: &str) {
         let active = self.active.load();
         let passed_over = match active.as_deref() {
             None => return,
-            Some(Active::Counts(_, counts)) => Some(counts.count(inputs, outputs, &self.picker)),
+            Some(Active::Counts(profile, counts)) => {
+                Some(self.count(profile, counts, (inputs, outputs), id))
+            }
             Some(Active::Learns(learner)) => learner.add(inputs, outputs, &self.picker),
         };
         match passed_over {
@@ -187,6 +195,66 @@ impl Watch {
             Some(0) => {}
             Some(rows) => drop(self.passed_over.fetch_add(rows, Relaxed)),
         }
+    }
+
+    fn count(
+        &self,
+        profile: &Profile,
+        counts: &FeatureCounts,
+        (inputs, outputs): (&[Tensor], &[Tensor]),
+        id: &str,
+    ) -> u64 {
+        let mut looked_at = 0;
+        let judge = self.anomalies.level().map(|level| {
+            let looked_at = &mut looked_at;
+            move |row, judged: RowRarity| {
+                *looked_at += 1;
+                if judged.share <= level {
+                    self.anomalies.add(profile, id, row, judged);
+                }
+            }
+        });
+        let passed_over = counts.count(inputs, outputs, &self.picker, judge);
+        if looked_at > 0 {
+            self.anomalies.looked_at(looked_at);
+        }
+        passed_over
+    }
+
+    /// How odd a request's rows are by the version's profile; `None` without one, or where
+    /// nobody looks for odd ones. Of many rows it looks at some. Nothing is counted.
+    #[must_use]
+    pub fn oddness(&self, inputs: &[Tensor]) -> Option<Oddness> {
+        let level = self.anomalies.level()?;
+        let active = self.active.load();
+        let Active::Counts(profile, counts) = active.as_deref()? else { return None };
+        let (mut odd, mut oddest) = (0, None);
+        let rows = counts.look(inputs, &self.picker, |row, judged| {
+            odd += usize::from(judged.share <= level);
+            if oddest.is_none_or(|(_, so_far): (usize, RowRarity)| judged.share < so_far.share) {
+                oddest = Some((row, judged));
+            }
+        });
+        let (row, judged) = oddest?;
+        Some(Oddness { rows, odd, row, judged, input: name(profile, &judged) })
+    }
+
+    /// Rows that were looked at and odd ones, since it is loaded.
+    #[must_use]
+    pub fn odd_counts(&self) -> OddCounts {
+        self.anomalies.counts()
+    }
+
+    /// The newest odd rows, the newest first.
+    #[must_use]
+    pub fn odd_rows(&self) -> Vec<OddRow> {
+        self.anomalies.newest()
+    }
+
+    /// The share of usual rows that may be called odd; `None` if nothing is looked at.
+    #[must_use]
+    pub fn odd_level(&self) -> Option<f64> {
+        self.anomalies.level()
     }
 
     /// Who takes copies of its answered requests from now on, if anybody does.
@@ -206,6 +274,7 @@ impl Watch {
     /// It does not fit the version.
     pub fn count_by(&self, profile: Arc<Profile>) -> Result<()> {
         let counts = FeatureCounts::new(&profile, &self.signature)?;
+        self.anomalies.forget();
         self.active.store(Some(Arc::new(Active::Counts(profile, counts))));
         Ok(())
     }
@@ -295,7 +364,7 @@ impl Watches {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{Data, Datatype, Dim, TensorSpec};
+    use crate::types::{Data, Datatype, Dim, TensorSpec, WhyOdd};
 
     fn watch() -> Arc<Watch> {
         let spec = TensorSpec::new("x", Datatype::Fp32, vec![Dim::Symbol("N".into())]);
@@ -308,25 +377,67 @@ mod tests {
         vec![Tensor::new("x", vec![values.len()], Data::Fp32(values.to_vec())).unwrap()]
     }
 
+    /// A thousand rows from 0 to 999.
+    fn profile(watch: &Watch) -> Arc<Profile> {
+        let mut builder = ProfileBuilder::new(watch.signature(), &[], 1000);
+        let values: Vec<_> = (0..1000_u16).map(f32::from).collect();
+        builder.add(&x(&values), &x(&values));
+        let (model, digest) = (watch.model().clone(), watch.digest());
+        Arc::new(builder.finish(model, digest, "x.csv", "2026-01-01T00:00:00Z").unwrap())
+    }
+
+    #[test]
+    fn odd_rows_are_counted_and_the_newest_kept() {
+        let watch = watch();
+        watch.settle(&[], true, Share::from_percent(1.0).unwrap());
+        assert_eq!(watch.oddness(&x(&[5.0])), None);
+        watch.count_by(profile(&watch)).unwrap();
+        for n in 0..40 {
+            watch.answered(&x(&[5.0, 1e6, 6.0]), &x(&[0.0; 3]), &n.to_string());
+        }
+        let counts = watch.odd_counts();
+        assert_eq!((counts.rows, counts.odd()), (120, 40));
+        let kept = watch.odd_rows();
+        assert_eq!(
+            (kept.len(), &*kept[0].prediction_id, &*kept[31].prediction_id),
+            (32, "39", "8")
+        );
+        assert_eq!(
+            (kept[0].row, kept[0].why, kept[0].input.as_deref()),
+            (1, WhyOdd::Above, Some("x"))
+        );
+        // Who asks is told, and counts for nothing.
+        let told = watch.oddness(&x(&[5.0, f32::NAN, 1e9, 1e6])).unwrap();
+        assert_eq!((told.rows, told.odd, told.row), (4, 3, 2));
+        assert_eq!(watch.oddness(&x(&[])), None);
+        assert_eq!(watch.odd_counts(), counts);
+        // With another profile what was odd by the former one is nobody's business.
+        watch.count_by(profile(&watch)).unwrap();
+        assert_eq!((watch.odd_rows(), watch.odd_counts()), (vec![], counts));
+        watch.settle(&[], true, Share::ZERO);
+        watch.answered(&x(&[1e6]), &x(&[0.0]), "id");
+        assert_eq!((watch.oddness(&x(&[1e6])), watch.odd_counts()), (None, counts));
+    }
+
     #[test]
     fn it_learns_a_profile_and_counts_by_it() {
         let watch = watch();
-        watch.answered(&x(&[9.0]), &x(&[9.0]));
+        watch.answered(&x(&[9.0]), &x(&[9.0]), "id");
         watch.learn(4);
         for value in [1.0, 2.0, 3.0] {
-            watch.answered(&x(&[value]), &x(&[0.0]));
+            watch.answered(&x(&[value]), &x(&[0.0]), "id");
         }
         assert_eq!(watch.learnt(), Some(Learnt { rows: 3, wanted: 4, enough: false }));
-        watch.answered(&x(&[4.0, 100.0]), &x(&[0.0, 0.0]));
+        watch.answered(&x(&[4.0, 100.0]), &x(&[0.0, 0.0]), "id");
         assert_eq!(watch.learnt(), Some(Learnt { rows: 4, wanted: 4, enough: true }));
         let builder = watch.take_learnt().unwrap();
-        watch.answered(&x(&[5.0]), &x(&[0.0]));
+        watch.answered(&x(&[5.0]), &x(&[0.0]), "id");
         let (model, digest) = (watch.model().clone(), watch.digest());
         let profile = builder.finish(model, digest, "live traffic", "2026-01-01T00:00:00Z");
         let profile = profile.unwrap();
         assert_eq!((profile.rows, profile.inputs[0].counts.rows()), (4, 4));
         watch.count_by(Arc::new(profile)).unwrap();
-        watch.answered(&x(&[1.0, 50.0]), &x(&[0.0, 0.0]));
+        watch.answered(&x(&[1.0, 50.0]), &x(&[0.0, 0.0]), "id");
         let counts = watch.counts().unwrap();
         assert_eq!(counts.rows, 2);
         assert_eq!(counts.inputs[0].iter().sum::<u64>(), 2);
@@ -341,7 +452,7 @@ mod tests {
         let requests = |n: usize| {
             for i in 0..n {
                 let values = if i % 11 == 0 { vec![1.0; 500] } else { vec![0.0; 10] };
-                watch.answered(&x(&values), &x(&values));
+                watch.answered(&x(&values), &x(&values), "id");
             }
         };
         watch.learn(164 * 10);

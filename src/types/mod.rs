@@ -37,8 +37,9 @@ pub use plans::PlanFigures;
 pub use pool::Pool;
 pub(crate) use profile::rows_of_request;
 pub use profile::{
-    BINS_MAX, Bins, CATEGORY_BYTES_MAX, Counts, FEATURES_MAX, Feature, JUDGED_ROWS_MIN, PICKED_MAX,
-    Picker, PlaceOf, Profile, ProfileBuilder,
+    BINS_MAX, Bins, CATEGORY_BYTES_MAX, Combination, Counts, FEATURES_MAX, Feature,
+    JUDGED_ROWS_MIN, PICKED_MAX, Picker, PlaceOf, Profile, ProfileBuilder, Rarity, RowRarity,
+    SeenRow, Together, WhyOdd,
 };
 pub use readiness::Readiness;
 pub use repository::{Asked, Granting, IndexEntry, ModelState, Repository, Wish};

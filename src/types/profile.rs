@@ -4,12 +4,16 @@
 mod bins;
 mod builder;
 mod pick;
+mod rarity;
+mod together;
 
 use serde::{Deserialize, Serialize};
 
 pub use builder::ProfileBuilder;
 pub(crate) use builder::rows_of as rows_of_request;
 pub use pick::{PICKED_MAX, Picker};
+pub use rarity::{Rarity, RowRarity, SeenRow, WhyOdd};
+pub use together::{Combination, Together};
 
 use crate::error::{Error, Result};
 use crate::types::{Digest, ModelName};
@@ -46,6 +50,9 @@ pub struct Profile {
     pub inputs: Vec<Feature>,
     /// The outputs, column by column.
     pub outputs: Vec<Feature>,
+    /// Which inputs had no value together; not known of older ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing_together: Option<Together>,
 }
 
 /// One column of an input or output.
@@ -306,6 +313,10 @@ impl Profile {
                 }
             }
         }
+        if let Some(together) = &self.missing_together {
+            let checked = together.check(self.rows, &self.inputs);
+            checked.map_err(|why| Error::invalid(format!("missing_together: {why}")))?;
+        }
         Ok(())
     }
 }
@@ -381,6 +392,7 @@ mod tests {
                 feature("b", Bins::Texts(vec!["x".into(), "y".into()])),
             ],
             outputs: vec![feature("a", Bins::Integers(vec![0, 1]))],
+            missing_together: None,
         }
     }
 

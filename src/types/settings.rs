@@ -77,6 +77,8 @@ pub struct ModelSettings {
     pub shadow_noise: bool,
     /// Whether its answers' rows are not compared with its profile.
     pub drift_off: bool,
+    /// See [`Self::odd_rows`].
+    pub odd_rows: Option<Share>,
     /// What is kept of its answers for labels; nothing for `None`.
     pub labels: Option<Arc<LabelSettings>>,
     /// Which of its answered requests are stored, and how; `None` stores none.
@@ -95,6 +97,14 @@ pub struct ModelSettings {
 }
 
 impl ModelSettings {
+    /// The share of rows like its profile's that may be called odd: 1 % if nobody says
+    /// otherwise. With 0 % none is looked for.
+    #[must_use]
+    pub fn odd_rows(&self) -> Share {
+        const USUAL: Share = Share::from_basis_points(100).expect("1 %");
+        self.odd_rows.unwrap_or(USUAL)
+    }
+
     /// Refuses a request of more rows than its owner allows.
     pub fn check_rows(&self, inputs: &[Tensor]) -> Result<()> {
         match (self.rows_max, inputs.first().map(Tensor::rows)) {

@@ -172,3 +172,53 @@ fn nobody_is_watched_whose_owner_does_not_want_it() {
     assert_eq!((view.standing, view.columns.len()), ("off", 0), "{view:#?}");
     gateway.app.stop();
 }
+
+/// Sends one row, and returns what the reply says of how odd it is.
+fn oddness(gateway: &Gateway, row: &Value) -> (String, String) {
+    runtime().block_on(async {
+        let mut client = Client::connect(gateway.app.inference_address()).await;
+        let body = json!({ "instances": [[row]] }).to_string();
+        let headers = [("x-foreshadow-anomaly", "1")];
+        let reply = client.send("POST", "/predict/m", &headers, body).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        let id = reply.header("x-prediction-id").to_owned();
+        (reply.header("x-foreshadow-anomaly").to_owned(), id)
+    })
+}
+
+#[test]
+fn a_row_unlike_what_was_learnt_is_told_counted_and_kept() {
+    let gateway = start_with("", &["answers 1"], &QUICK);
+    wait(&gateway, |view| view.standing == "learning");
+    assert_eq!(oddness(&gateway, &json!(5)).0, "unknown");
+    send(&gateway, 640, 0);
+    wait(&gateway, |view| view.standing == "counting");
+    let usual = oddness(&gateway, &json!(50)).0;
+    assert!(usual.starts_with("usual;score=") && usual.ends_with(";rows=1;odd=0"), "{usual}");
+    let (odd, id) = oddness(&gateway, &json!(5000));
+    assert!(odd.starts_with("odd;score=") && odd.contains(";row=0;why=above;input="), "{odd}");
+    // The next look has it, and only it.
+    let (monitor, model) = (gateway.app.monitor(), ModelName::new("m").unwrap());
+    let mut rounds = monitor.rounds();
+    let counted = async {
+        while monitor.anomalies(&model)[0].odd == 0 {
+            rounds.changed().await.unwrap();
+        }
+    };
+    runtime().block_on(async { tokio::time::timeout(HANG, counted).await }).unwrap();
+    let (status, reply) = get(&gateway, "/v1/models/m/anomalies");
+    assert_eq!(status, 200);
+    let version = &reply["versions"][0];
+    let tally = (&version["level"], &version["odd"], &version["reasons"]);
+    let expected = (&json!(0.01), &json!(1), &json!([{"why": "above", "rows": 1}]));
+    assert_eq!(tally, expected, "{reply:#}");
+    let newest = &version["newest"][0];
+    assert_eq!((&newest["prediction_id"], &newest["row"]), (&json!(id), &json!(0)), "{reply:#}");
+    let metrics = runtime().block_on(async {
+        Client::connect(gateway.app.admin_address()).await.get("/metrics").await.text()
+    });
+    let line = "foreshadow_anomalies_total{model=\"m\",version=\"1\",why=\"above\"} 1";
+    assert!(metrics.contains(line), "{metrics}");
+    assert_eq!(get(&gateway, "/v1/models/nobody/anomalies").0, 404);
+    gateway.app.stop();
+}

@@ -20,6 +20,8 @@ const CALLS: &[(&str, &str, &str, &str)] = &[
     ("GET", "/v1/models/{model}", "/v1/models/fraud", ""),
     ("GET", "/v1/models/{model}", "/v1/models/a%20b", ""),
     ("GET", "/v1/models/{model}/compare", "/v1/models/churn/compare", ""),
+    ("GET", "/v1/models/{model}/anomalies", "/v1/models/churn/anomalies", ""),
+    ("GET", "/v1/models/{model}/anomalies", "/v1/models/fraud/anomalies", ""),
     ("GET", "/v1/models/{model}/drift", "/v1/models/churn/drift", ""),
     ("GET", "/v1/models/{model}/drift", "/v1/models/fraud/drift", ""),
     ("POST", RELEARN, "/v1/models/churn/drift/relearn", r#"{"version": 1}"#),

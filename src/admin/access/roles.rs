@@ -35,6 +35,7 @@ mod tests {
             (Method::POST, "/v1/models/churn/rollout", Operator),
             (Method::POST, "/v1/models/churn/rollout/abort", Operator),
             (Method::PUT, "/v1/models/churn/canary", Operator),
+            (Method::GET, "/v1/models/churn/anomalies", Viewer),
             (Method::GET, "/v1/models/churn/drift", Viewer),
             (Method::POST, "/v1/models/churn/drift/relearn", Operator),
             (Method::DELETE, "/v1/models/churn/canary", Operator),

@@ -99,6 +99,7 @@ mod tests {
                 feature("plan", Bins::Texts(vec!["basic".into()]), counted(&[10])),
                 feature("empty", Bins::Bounds(vec![]), Counts { nan: 10, ..Counts::default() }),
             ],
+            missing_together: None,
             outputs: vec![feature("p", Bins::Bounds(vec![0.0002, 0.5]), counted(&[10]))],
         };
         profile.check().unwrap();

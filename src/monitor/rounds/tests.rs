@@ -2,8 +2,8 @@ use std::fs;
 
 use super::*;
 use crate::types::{
-    Bins, Counts, Data, Datatype, Digest, Dim, Feature, ModelName, Signature, Tensor, TensorSpec,
-    VersionId,
+    Bins, Counts, Data, Datatype, Digest, Dim, Feature, ModelName, Share, Signature, Tensor,
+    TensorSpec, VersionId,
 };
 
 /// A gateway's monitor whose thread is the test.
@@ -33,7 +33,7 @@ impl World {
         let spec = TensorSpec::new("x", Datatype::Fp32, vec![Dim::Symbol("N".into())]);
         let signature = Signature::new(vec![spec.clone()], vec![spec]);
         let watch = Watch::new(model(), version(), Digest::new([digest; 32]), signature);
-        watch.settle(&[], true);
+        watch.settle(&[], true, Share::ZERO);
         self.metrics.watches().add(&watch);
         watch
     }
@@ -78,7 +78,7 @@ fn answer(watch: &Watch, rows: u16, from: f32) {
     for row in 0..rows {
         let value = from + f32::from(row % 50) / 50.0;
         let x = [Tensor::new("x", vec![1], Data::Fp32(vec![value])).unwrap()];
-        watch.answered(&x, &x);
+        watch.answered(&x, &x, "id");
     }
 }
 
@@ -100,6 +100,7 @@ fn profile(source: &str) -> Arc<Profile> {
         created: "2026-01-01T00:00:00Z".into(),
         rows: 400,
         inputs: vec![feature],
+        missing_together: None,
         outputs: vec![],
     })
 }
@@ -146,10 +147,10 @@ fn what_is_not_watched_any_more_shows_nothing() {
     let mut world = World::new(400);
     let watch = world.load(1);
     counting(&mut world, &watch);
-    watch.settle(&[], false);
+    watch.settle(&[], false, Share::ZERO);
     assert_eq!(world.standing(), "off");
     assert!(!world.has_series());
-    watch.settle(&[], true);
+    watch.settle(&[], true, Share::ZERO);
     assert_eq!(world.standing(), "counting");
     answer(&watch, 200, 0.0);
     assert!(world.look().is_some() && world.has_series());
@@ -236,7 +237,7 @@ fn who_may_learn_anew_is_told() {
     assert_eq!(told(&mut world), Some(Relearn::May));
     watch.give(Some(Err("profile.json: EOF".into())));
     assert_eq!(told(&mut world), Some(Relearn::Given));
-    watch.settle(&[], false);
+    watch.settle(&[], false, Share::ZERO);
     assert_eq!(told(&mut world), Some(Relearn::Off));
     let mut world = World::new(0);
     let _watch = world.load(1);

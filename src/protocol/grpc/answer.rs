@@ -117,6 +117,8 @@ pub(super) struct Framed(pub(super) Bytes);
 
 impl Signed for Framed {
     fn sign(&mut self, _: &Assignment, _: Id) {}
+
+    fn tell(&mut self, _: HeaderValue) {}
 }
 
 impl Form for StreamForm {

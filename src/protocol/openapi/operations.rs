@@ -136,10 +136,16 @@ const JSON_LENGTH: Header = (
     schemas::whole_number,
 );
 
+const ODDNESS: Header = (
+    "X-Foreshadow-Anomaly",
+    "Whatever it says, the reply has one, too, which tells how odd the rows are",
+    schemas::text,
+);
+
 /// Headers of a prediction.
-const ASKED: &[Header] = &[KEY, ROLE, TIME, ID];
+const ASKED: &[Header] = &[KEY, ROLE, TIME, ID, ODDNESS];
 /// Headers of a prediction that may be binary.
-const ASKED_BINARY: &[Header] = &[KEY, ROLE, TIME, ID, JSON_LENGTH];
+const ASKED_BINARY: &[Header] = &[KEY, ROLE, TIME, ID, ODDNESS, JSON_LENGTH];
 
 /// Something that can be asked.
 const fn question(

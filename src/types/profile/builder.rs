@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::error::Result;
 use crate::types::profile::bins::{Numbers, Texts};
+use crate::types::profile::together::{Gathered, LOOKED_AT_MAX};
 use crate::types::{
     Data, Datatype, Digest, Dim, FEATURES_MAX, Feature, ModelName, Picker, Profile, Signature,
     Tensor, TensorSpec,
@@ -24,6 +25,8 @@ pub struct ProfileBuilder {
     rows: usize,
     rows_max: usize,
     skipped: Vec<String>,
+    /// `None` once an input was left out, whose bits the others' would shift to.
+    together: Option<Gathered>,
 }
 
 /// The columns of one tensor.
@@ -65,7 +68,14 @@ impl ProfileBuilder {
         let inputs = plan.groups("input", &signature.inputs, left, |width| {
             if names.len() == width { names } else { &[] }
         });
-        let mut builder = Self { inputs, outputs, rows: 0, rows_max: 0, skipped: plan.skipped };
+        let mut builder = Self {
+            inputs,
+            outputs,
+            rows: 0,
+            rows_max: 0,
+            skipped: plan.skipped,
+            together: Some(Gathered::default()),
+        };
         builder.bound(rows_max);
         builder
     }
@@ -122,7 +132,7 @@ impl ProfileBuilder {
         if taken == 0 {
             return 0;
         }
-        let skipped = &mut self.skipped;
+        let (skipped, inputs_before) = (&mut self.skipped, self.inputs.len());
         let sides = [("input", &mut self.inputs, inputs), ("output", &mut self.outputs, outputs)];
         for (kind, groups, tensors) in sides {
             groups.retain(|group| {
@@ -134,6 +144,12 @@ impl ProfileBuilder {
                 fits
             });
             groups.iter_mut().for_each(|group| group.add(&tensors[group.place], picked.clone()));
+        }
+        if self.inputs.len() < inputs_before && self.rows > 0 {
+            self.together = None;
+        }
+        if let Some(together) = &mut self.together {
+            picked.for_each(|row| together.add(without(&self.inputs, inputs, row)));
         }
         self.rows += taken;
         taken
@@ -180,6 +196,7 @@ impl ProfileBuilder {
         source: impl Into<String>,
         created: impl Into<String>,
     ) -> Result<Profile> {
+        let inputs = features(self.inputs);
         let profile = Profile {
             schema: Profile::SCHEMA,
             model,
@@ -187,7 +204,8 @@ impl ProfileBuilder {
             source: source.into(),
             created: created.into(),
             rows: u64::try_from(self.rows).unwrap_or(u64::MAX),
-            inputs: features(self.inputs),
+            missing_together: self.together.map(|together| together.finish(&inputs)),
+            inputs,
             outputs: features(self.outputs),
         };
         profile.check()?;
@@ -211,6 +229,22 @@ pub(crate) fn rows_of(
         _ => most(inputs, input_places),
     };
     most.unwrap_or(0)
+}
+
+/// The inputs without a value in a row, as bits: the lowest is the first column.
+fn without(groups: &[Group], tensors: &[Tensor], row: usize) -> u64 {
+    let elements = groups.iter().flat_map(|group| {
+        let start = row * group.width;
+        (0..group.columns.len()).map(move |at| (group.place, start + at))
+    });
+    let empty = |(place, element): (usize, usize)| {
+        tensors.get(place).is_some_and(|tensor| match tensor.data() {
+            Data::Bytes(texts) => texts.get(element).is_some_and(Vec::is_empty),
+            numbers => numbers.as_f64(element).is_some_and(f64::is_nan),
+        })
+    };
+    let bits = elements.take(LOOKED_AT_MAX).enumerate();
+    bits.filter(|(_, at)| empty(*at)).fold(0, |mask, (bit, _)| mask | 1 << bit)
 }
 
 fn width(groups: &[Group]) -> usize {
