@@ -46,7 +46,16 @@ fn steady(reference: &Reference, rng: &mut Rng, rows: usize) -> Vec<Vec<u64>> {
 }
 
 fn judge(reference: &Reference, window: &[Vec<u64>]) -> Vec<ColumnDrift> {
-    let counts = reference.counts.iter().zip(window).enumerate();
+    judge_against(reference, &reference.counts, window)
+}
+
+/// Judges a window against other counts in the reference's bins.
+fn judge_against(
+    reference: &Reference,
+    other: &[Vec<u64>],
+    window: &[Vec<u64>],
+) -> Vec<ColumnDrift> {
+    let counts = other.iter().zip(window).enumerate();
     let columns: Vec<_> = counts
         .map(|(column, (counts, window))| ColumnCounts {
             reference: counts,
@@ -90,6 +99,16 @@ struct Chance {
 impl Chance {
     /// Windows of so many rows of a population, against references of so many.
     fn simulate(population: &'static [world::Column], reference_rows: usize, rows: usize) -> Self {
+        Self::simulate_by(population, reference_rows, rows, |reference, _| reference.counts.clone())
+    }
+
+    /// The same against what `other` gives for each window, in the reference's bins.
+    fn simulate_by(
+        population: &'static [world::Column],
+        reference_rows: usize,
+        rows: usize,
+        other: impl Fn(&Reference, &mut Rng) -> Vec<Vec<u64>>,
+    ) -> Self {
         let (mut rng, mut chance) = (Rng::new(1), Self::default());
         for _ in 0..windows().div_ceil(PER_REFERENCE) {
             let reference = Reference::new(population, &mut rng, reference_rows);
@@ -97,7 +116,8 @@ impl Chance {
             let mut drifted = false;
             for _ in 0..PER_REFERENCE {
                 let window = steady(&reference, &mut rng, rows);
-                let columns = judge(&reference, &window);
+                let other = other(&reference, &mut rng);
+                let columns = judge_against(&reference, &other, &window);
                 let differences = || columns.iter().filter_map(|c| c.difference.ok());
                 let p_values: Vec<_> = differences().map(|d| d.p_value).collect();
                 chance.moved += usize::from(columns.iter().any(moved));
@@ -142,6 +162,43 @@ fn chance_is_not_called_drift() {
                 if exceed.contains(&true) || drifting > references / 50 {
                     wrong.push((name, reference_rows, rows, moved, rejected, drifting));
                 }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "of {all}: {wrong:?}");
+}
+
+/// Rows of a canary's window and of its champion's.
+const BOTH_ROWS: [(usize, usize); 4] = [(200, 200), (200, 3_800), (1_000, 1_000), (1_000, 19_000)];
+/// Rows that the champion's profile, and so the bins, were made from.
+const BIN_ROWS: [usize; 2] = [200, 5_000];
+
+/// A canary's windows against its champion's, of the same traffic, in the bins of a
+/// profile that is neither of them.
+#[test]
+fn a_canary_that_is_alike_is_not_called_different() {
+    println!(
+        "\n| rows are of | bins are of | canary | champion | a column is apart | the same by p-values alone | different within {PER_REFERENCE} windows |"
+    );
+    println!("| --- | --- | --- | --- | --- | --- | --- |");
+    let references = windows().div_ceil(PER_REFERENCE);
+    let all = references * PER_REFERENCE;
+    let mut wrong = Vec::new();
+    for (name, population) in POPULATIONS {
+        for (bin_rows, (rows, champion_rows)) in
+            BIN_ROWS.into_iter().flat_map(|bins| BOTH_ROWS.map(|rows| (bins, rows)))
+        {
+            let new = |reference: &Reference, rng: &mut Rng| steady(reference, rng, champion_rows);
+            let chance = Chance::simulate_by(population, bin_rows, rows, new);
+            let Chance { moved, rejected, drifting, .. } = chance;
+            println!(
+                "| {name} | {bin_rows} | {rows} | {champion_rows} | {} | {} | {} |",
+                percent(moved, all),
+                percent(rejected, all),
+                percent(drifting, references),
+            );
+            if exceeds(moved, all) || exceeds(rejected, all) || drifting > 0 {
+                wrong.push((name, bin_rows, rows, champion_rows, moved, rejected, drifting));
             }
         }
     }

@@ -79,6 +79,7 @@ fn standing(view: &ModelView) -> Option<ModelStanding> {
         model: view.name.parse().ok()?,
         champion: view.plan.champion.as_ref().map(|arm| arm.version),
         canary: view.plan.canary.as_ref().map(|arm| arm.version),
+        weight: view.plan.canary.as_ref().map(|arm| arm.weight),
         wants_champion: view.versions.iter().any(|version| !gone(version.state))
             && !view.versions.iter().any(|version| comes(version.state)),
         failed: failed.collect(),

@@ -6,7 +6,7 @@ use serde_json::{Map, json};
 
 use crate::cli::failure::Failure;
 use crate::cli::figures::{NONE, difference};
-use crate::cli::reply::{DriftColumn, DriftVersion, Drifts};
+use crate::cli::reply::{DriftAgainst, DriftColumn, DriftRates, DriftVersion, Drifts};
 use crate::cli::table::Sheet;
 use crate::cli::{ChangeOptions, ModelArg, output};
 use crate::types::VersionId;
@@ -20,6 +20,12 @@ Each window of rows is compared with the version's profile.json, or with what it
 learnt from its first rows. PSI is the population stability index; a column moved
 if it exceeds its bound and is no chance, and drifts if it did so three windows
 in a row. The rates are shares of the window's rows, with the profile's behind them.
+
+A canary is compared with its champion, too, in the same time and the same bins. Both
+get a share of the same traffic by lot, so inputs should be alike; where outputs are
+not, the canary answers otherwise. Columns are then apart, and different after three
+windows in a row; JS is the Jensen-Shannon divergence in bits, and p how often such a
+difference comes by chance.
 
 With --relearn the version forgets what it learnt, and learns its profile from the
 rows that it answers from now on.
@@ -76,15 +82,72 @@ fn one(version: &DriftVersion) -> String {
         let rows = version.rows_passed_over;
         lines.push(format!("not looked at: {rows} rows of large requests"));
     }
-    if version.last.is_none() {
-        return lines.join("\n");
+    let mut parts = vec![lines.join("\n")];
+    if version.last.is_some() {
+        let mut sheet = Sheet::new(&[
+            "",
+            "column",
+            "state",
+            "psi",
+            "bound",
+            "missing",
+            "out of range",
+            "unseen",
+        ]);
+        for column in &version.columns {
+            sheet.row(row(column));
+        }
+        parts.push(sheet.render());
     }
-    let mut sheet =
-        Sheet::new(&["", "column", "state", "psi", "bound", "missing", "out of range", "unseen"]);
-    for column in &version.columns {
-        sheet.row(row(column));
+    if let Some(against) = &version.against_champion {
+        parts.extend(against_champion(version, against));
     }
-    format!("{}\n\n{}", lines.join("\n"), sheet.render())
+    parts.join("\n\n")
+}
+
+/// A canary beside its champion.
+fn against_champion(canary: &DriftVersion, against: &DriftAgainst) -> Vec<String> {
+    let (version, champion) = (canary.version, against.version);
+    let head = format!("version {version} against champion {champion}");
+    if let Some(problem) = &against.problem {
+        return vec![format!("{head}: not compared: {problem}")];
+    }
+    let mut lines = vec![format!(
+        "{head}: {} and {} of {} rows for the next window",
+        against.window_rows, against.champion_window_rows, canary.window_rows_wanted
+    )];
+    if let Some(last) = &against.last {
+        let (rows, champion_rows) = (last.rows, last.champion_rows);
+        let (from, to) = (&last.from, &last.to);
+        lines.push(format!("last window: {rows} and {champion_rows} rows, {from} to {to}"));
+    }
+    let others = against.not_comparable.iter();
+    lines.extend(
+        others
+            .map(|other| format!("not compared: {} {}: {}", other.kind, other.name, other.reason)),
+    );
+    let mut parts = vec![lines.join("\n")];
+    if against.last.is_some() {
+        let mut sheet = Sheet::new(&["", "column", "state", "psi", "bound", "js", "p"]);
+        for column in &against.columns {
+            sheet.row([
+                column.kind.clone(),
+                column.name.clone(),
+                stands(column),
+                difference(column.psi),
+                difference(column.bound),
+                difference(column.js),
+                difference(column.p_value),
+            ]);
+        }
+        parts.push(sheet.render());
+    }
+    parts
+}
+
+/// Its state, or why there is none.
+fn stands(column: &DriftColumn) -> String {
+    column.reason.clone().unwrap_or_else(|| column.state.clone())
 }
 
 fn standing(version: &DriftVersion) -> String {
@@ -112,11 +175,11 @@ fn standing(version: &DriftVersion) -> String {
 
 fn row(column: &DriftColumn) -> [String; 8] {
     let (now, then) = (&column.window, &column.reference);
-    let empty = |rates: &crate::cli::reply::DriftRates| rates.missing + rates.nan;
+    let empty = |rates: &DriftRates| rates.missing + rates.nan;
     [
         column.kind.clone(),
         column.name.clone(),
-        column.reason.clone().unwrap_or_else(|| column.state.clone()),
+        stands(column),
         difference(column.psi),
         difference(column.bound),
         rates(empty(now), empty(then)),
@@ -202,6 +265,42 @@ mod tests {
             "0.500",
             "6.1 % (2.0 %)",
             "too few",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_canary_is_told_against_its_champion() {
+        let canary = |against: serde_json::Value| {
+            rendered(json!({
+                "version": 3, "standing": "resting", "window_rows": 0, "window_rows_wanted": 1000, "rows_passed_over": 0,
+                "columns": [], "against_champion": against,
+            }))
+        };
+        let none = json!({
+            "version": 2, "problem": "it learns", "window_rows": 0, "champion_window_rows": 0,
+            "columns": [], "not_comparable": [],
+        });
+        let says = "version 3: not watched: it has no profile, and learns none\n\n\
+                    version 3 against champion 2: not compared: it learns\n";
+        assert_eq!(canary(none), says);
+        let rates = json!({"missing": 0.0, "nan": 0.0, "out_of_range": 0.0, "unseen": 0.0});
+        let text = canary(json!({
+            "version": 2, "window_rows": 12, "champion_window_rows": 340,
+            "last": {"rows": 1003, "champion_rows": 19007, "from": "a", "to": "b"},
+            "columns": [{"kind": "output", "name": "label", "state": "different", "psi": 0.5,
+                         "bound": 0.1, "js": 0.08, "p_value": 1e-9, "reference": rates, "window": rates}],
+            "not_comparable": [{"kind": "output", "name": "score", "reason": "no such tensor"}],
+        }));
+        for part in [
+            "version 3 against champion 2: 12 and 340 of 1000 rows for the next window",
+            "last window: 1003 and 19007 rows, a to b",
+            "not compared: output score: no such tensor",
+            "different",
+            "0.500",
+            "0.080",
+            "1.0e-9",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }

@@ -50,6 +50,33 @@ pub(super) struct DriftVersion {
     pub(super) last: Option<DriftWindow>,
     pub(super) rows_passed_over: u64,
     pub(super) columns: Vec<DriftColumn>,
+    pub(super) against_champion: Option<DriftAgainst>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct DriftAgainst {
+    pub(super) version: u64,
+    pub(super) problem: Option<String>,
+    pub(super) window_rows: u64,
+    pub(super) champion_window_rows: u64,
+    pub(super) last: Option<DriftOfBoth>,
+    pub(super) columns: Vec<DriftColumn>,
+    pub(super) not_comparable: Vec<DriftOther>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct DriftOfBoth {
+    pub(super) rows: u64,
+    pub(super) champion_rows: u64,
+    pub(super) from: String,
+    pub(super) to: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct DriftOther {
+    pub(super) kind: String,
+    pub(super) name: String,
+    pub(super) reason: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -80,6 +107,8 @@ pub(super) struct DriftColumn {
     pub(super) reason: Option<String>,
     pub(super) psi: Option<f64>,
     pub(super) bound: Option<f64>,
+    pub(super) js: Option<f64>,
+    pub(super) p_value: Option<f64>,
     pub(super) reference: DriftRates,
     pub(super) window: DriftRates,
 }

@@ -5,16 +5,19 @@
 //! ```text
 //! request path → telemetry::Watch (atomic counts) → Monitor (a thread of its own, each tick)
 //!     → Windows (pure) → analysis::drift (pure) → board → admin, metrics, log
+//!     → Against: a canary's windows with its champion's → board, metrics, log; no alert
 //!     → alerts (pure) → board, metrics, log, and whoever is to be told
 //! ```
 //!
 //! What a version is compared with: the `profile.json` in its folder; else the one that
 //! it learnt, which is kept in the state folder by the digest of the artifact; else it
-//! learns one from the first rows that it answers. Windows are in memory: after a restart
-//! they begin anew.
+//! learns one from the first rows that it answers. A canary is compared with its champion,
+//! too, in the champion's bins. Windows are in memory: after a restart they begin anew.
 
+mod against;
 mod alerts;
 mod ask;
+mod common;
 mod files;
 mod odd;
 pub mod quality;
@@ -43,7 +46,10 @@ pub use alerts::{
     AlertBoard, AlertKey, AlertSettings, AlertView, Look, ModelStanding, Notice, Rule, Tell, Timing,
 };
 pub use odd::{AnomalyView, OddRowView, OddTallyView};
-pub use view::{ColumnView, DriftView, LearntView, RatesView, ReferenceView, WindowView};
+pub use view::{
+    AgainstView, BothWindowView, ColumnView, DriftView, LearntView, OtherColumnView, RatesView,
+    ReferenceView, WindowView,
+};
 
 /// Settings of the monitor.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -164,7 +170,8 @@ impl Monitoring {
     }
 }
 
-/// What alerts are made from besides the counts, and where they go.
+/// What alerts are made from besides the counts, and where they go. How models stand says
+/// who is compared with whom, too.
 pub struct Alerting {
     /// When there are any.
     pub settings: AlertSettings,
@@ -190,7 +197,7 @@ pub fn spawn(
     let tick = settings.tick;
     let asks = Arc::<Asks>::default();
     let Alerting { settings: of_alerts, look, tell } = alerting;
-    let mut watchman = alerts::Watchman::new(of_alerts, Arc::clone(&metrics), look, tell);
+    let mut watchman = alerts::Watchman::new(of_alerts, Arc::clone(&metrics), tell);
     let mut own = rounds::Rounds::new(settings, metrics);
     let (shown, stopped, asked) = (Arc::clone(&board), Arc::clone(&stop), Arc::clone(&asks));
     let raised = Arc::clone(&alerts);
@@ -200,8 +207,10 @@ pub fn spawn(
         asked.wakes(thread::current());
         while !stopped.load(SeqCst) {
             let relearn = asked.all();
-            if let Some(views) = survived(|| own.round(&relearn)) {
-                if let Some(board) = survived(|| watchman.round(started.elapsed(), &views)) {
+            let models = survived(&look).unwrap_or_default();
+            if let Some(views) = survived(|| own.round(&relearn, &models)) {
+                let now = started.elapsed();
+                if let Some(board) = survived(|| watchman.round(now, &views, models)) {
                     raised.store(Arc::new(board));
                 }
                 shown.store(Arc::new(views));

@@ -7,14 +7,15 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::analysis::{ColumnDrift, Level};
 use crate::error::Result;
+use crate::monitor::against::{self, Against, Pair};
 use crate::monitor::ask::{Key, Relearn};
 use crate::monitor::files::Files;
 use crate::monitor::odd::AnomalyView;
 use crate::monitor::view::{
     ColumnView, DriftView, LearntView, RatesView, ReferenceView, WindowView,
 };
-use crate::monitor::windows::{Closed, Column, Whole, Windows};
-use crate::monitor::{Settings, Shown, Views};
+use crate::monitor::windows::{Closed, Column, Whole, Windows, frozen};
+use crate::monitor::{ModelStanding, Settings, Shown, Views};
 use crate::telemetry::{ColumnFigures, DriftFigures, GivenProfile, Metrics, OddCounts, Watch};
 use crate::types::Profile;
 
@@ -43,6 +44,8 @@ struct Known {
     last: Option<WindowView>,
     /// Odd rows that the metrics have.
     odd: OddCounts,
+    /// While it is a canary.
+    against: Option<Against>,
 }
 
 impl Rounds {
@@ -51,8 +54,9 @@ impl Rounds {
         Self { settings, metrics, files, started: Instant::now(), known: BTreeMap::new() }
     }
 
-    /// One look at everything; those of `relearn` learn their profile anew.
-    pub(super) fn round(&mut self, relearn: &BTreeSet<Key>) -> Views {
+    /// One look at everything; those of `relearn` learn their profile anew, and `models`
+    /// say who is champion and who canary.
+    pub(super) fn round(&mut self, relearn: &BTreeSet<Key>, models: &[ModelStanding]) -> Views {
         let now = self.started.elapsed();
         // A number may have a new life while requests of the old one are answered: the
         // newest counts, which was added last.
@@ -61,7 +65,6 @@ impl Rounds {
         let watches: BTreeMap<Key, Arc<Watch>> = watches.collect();
         self.files.use_those(watches.values().map(|watch| (watch.model(), watch.digest())));
         let mut former = std::mem::take(&mut self.known);
-        let mut views = Views::new();
         for (key, watch) in &watches {
             let same = |known: &Known| std::ptr::eq(known.watch.as_ptr(), Arc::as_ptr(watch));
             let mut known = former.remove(key).filter(same).unwrap_or_else(|| self.begin(watch));
@@ -71,16 +74,46 @@ impl Rounds {
             let odd = watch.odd_counts();
             self.metrics.count_odd(watch.model(), watch.version(), &odd.since(&known.odd));
             known.odd = odd;
-            views.insert(key.clone(), self.shown(watch, &known));
             self.known.insert(key.clone(), known);
         }
         for (model, version) in former.into_keys() {
             if !self.known.contains_key(&(model.clone(), version)) {
                 self.metrics.remove_drift(&model, version);
                 self.metrics.remove_anomalies(&model, version);
+                self.metrics.remove_against(&model, version);
             }
         }
-        views
+        self.compare(&watches, models, now);
+        let shown = watches.iter().filter_map(|(key, watch)| {
+            Some((key.clone(), self.shown(watch, self.known.get(key)?)))
+        });
+        shown.collect()
+    }
+
+    /// Looks at each canary against its champion, after both have settled by what they count.
+    fn compare(
+        &mut self,
+        watches: &BTreeMap<Key, Arc<Watch>>,
+        models: &[ModelStanding],
+        now: Duration,
+    ) {
+        let (whole, pairs) = (self.whole(), pairs(models, watches));
+        for (key, watch) in watches {
+            let Some(known) = self.known.get_mut(key) else { continue };
+            let former = known.against.take();
+            known.against = match pairs.get(key) {
+                Some(pair) => Some(Against::round(former, pair, whole, now, &self.metrics)),
+                None if former.is_some() => {
+                    against::end(watch, &self.metrics);
+                    None
+                }
+                None => None,
+            };
+        }
+    }
+
+    const fn whole(&self) -> Whole {
+        Whole { time: self.settings.window, rows: self.settings.window_rows }
     }
 
     fn begin(&self, watch: &Arc<Watch>) -> Known {
@@ -92,7 +125,10 @@ impl Rounds {
             windows: None,
             last: None,
             odd: OddCounts::default(),
+            against: None,
         };
+        // Its number may have had a former life.
+        against::end(watch, &self.metrics);
         self.rest(watch, &mut known, None);
         known
     }
@@ -189,17 +225,17 @@ impl Rounds {
             return;
         };
         let Some(read) = watch.counts() else { return };
-        if windows.forget_if_idle(now, &read) {
+        if windows.forget_if_idle(now, read.rows, &read) {
             tracing::info!(model = %watch.model(), version = %watch.version(),
                 "no row has come for long; whether it drifts is not known any more");
             known.last = None;
             self.metrics.remove_drift(watch.model(), watch.version());
         }
         let drifted: Vec<_> = windows.columns().iter().map(|c| c.drift.is_drifting()).collect();
-        let Some(Closed { rows, time }) = windows.step(&profile, now, read) else { return };
-        let to = SystemTime::now();
-        let from = to.checked_sub(time).unwrap_or(SystemTime::UNIX_EPOCH);
-        known.last = Some(WindowView { rows, from: rfc3339(from), to: rfc3339(to) });
+        let closed = windows.step(&profile, || frozen(&profile), now, read);
+        let Some(Closed { rows, time }) = closed else { return };
+        let (from, to) = period(time);
+        known.last = Some(WindowView { rows, from, to });
         tell(watch, &profile, &drifted, windows.columns());
         let columns = named(&profile).zip(windows.columns());
         let columns = columns.map(|((kind, name), column)| ColumnFigures {
@@ -234,9 +270,8 @@ impl Rounds {
         now: Duration,
     ) -> Result<()> {
         watch.count_by(Arc::clone(profile))?;
-        let whole = Whole { time: self.settings.window, rows: self.settings.window_rows };
         let base = watch.counts().unwrap_or_default();
-        known.windows = Some(Windows::new(whole, Level::DRIFT, profile, now, base));
+        known.windows = Some(Windows::new(self.whole(), Level::DRIFT, profile, now, base));
         Ok(())
     }
 
@@ -284,12 +319,28 @@ impl Rounds {
                 (Some(windows), Some(profile)) => columns(profile, windows.columns()),
                 _ => Vec::new(),
             },
+            against_champion: known.against.as_ref().map(Against::view),
         }
     }
 }
 
+/// Each canary that is wanted watched, with its champion.
+fn pairs<'a>(
+    models: &[ModelStanding],
+    watches: &'a BTreeMap<Key, Arc<Watch>>,
+) -> BTreeMap<Key, Pair<'a>> {
+    let pair = |model: &ModelStanding| {
+        let watch = |version| watches.get_key_value(&(model.model.clone(), version));
+        let (key, canary) = watch(model.canary?)?;
+        let (_, champion) = watch(model.champion?)?;
+        let pair = Pair { canary, champion, weight: model.weight };
+        canary.is_wanted().then(|| (key.clone(), pair))
+    };
+    models.iter().filter_map(pair).collect()
+}
+
 /// Kind and name of each column.
-fn named(profile: &Profile) -> impl Iterator<Item = (&'static str, &str)> {
+pub(super) fn named(profile: &Profile) -> impl Iterator<Item = (&'static str, &str)> {
     let inputs = profile.inputs.iter().map(|feature| ("input", &*feature.name));
     inputs.chain(profile.outputs.iter().map(|feature| ("output", &*feature.name)))
 }
@@ -308,15 +359,16 @@ fn tell(watch: &Watch, profile: &Profile, before: &[bool], after: &[Column]) {
 
 fn columns(profile: &Profile, columns: &[Column]) -> Vec<ColumnView> {
     let columns = named(profile).zip(columns);
-    columns.map(|((kind, name), column)| column.view(kind, name)).collect()
+    columns.map(|((kind, name), column)| column.view(kind, name, column.drift.as_str())).collect()
 }
 
 impl Column {
-    fn psi(&self) -> Option<f64> {
+    pub(super) fn psi(&self) -> Option<f64> {
         Some(self.found?.difference.ok()?.psi)
     }
 
-    fn view(&self, kind: &'static str, name: &str) -> ColumnView {
+    /// `state` is the word for how it stands.
+    pub(super) fn view(&self, kind: &'static str, name: &str, state: &'static str) -> ColumnView {
         let difference = self.found.and_then(|found| found.difference.ok());
         let reason = self.found.and_then(|found| found.difference.err());
         let rates = |of: fn(ColumnDrift) -> crate::analysis::Rates| {
@@ -325,7 +377,7 @@ impl Column {
         ColumnView {
             kind,
             name: name.to_owned(),
-            state: self.drift.as_str(),
+            state,
             reason: reason.map(|reason| reason.to_string()),
             psi: difference.map(|difference| difference.psi),
             bound: difference.map(|difference| difference.bound),
@@ -335,6 +387,13 @@ impl Column {
             window: rates(|found| found.window),
         }
     }
+}
+
+/// The times from and to of a window that was so long and is whole now.
+pub(super) fn period(time: Duration) -> (String, String) {
+    let to = SystemTime::now();
+    let from = to.checked_sub(time).unwrap_or(SystemTime::UNIX_EPOCH);
+    (rfc3339(from), rfc3339(to))
 }
 
 /// The nearest time that can be written: what a clock says may be anything.

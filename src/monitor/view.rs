@@ -37,6 +37,55 @@ pub struct DriftView {
     pub requests_passed_over: u64,
     /// Inputs, then outputs, as of the last whole window.
     pub columns: Vec<ColumnView>,
+    /// Of a canary: how the rows that it answers differ from those that its champion does.
+    pub against_champion: Option<AgainstView>,
+}
+
+/// Whether the rows that a canary answers look like those of its champion in the same time.
+/// Both answer a share of the same traffic, so inputs should; outputs tell what would
+/// change.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct AgainstView {
+    /// The champion.
+    #[schema(value_type = u64)]
+    pub version: VersionId,
+    /// Why they cannot be compared.
+    pub problem: Option<String>,
+    /// Rows of the canary's present window; it is judged when both have rows enough.
+    pub window_rows: u64,
+    /// Rows of the champion's.
+    pub champion_window_rows: u64,
+    /// The last whole window.
+    pub last: Option<BothWindowView>,
+    /// Inputs, then outputs, as of the last whole window, in the bins of the champion's
+    /// profile. The reference is the champion.
+    pub columns: Vec<ColumnView>,
+    /// Columns of the champion's profile that are other ones in the canary.
+    pub not_comparable: Vec<OtherColumnView>,
+}
+
+/// A window of both.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct BothWindowView {
+    /// The canary's rows.
+    pub rows: u64,
+    /// The champion's.
+    pub champion_rows: u64,
+    /// Its beginning, RFC 3339.
+    pub from: String,
+    /// Its end, RFC 3339.
+    pub to: String,
+}
+
+/// A column that cannot be compared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct OtherColumnView {
+    /// `input` or `output`.
+    pub kind: &'static str,
+    /// Its name.
+    pub name: String,
+    /// Why not.
+    pub reason: String,
 }
 
 /// A profile.
@@ -78,7 +127,8 @@ pub struct ColumnView {
     /// Its name.
     pub name: String,
     /// `waiting` for rows, `steady`, `moved` in the last window, or `drifting`: it moved
-    /// in three windows in a row.
+    /// in three windows in a row. Against a champion: `waiting`, `alike`, `apart` in the
+    /// last window, or `different`: in three in a row.
     pub state: &'static str,
     /// Why it cannot be judged.
     pub reason: Option<String>,

@@ -76,11 +76,22 @@ impl Windows {
         read.rows.saturating_sub(self.base.rows)
     }
 
+    /// Begins the present window anew; what was found before stands.
+    pub(super) fn restart(&mut self, now: Duration, read: FeatureSnapshot) {
+        (self.since, self.base) = (now, read);
+    }
+
     /// Forgets what it found and begins anew, where there was a whole window and no row
-    /// has come for a few times as long: nothing is known of the present.
-    pub(super) fn forget_if_idle(&mut self, now: Duration, read: &FeatureSnapshot) -> bool {
-        if read.rows != self.newest.0 {
-            self.newest = (read.rows, now);
+    /// has come for a few times as long: nothing is known of the present. `rows` is a count
+    /// that each row changes.
+    pub(super) fn forget_if_idle(
+        &mut self,
+        now: Duration,
+        rows: u64,
+        read: &FeatureSnapshot,
+    ) -> bool {
+        if rows != self.newest.0 {
+            self.newest = (rows, now);
         }
         let Some(took) = self.took else { return false };
         let window = took.max(self.whole.time).max(IDLE_WINDOW_MIN);
@@ -92,10 +103,12 @@ impl Windows {
         true
     }
 
-    /// Judges the present window if it is whole, and begins the next one.
+    /// Judges the present window against a reference in the same bins, if it is whole, and
+    /// begins the next one.
     pub(super) fn step(
         &mut self,
         profile: &Profile,
+        reference: impl FnOnce() -> Vec<Vec<u64>>,
         now: Duration,
         read: FeatureSnapshot,
     ) -> Option<Closed> {
@@ -103,12 +116,8 @@ impl Windows {
         if closed.rows < self.whole.rows.max(1) || closed.time < self.whole.time {
             return None;
         }
-        let features = || profile.inputs.iter().chain(&profile.outputs);
-        let reference: Vec<_> = features().map(|feature| feature.counts.by_place()).collect();
-        let inputs = since(&profile.inputs, &read.inputs, &self.base.inputs);
-        let window: Vec<_> =
-            inputs.chain(since(&profile.outputs, &read.outputs, &self.base.outputs)).collect();
-        let counts = features().zip(&reference).zip(&window);
+        let (reference, window) = (reference(), counted(profile, &read, &self.base));
+        let counts = features(profile).zip(&reference).zip(&window);
         let counts: Vec<_> = counts
             .map(|((feature, reference), window)| ColumnCounts {
                 reference,
@@ -122,6 +131,26 @@ impl Windows {
         (self.since, self.base, self.took) = (now, read, Some(closed.time));
         Some(closed)
     }
+}
+
+/// Inputs, then outputs.
+fn features(profile: &Profile) -> impl Iterator<Item = &Feature> {
+    profile.inputs.iter().chain(&profile.outputs)
+}
+
+/// The profile's own counts, by place: the reference that stays.
+pub(super) fn frozen(profile: &Profile) -> Vec<Vec<u64>> {
+    features(profile).map(|feature| feature.counts.by_place()).collect()
+}
+
+/// Counts since `base` in a profile's bins, inputs, then outputs, by place.
+pub(super) fn counted(
+    profile: &Profile,
+    read: &FeatureSnapshot,
+    base: &FeatureSnapshot,
+) -> Vec<Vec<u64>> {
+    let inputs = since(&profile.inputs, &read.inputs, &base.inputs);
+    inputs.chain(since(&profile.outputs, &read.outputs, &base.outputs)).collect()
 }
 
 /// Counts since `base`, of each feature.
@@ -169,6 +198,19 @@ mod tests {
         FeatureSnapshot { rows: low + high, inputs: vec![places], ..FeatureSnapshot::default() }
     }
 
+    fn step(
+        windows: &mut Windows,
+        profile: &Profile,
+        now: Duration,
+        read: FeatureSnapshot,
+    ) -> Option<Closed> {
+        windows.step(profile, || frozen(profile), now, read)
+    }
+
+    fn idle(windows: &mut Windows, now: Duration, read: FeatureSnapshot) -> bool {
+        windows.forget_if_idle(now, read.rows, &read)
+    }
+
     fn windows() -> Windows {
         // Ten rows were counted before.
         Windows::new(WHOLE, Level::DRIFT, &profile(), Duration::ZERO, read(10, 0))
@@ -191,7 +233,7 @@ mod tests {
             (minute(6), read(1210, 1200), Some((2000, minute(1)))),
         ];
         for (now, read, expected) in cases {
-            let closed = windows.step(&profile, now, read);
+            let closed = step(&mut windows, &profile, now, read);
             assert_eq!(closed.map(|closed| (closed.rows, closed.time)), expected);
         }
     }
@@ -202,7 +244,7 @@ mod tests {
         let mut so_far = (10, 0);
         let mut state = |windows: &mut Windows, n, low, high| {
             so_far = (so_far.0 + low, so_far.1 + high);
-            assert!(windows.step(&profile, minute(n), read(so_far.0, so_far.1)).is_some());
+            assert!(step(windows, &profile, minute(n), read(so_far.0, so_far.1)).is_some());
             windows.columns()[0].drift.as_str()
         };
         assert_eq!(windows.columns()[0].drift.as_str(), "waiting");
@@ -221,27 +263,39 @@ mod tests {
     fn what_was_found_is_forgotten_when_no_row_comes_any_more() {
         let (mut windows, profile) = (windows(), profile());
         // Nothing was found yet.
-        assert!(!windows.forget_if_idle(minute(1000), &read(10, 0)));
-        assert!(windows.step(&profile, minute(1000), read(910, 100)).is_some());
-        assert!(!windows.forget_if_idle(minute(1000), &read(910, 100)));
+        assert!(!idle(&mut windows, minute(1000), read(10, 0)));
+        assert!(step(&mut windows, &profile, minute(1000), read(910, 100)).is_some());
+        assert!(!idle(&mut windows, minute(1000), read(910, 100)));
         // That window took 1,000 minutes.
-        assert!(!windows.forget_if_idle(minute(3999), &read(910, 100)));
+        assert!(!idle(&mut windows, minute(3999), read(910, 100)));
         assert_eq!(windows.columns()[0].drift.as_str(), "moved");
-        assert!(windows.forget_if_idle(minute(4000), &read(910, 100)));
+        assert!(idle(&mut windows, minute(4000), read(910, 100)));
         assert_eq!(windows.columns()[0], Column { drift: Drift::Waiting, found: None });
-        assert!(!windows.forget_if_idle(minute(9000), &read(910, 100)));
+        assert!(!idle(&mut windows, minute(9000), read(910, 100)));
         // A short one counts as five minutes.
-        assert!(windows.step(&profile, minute(4001), read(1310, 100)).is_some());
-        assert!(!windows.forget_if_idle(minute(4002), &read(1311, 100)));
-        assert!(!windows.forget_if_idle(minute(4016), &read(1311, 100)));
-        assert!(windows.forget_if_idle(minute(4017), &read(1311, 100)));
+        assert!(step(&mut windows, &profile, minute(4001), read(1310, 100)).is_some());
+        assert!(!idle(&mut windows, minute(4002), read(1311, 100)));
+        assert!(!idle(&mut windows, minute(4016), read(1311, 100)));
+        assert!(idle(&mut windows, minute(4017), read(1311, 100)));
+    }
+
+    #[test]
+    fn a_window_that_begins_anew_leaves_what_was_found() {
+        let (mut windows, profile) = (windows(), profile());
+        assert!(step(&mut windows, &profile, minute(1), read(410, 100)).is_some());
+        let found = windows.columns()[0];
+        windows.restart(minute(2), read(810, 100));
+        assert_eq!((windows.rows(&read(811, 100)), windows.columns()[0]), (1, found));
+        assert!(step(&mut windows, &profile, minute(3), read(1209, 100)).is_none());
+        let closed = step(&mut windows, &profile, minute(3), read(1210, 100));
+        assert_eq!(closed, Some(Closed { rows: 400, time: minute(1) }));
     }
 
     #[test]
     fn counts_that_are_not_there_are_zero() {
         let (mut windows, profile) = (windows(), profile());
         let empty = FeatureSnapshot { rows: 1000, ..FeatureSnapshot::default() };
-        assert!(windows.step(&profile, minute(9), empty).is_some());
+        assert!(step(&mut windows, &profile, minute(9), empty).is_some());
         assert!(windows.columns()[0].found.unwrap().difference.is_err());
         assert_eq!(windows.columns()[0].drift.as_str(), "waiting");
     }

@@ -31,7 +31,7 @@ pub struct ColumnFigures {
     pub column: String,
     /// Population stability index of the last whole window, if that could be judged.
     pub psi: Option<f64>,
-    /// Whether it has drifted.
+    /// Whether it has moved in several windows in a row.
     pub drifting: bool,
 }
 
@@ -43,6 +43,8 @@ pub(super) struct Drift {
     drifting: GaugeVec,
     rows: GaugeVec,
     passed_over: GaugeVec,
+    against_psi: GaugeVec,
+    different: GaugeVec,
 }
 
 impl Drift {
@@ -70,7 +72,36 @@ impl Drift {
                 "Rows that were not looked at: of large requests, all but a few.",
                 VERSION,
             ),
+            against_psi: d.float_gauges(
+                "foreshadow_canary_psi",
+                "Population stability index of a canary's column against its champion's, in \
+                 the last whole window of both.",
+                COLUMN,
+            ),
+            different: d.float_gauges(
+                "foreshadow_canary_different",
+                "1 while a canary's column differs from its champion's: it did in several \
+                 windows in a row.",
+                COLUMN,
+            ),
         }
+    }
+}
+
+/// Shows columns by an index and whether they are beyond it.
+fn set_columns(
+    [psi, beyond]: [&GaugeVec; 2],
+    [model, version]: [&str; 2],
+    columns: &[ColumnFigures],
+) {
+    for column in columns {
+        let labels = [model, version, column.kind, &column.column];
+        match column.psi {
+            Some(value) => psi.with_label_values(&labels).set(value),
+            // It may not be there.
+            None => drop(psi.remove_label_values(&labels)),
+        }
+        beyond.with_label_values(&labels).set(if column.drifting { 1.0 } else { 0.0 });
     }
 }
 
@@ -88,15 +119,21 @@ impl Metrics {
         families.rows.with_label_values(&[model, &version]).set(figures.rows as f64);
         let passed_over = families.passed_over.with_label_values(&[model, &version]);
         passed_over.set(figures.passed_over as f64);
-        for column in &figures.columns {
-            let labels = [model, &version, column.kind, &column.column];
-            match column.psi {
-                Some(psi) => families.psi.with_label_values(&labels).set(psi),
-                // It may not be there.
-                None => drop(families.psi.remove_label_values(&labels)),
-            }
-            let drifting = if column.drifting { 1.0 } else { 0.0 };
-            families.drifting.with_label_values(&labels).set(drifting);
+        let shown = [&families.psi, &families.drifting];
+        set_columns(shown, [model, &version], &figures.columns);
+    }
+
+    /// Shows how a canary differs from its champion, in place of what was shown of the same
+    /// columns; `drifting` are those that differ.
+    pub fn set_against(&self, model: &ModelName, version: VersionId, columns: &[ColumnFigures]) {
+        let shown = [&self.drift.against_psi, &self.drift.different];
+        set_columns(shown, [model.as_str(), &version.to_string()], columns);
+    }
+
+    /// Shows nothing of a version against a champion any more.
+    pub fn remove_against(&self, model: &ModelName, version: VersionId) {
+        for family in [&self.drift.against_psi, &self.drift.different] {
+            self.remove(family, model.as_str(), Some(&version.to_string()));
         }
     }
 
@@ -139,5 +176,27 @@ mod tests {
         metrics.remove_drift(&model, version);
         let text = metrics.render();
         assert!(!text.contains("model=\"m\""), "{text}");
+    }
+
+    #[test]
+    fn what_a_canary_is_against_its_champion_goes_by_itself() {
+        let metrics = Metrics::new();
+        let (model, version) = (ModelName::new("m").unwrap(), VersionId::new(2).unwrap());
+        let column =
+            |psi, drifting| ColumnFigures { kind: "output", column: "y".to_owned(), psi, drifting };
+        let labels = "{column=\"y\",kind=\"output\",model=\"m\",version=\"2\"}";
+        let figures = DriftFigures { rows: 1, passed_over: 0, columns: vec![column(None, false)] };
+        metrics.set_drift(&model, version, &figures);
+        metrics.set_against(&model, version, &[column(Some(0.5), true)]);
+        let text = metrics.render();
+        for line in ["foreshadow_canary_psi{} 0.5", "foreshadow_canary_different{} 1"] {
+            let line = line.replace("{}", labels);
+            assert!(text.contains(&line), "{line}: {text}");
+        }
+        metrics.remove_against(&model, version);
+        let text = metrics.render();
+        assert!(!text.contains("foreshadow_canary_psi{"), "{text}");
+        assert!(!text.contains("foreshadow_canary_different{"), "{text}");
+        assert!(text.contains(&format!("foreshadow_drifting{labels} 0")), "{text}");
     }
 }

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::error::{Error, Result};
 use crate::types::{
-    Bins, Counts, Data, Datatype, Dim, Feature, PICKED_MAX, Picker, PlaceOf, Profile, Rarity,
-    RowRarity, SeenRow, Signature, Tensor, TensorSpec, rows_of_request,
+    Bins, Counts, Data, Datatype, Feature, PICKED_MAX, Picker, PlaceOf, Profile, Rarity, RowRarity,
+    SeenRow, Signature, Tensor, TensorSpec, rows_of_request,
 };
 
 /// Counts of one version's answered requests.
@@ -164,12 +164,7 @@ fn groups(kind: &str, features: &[Feature], specs: &[TensorSpec]) -> Result<Vec<
         let tensor = specs.iter().position(|spec| spec.name == it.tensor);
         let tensor = tensor.ok_or_else(|| misfit(format!("it has no tensor {:?}", it.tensor)))?;
         let spec = &specs[tensor];
-        let width = match spec.shape[..] {
-            [_] => Some(1),
-            [_, Dim::Fixed(width)] => Some(width),
-            _ => None,
-        };
-        if width.is_none_or(|width| it.column >= width) {
+        if spec.columns().is_none_or(|width| it.column >= width) {
             let shape = spec.wire_shape();
             return Err(misfit(format!(
                 "tensor {:?} of shape {shape:?} has no column {}",
@@ -340,7 +335,7 @@ impl Column {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{Datatype, Digest, ModelName};
+    use crate::types::{Datatype, Digest, Dim, ModelName};
 
     /// Asks how odd rows are.
     const NOBODY: Option<fn(usize, RowRarity)> = None;

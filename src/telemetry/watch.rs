@@ -29,6 +29,7 @@ pub struct Watch {
     wanted: AtomicBool,
     given: ArcSwap<GivenProfile>,
     active: ArcSwapOption<Active>,
+    beside: ArcSwapOption<Beside>,
     /// Chooses the rows, of those that are learnt from as of those that are counted.
     picker: Picker,
     /// Rows that it passed over.
@@ -45,6 +46,13 @@ enum Active {
     Counts(Arc<Profile>, FeatureCounts),
     /// They are taken for a profile, until there are enough.
     Learns(Learner),
+}
+
+/// Counts once more, in the bins of another version that answers the same traffic.
+struct Beside {
+    counts: FeatureCounts,
+    /// The other one's, so that a large request weighs the same in both.
+    picker: Picker,
 }
 
 /// Takes rows for a profile.
@@ -121,6 +129,7 @@ impl Watch {
             wanted: AtomicBool::new(false),
             given: ArcSwap::default(),
             active: ArcSwapOption::empty(),
+            beside: ArcSwapOption::empty(),
             tap: ArcSwapOption::empty(),
             busy: AtomicU64::new(0),
             anomalies: Anomalies::default(),
@@ -182,6 +191,10 @@ impl Watch {
 
     /// A request that was answered under this id. Never waits.
     pub fn answered(&self, inputs: &[Tensor], outputs: &[Tensor], id: &str) {
+        if let Some(Beside { counts, picker }) = self.beside.load().as_deref() {
+            // What is passed over is told by its own counts.
+            counts.count(inputs, outputs, picker, None::<fn(usize, RowRarity)>);
+        }
         let active = self.active.load();
         let passed_over = match active.as_deref() {
             None => return,
@@ -289,6 +302,28 @@ impl Watch {
     /// Counts and learns nothing any more.
     pub fn rest(&self) {
         self.active.store(None);
+    }
+
+    /// Counts in the bins of `profile`, which is of `other`, too, from zero on, and of each
+    /// request as many rows as that one does.
+    ///
+    /// # Errors
+    /// The profile does not fit the version.
+    pub fn count_beside(&self, profile: &Profile, other: &Self) -> Result<()> {
+        let counts = FeatureCounts::new(profile, &self.signature)?;
+        self.beside.store(Some(Arc::new(Beside { counts, picker: other.picker.alike() })));
+        Ok(())
+    }
+
+    /// Counts in its own bins only.
+    pub fn rest_beside(&self) {
+        self.beside.store(None);
+    }
+
+    /// The counts in another version's bins, if it counts in such.
+    #[must_use]
+    pub fn counts_beside(&self) -> Option<FeatureSnapshot> {
+        Some(self.beside.load().as_deref()?.counts.read())
     }
 
     /// By which profile it counts, if it does.
@@ -470,6 +505,61 @@ mod tests {
         // Since it is loaded, whatever it counts by.
         watch.count_by(profile).unwrap();
         assert_eq!(watch.passed_over(), 20 * (500 - 64));
+    }
+
+    #[test]
+    fn it_counts_beside_another_whatever_it_does_by_itself() {
+        let (champion, canary) = (watch(), watch());
+        champion.learn(2);
+        champion.answered(&x(&[0.0, 9.0]), &x(&[0.0, 9.0]), "id");
+        let learnt = champion.take_learnt().unwrap();
+        let (model, digest) = (champion.model().clone(), champion.digest());
+        let profile = learnt.finish(model, digest, "live traffic", "2026-01-01T00:00:00Z").unwrap();
+        assert!(canary.counts_beside().is_none());
+        canary.count_beside(&profile, &champion).unwrap();
+        // Without a profile, while it learns, and as it counts.
+        canary.answered(&x(&[1.0]), &x(&[100.0]), "id");
+        canary.learn(1);
+        canary.answered(&x(&[2.0]), &x(&[100.0]), "id");
+        canary.count_by(Arc::new(profile.clone())).unwrap();
+        canary.answered(&x(&[3.0; 100]), &x(&[100.0; 100]), "id");
+        let beside = canary.counts_beside().unwrap();
+        assert_eq!((beside.rows, canary.counts().unwrap().rows), (66, 64));
+        assert_eq!(crate::types::Counts::from_places(&beside.outputs[0]).above, 66);
+        // Its own counts have told it.
+        assert_eq!(canary.passed_over(), 36);
+        canary.count_beside(&profile, &champion).unwrap();
+        assert_eq!(canary.counts_beside().unwrap().rows, 0);
+        canary.rest_beside();
+        assert!(canary.counts_beside().is_none());
+        let mut other = profile;
+        other.inputs[0].tensor = "z".into();
+        assert!(canary.count_beside(&other, &champion).is_err());
+    }
+
+    #[test]
+    fn of_wide_rows_it_counts_as_many_as_the_one_beside_it() {
+        let spec = |name: &str, width| {
+            TensorSpec::new(name, Datatype::Fp32, vec![Dim::Symbol("N".into()), Dim::Fixed(width)])
+        };
+        let of = |outputs: Vec<TensorSpec>| {
+            let signature = Signature::new(vec![spec("x", 1)], outputs);
+            let (model, version) = (ModelName::new("m").unwrap(), VersionId::new(1).unwrap());
+            Watch::new(model, version, Digest::new([7; 32]), signature)
+        };
+        let (narrow, wide) = (of(vec![spec("y", 1)]), of(vec![spec("y", 1), spec("z", 255)]));
+        let tensor = |name: &str, width| {
+            Tensor::new(name, vec![64, width], Data::Fp32(vec![0.0; 64 * width])).unwrap()
+        };
+        narrow.learn(64);
+        narrow.answered(&[tensor("x", 1)], &[tensor("y", 1)], "id");
+        let learnt = narrow.take_learnt().unwrap();
+        let (model, digest) = (narrow.model().clone(), narrow.digest());
+        let profile = learnt.finish(model, digest, "live traffic", "2026-01-01T00:00:00Z").unwrap();
+        wide.count_by(Arc::new(profile.clone())).unwrap();
+        wide.count_beside(&profile, &narrow).unwrap();
+        wide.answered(&[tensor("x", 1)], &[tensor("y", 1), tensor("z", 255)], "id");
+        assert_eq!((wide.counts().unwrap().rows, wide.counts_beside().unwrap().rows), (15, 64));
     }
 
     #[test]

@@ -65,6 +65,17 @@ impl TensorSpec {
         matches!(self.shape.first(), Some(Dim::Symbol(_) | Dim::Any))
     }
 
+    /// How many columns its rows have: 1 of a value per row. `None` where rows are no rows
+    /// of columns, or nobody knows of how many.
+    #[must_use]
+    pub fn columns(&self) -> Option<usize> {
+        match self.shape[..] {
+            [_] => Some(1),
+            [_, Dim::Fixed(width)] => Some(width),
+            _ => None,
+        }
+    }
+
     /// Checks a tensor's datatype and shape.
     pub fn check(&self, tensor: &Tensor) -> Result<()> {
         if tensor.datatype() != self.datatype {

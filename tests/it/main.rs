@@ -13,6 +13,7 @@ mod capture;
 mod check;
 mod disk;
 mod drift;
+mod drift_canary;
 mod engine;
 mod engines;
 mod external;

@@ -128,6 +128,8 @@ pub struct ModelStanding {
     pub champion: Option<VersionId>,
     /// Who answers some.
     pub canary: Option<VersionId>,
+    /// The canary's share of the traffic.
+    pub weight: Option<Share>,
     /// Whether it has a version that nobody had unloaded.
     pub wants_champion: bool,
     /// Versions that cannot serve, and why.

@@ -9,7 +9,7 @@ use super::book::{Book, Changed};
 use super::rules::{Facts, findings, p99_clear};
 use super::state::{Change, Phase};
 use super::traffic::{Arm, Tally, Traffic};
-use super::{AlertBoard, AlertSettings, Look, Notice, Tell};
+use super::{AlertBoard, AlertSettings, ModelStanding, Notice, Tell};
 use crate::monitor::Views;
 use crate::telemetry::{AlertLabels, ArmRole, Metrics};
 
@@ -17,7 +17,6 @@ use crate::telemetry::{AlertLabels, ArmRole, Metrics};
 pub(in crate::monitor) struct Watchman {
     settings: AlertSettings,
     metrics: Arc<Metrics>,
-    look: Look,
     tell: Tell,
     traffic: Traffic,
     book: Book,
@@ -27,17 +26,22 @@ impl Watchman {
     pub(in crate::monitor) fn new(
         settings: AlertSettings,
         metrics: Arc<Metrics>,
-        look: Look,
         tell: Tell,
     ) -> Self {
         let traffic = Traffic::new(settings.window);
-        Self { settings, metrics, look, tell, traffic, book: Book::default() }
+        Self { settings, metrics, tell, traffic, book: Book::default() }
     }
 
-    /// One look, at `now` on a clock that only goes forward; `views` say what drifts.
-    pub(in crate::monitor) fn round(&mut self, now: Duration, views: &Views) -> AlertBoard {
+    /// One look, at `now` on a clock that only goes forward; `views` say what drifts, and
+    /// `models` how all stand.
+    pub(in crate::monitor) fn round(
+        &mut self,
+        now: Duration,
+        views: &Views,
+        models: Vec<ModelStanding>,
+    ) -> AlertBoard {
         let facts = Facts {
-            models: (self.look)(),
+            models,
             traffic: self.traffic.take(now, tallies(&self.metrics, self.settings.p99_above)),
             drifted: drifted(views),
             quality: self.metrics.quality_standing(),

@@ -283,6 +283,7 @@ mod tests {
             model: m(),
             champion: champion.and_then(VersionId::new),
             canary: None,
+            weight: None,
             wants_champion: true,
             failed: vec![],
         }

@@ -40,7 +40,7 @@ impl World {
 
     /// A look, and what it shows of the only version.
     fn look(&mut self) -> Option<Arc<DriftView>> {
-        let views = self.rounds.round(&BTreeSet::new());
+        let views = self.rounds.round(&BTreeSet::new(), &[]);
         assert!(views.len() <= 1);
         views.into_values().next().map(|shown| shown.view)
     }
@@ -50,7 +50,7 @@ impl World {
     }
 
     fn relearn(&mut self) -> Arc<DriftView> {
-        let views = self.rounds.round(&BTreeSet::from([(model(), version())]));
+        let views = self.rounds.round(&BTreeSet::from([(model(), version())]), &[]);
         Arc::clone(&views.into_values().next().unwrap().view)
     }
 
@@ -231,7 +231,7 @@ fn who_may_learn_anew_is_told() {
     let mut world = World::new(400);
     let watch = world.load(1);
     let told = |world: &mut World| {
-        let views = world.rounds.round(&BTreeSet::new());
+        let views = world.rounds.round(&BTreeSet::new(), &[]);
         views.into_values().next().map(|shown| shown.relearn)
     };
     assert_eq!(told(&mut world), Some(Relearn::May));

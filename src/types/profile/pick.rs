@@ -25,6 +25,12 @@ impl Picker {
         Self { rows_max, state: AtomicU64::new(0) }
     }
 
+    /// One that chooses as many.
+    #[must_use]
+    pub const fn alike(&self) -> Self {
+        Self { rows_max: self.rows_max, state: AtomicU64::new(0) }
+    }
+
     /// The most rows of a request.
     #[must_use]
     pub const fn rows_max(&self) -> usize {
