@@ -130,6 +130,9 @@ pub(super) struct Anomalies {
 pub(super) struct AnomalyVersion {
     pub(super) version: u64,
     pub(super) level: Option<f64>,
+    pub(super) standing: String,
+    pub(super) problem: Option<String>,
+    pub(super) least: Option<f64>,
     pub(super) rows: u64,
     pub(super) odd: u64,
     pub(super) reasons: Vec<OddTally>,
@@ -146,6 +149,7 @@ pub(super) struct OddTally {
 pub(super) struct OddRow {
     pub(super) at: String,
     pub(super) prediction_id: String,
+    pub(super) odd: u64,
     pub(super) row: u64,
     pub(super) score: f64,
     pub(super) why: String,

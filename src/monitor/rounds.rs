@@ -282,8 +282,9 @@ impl Rounds {
             None if self.settings.learn_rows == 0 => Relearn::LearnsNone,
             None => Relearn::May,
         };
-        let odd = Arc::new(AnomalyView::of(watch, &known.odd));
-        Shown { view: Arc::new(self.view(watch, known)), odd, relearn }
+        let view = self.view(watch, known);
+        let odd = Arc::new(AnomalyView::of(watch, &view));
+        Shown { view: Arc::new(view), odd, relearn }
     }
 
     fn view(&self, watch: &Watch, known: &Known) -> DriftView {
@@ -403,4 +404,4 @@ pub(super) fn rfc3339(time: SystemTime) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

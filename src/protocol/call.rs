@@ -127,7 +127,7 @@ pub(super) trait Signed {
     /// Tells it.
     fn sign(&mut self, assignment: &Assignment, prediction_id: Id);
 
-    /// Tells how odd the request's rows are.
+    /// Tells how odd the request's rows are, where it has room for that.
     fn tell(&mut self, oddness: HeaderValue);
 }
 
@@ -290,11 +290,11 @@ impl Service {
         match outcome {
             Ok((mut reply, answer)) => {
                 in_flight.answered(decoded, answer.queue + answer.inference);
-                assignment.answered(&answer, id.as_str(), groups);
+                let told = assignment.answered(&answer, id.as_str(), groups, asks_oddness);
                 let drawn = assignment.draw().map(|drawn| (drawn, request_id.clone()));
                 reply.sign(&assignment, id);
                 if asks_oddness {
-                    reply.tell(oddness(assignment.oddness(&answer.inputs)));
+                    reply.tell(oddness(told));
                 }
                 self.copy_later(assignment, answer, id, drawn);
                 Ok(reply)

@@ -1,5 +1,5 @@
 //! How odd a request's rows are, in a reply's header: an item of a structured field
-//! (RFC 9651), such as `odd;score=3.301;row=0;why=above;input="age";rows=1;odd=1`.
+//! (RFC 9651), such as `usual;score=0.000;rows=1;odd=0` or `odd;score=3.301;row=0;why=above;input="age";rows=1;odd=1`.
 
 use std::fmt::Write as _;
 
@@ -14,12 +14,15 @@ pub(super) fn oddness(oddness: Option<Oddness>) -> HeaderValue {
     };
     let word = if odd > 0 { "odd" } else { "usual" };
     let (score, why) = (judged.score(), judged.why.as_str());
-    let mut text = format!("{word};score={score:.3};row={row};why={why}");
-    if let Some(input) = input {
-        text.push_str(";input=");
-        name(&input, &mut text);
+    let mut text = format!("{word};score={score:.3}");
+    // Writing to a String cannot fail. Where each value is one of the usual, none is why.
+    if judged.share < 1.0 {
+        let _ = write!(text, ";row={row};why={why}");
+        if let Some(input) = input {
+            text.push_str(";input=");
+            name(&input, &mut text);
+        }
     }
-    // Writing to a String cannot fail.
     let _ = write!(text, ";rows={rows};odd={odd}");
     HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
 }
@@ -51,7 +54,7 @@ mod tests {
     use super::*;
     use crate::types::{RowRarity, WhyOdd};
 
-    fn told(share: f64, odd: usize, input: Option<&str>) -> String {
+    fn told(share: f64, odd: u64, input: Option<&str>) -> String {
         let why = if input.is_some() { WhyOdd::Above } else { WhyOdd::MissingTogether };
         let judged = RowRarity { share, why, input: input.map(|_| 0) };
         let input = input.map(str::to_owned);
@@ -67,13 +70,14 @@ mod tests {
                 "odd;score=3.301;row=3;why=above;input=\"age\";rows=5;odd=2",
             ),
             (
-                told(1.0, 0, Some("a\"b\\c")),
-                "usual;score=0.000;row=3;why=above;input=\"a\\\"b\\\\c\";rows=5;odd=0",
+                told(0.5, 0, Some("a\"b\\c")),
+                "usual;score=0.301;row=3;why=above;input=\"a\\\"b\\\\c\";rows=5;odd=0",
             ),
             (
                 told(0.0, 1, Some("für 5%\n")),
                 "odd;score=12.000;row=3;why=above;input=%\"f%c3%bcr 5%25%0a\";rows=5;odd=1",
             ),
+            (told(1.0, 0, Some("age")), "usual;score=0.000;rows=5;odd=0"),
             (told(0.1, 0, None), "usual;score=1.000;row=3;why=missing_together;rows=5;odd=0"),
         ];
         for (got, expected) in cases {

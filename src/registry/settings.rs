@@ -133,6 +133,8 @@ struct RawMonitor {
     drift: Option<bool>,
     /// The share of rows like its profile's that may be called odd.
     anomalies: Option<Share>,
+    /// Whether a reply tells of them, where it is asked for.
+    anomaly_header: Option<bool>,
 }
 
 #[derive(Default, Deserialize)]
@@ -302,6 +304,7 @@ fn check(raw: Raw, triton: Option<TritonFile>, engines: &[&str]) -> Result<Model
         shadow_noise: rollout.guards.noise.enabled,
         drift_off: raw.monitor.drift == Some(false),
         odd_rows: raw.monitor.anomalies,
+        odd_untold: raw.monitor.anomaly_header == Some(false),
         labels: labels.map(Arc::new),
         capture: raw.capture.map(RawCapture::check).transpose()?.flatten(),
         allow_forced_role: raw.allow_forced_role,
@@ -455,6 +458,7 @@ mod tests {
             [monitor]
             drift = false
             anomalies = "0.5%"
+            anomaly_header = false
             [labels]
             classes = ["stays", "leaves"]
             [batching]
@@ -474,7 +478,7 @@ mod tests {
         assert_eq!(file.settings.features, ["age", "plan"]);
         assert_eq!(file.settings.task, Some(Task::Regression));
         assert!(file.settings.allow_forced_role && file.settings.nonfinite_as_null);
-        assert!(file.settings.drift_off);
+        assert!(file.settings.drift_off && file.settings.odd_untold);
         assert_eq!(file.settings.odd_rows(), share("0.5%"));
         assert_eq!(file.settings.labels.as_ref().unwrap().classes, ["stays", "leaves"]);
         assert_eq!(file.on_new_version, OnNewVersion::Shadow);

@@ -11,7 +11,7 @@ use crate::routing::{Answer, Judge, Worst};
 use crate::serving::LoadedVersion;
 use crate::telemetry::recorder::{self, Recorder};
 use crate::telemetry::{ArmRole, ArmStats, Asked, Drawn, Groups, Keeper, Oddness, ShadowStats};
-use crate::types::{ModelName, ModelSettings, Role, Share, Tensor, VersionId};
+use crate::types::{ModelName, ModelSettings, Role, Share, VersionId};
 
 /// A version that may answer, with the counts of its role.
 #[derive(Clone)]
@@ -237,24 +237,27 @@ impl Assignment {
     /// Counts its answer for the judge and the monitor. Who asked for a version by
     /// its number or role may be trying it out: that is not its traffic. `id` is the
     /// answer's, `groups` are those that its headers tell.
-    pub fn answered(&self, answer: &Answer, id: &str, groups: Groups) {
+    pub fn answered(
+        &self,
+        answer: &Answer,
+        id: &str,
+        groups: Groups,
+        asks_oddness: bool,
+    ) -> Option<Oddness> {
+        let mut oddness = None;
         if matches!(self.choice, Choice::Split(_)) {
-            self.version().watch().answered(&answer.inputs, &answer.outputs, id);
+            oddness = self.version().watch().answered(&answer.inputs, &answer.outputs, id);
             if let Some(keeper) = &self.arm().keeper {
                 let asked = Asked { id, key: self.key, groups };
                 keeper.keep(asked, &answer.inputs, &answer.outputs);
             }
+        } else if asks_oddness {
+            oddness = self.version().watch().oddness(&answer.inputs);
         }
         if let Some((recorder, arm)) = self.recorder() {
             recorder.answered(arm, self.key, answer.queue + answer.inference, &answer.outputs);
         }
-    }
-
-    /// How odd a request's rows are by the profile of the version that answered; `None` if
-    /// nothing tells.
-    #[must_use]
-    pub fn oddness(&self, inputs: &[Tensor]) -> Option<Oddness> {
-        self.version().watch().oddness(inputs)
+        oddness
     }
 
     /// Draws a lot: whether its answer is to be offered to who stores a sample of such, as

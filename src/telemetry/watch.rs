@@ -8,12 +8,12 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::error::Result;
 use crate::telemetry::ArmRole;
-use crate::telemetry::anomaly::{Anomalies, OddCounts, OddRow, Oddness, name};
+use crate::telemetry::anomaly::{Anomalies, OddCounts, OddLog, OddRow, Oddness};
 use crate::telemetry::capture::{Drawn, Tap};
 use crate::telemetry::features::{FeatureCounts, FeatureSnapshot};
 use crate::types::{
-    Digest, ModelName, Picker, Profile, ProfileBuilder, RowRarity, Share, Signature, Tensor,
-    VersionId,
+    Digest, ModelName, ModelSettings, Picker, Profile, ProfileBuilder, RowRarity, Signature,
+    Tensor, VersionId,
 };
 
 /// The `profile.json` in a version's folder: none, one, or what is wrong with it.
@@ -43,9 +43,16 @@ pub struct Watch {
 /// What happens to the rows of answered requests.
 enum Active {
     /// They are counted in a profile's bins.
-    Counts(Arc<Profile>, FeatureCounts),
+    Counts(Counting),
     /// They are taken for a profile, until there are enough.
     Learns(Learner),
+}
+
+/// Counts by a profile. With another one it begins anew.
+struct Counting {
+    profile: Arc<Profile>,
+    counts: FeatureCounts,
+    odd: OddLog,
 }
 
 /// Counts once more, in the bins of another version that answers the same traffic.
@@ -160,14 +167,19 @@ impl Watch {
         self.digest
     }
 
-    /// What the columns of its input are called, whether its owner wants it watched, and
-    /// the share of usual rows that may be called odd; none looks for odd ones.
-    pub fn settle(&self, names: &[String], wanted: bool, odd: Share) {
-        self.anomalies.set_level(odd);
-        if **self.names.load() != names {
-            self.names.store(Arc::new(names.to_vec()));
+    /// How its owner wants it watched: what the columns of its input are called, whether
+    /// rows are compared, which are called odd, and whether who asks may know of those.
+    pub fn settle(&self, settings: &ModelSettings) {
+        let names = &settings.features;
+        if self.anomalies.settle(settings.odd_rows(), !settings.odd_untold)
+            && let Some(Active::Counts(own)) = self.active.load().as_deref()
+        {
+            own.odd.forget();
         }
-        self.wanted.store(wanted, Relaxed);
+        if **self.names.load() != *names {
+            self.names.store(Arc::new(names.clone()));
+        }
+        self.wanted.store(!settings.drift_off, Relaxed);
     }
 
     /// Whether its owner wants it watched.
@@ -189,79 +201,72 @@ impl Watch {
         self.given.load_full()
     }
 
-    /// A request that was answered under this id. Never waits.
-    pub fn answered(&self, inputs: &[Tensor], outputs: &[Tensor], id: &str) {
+    /// A request that was answered under this id: how odd its rows are, as
+    /// [`Self::oddness`] has it. Never waits.
+    pub fn answered(&self, inputs: &[Tensor], outputs: &[Tensor], id: &str) -> Option<Oddness> {
         if let Some(Beside { counts, picker }) = self.beside.load().as_deref() {
             // What is passed over is told by its own counts.
             counts.count(inputs, outputs, picker, None::<fn(usize, RowRarity)>);
         }
         let active = self.active.load();
-        let passed_over = match active.as_deref() {
-            None => return,
-            Some(Active::Counts(profile, counts)) => {
-                Some(self.count(profile, counts, (inputs, outputs), id))
+        let (passed_over, oddness) = match active.as_deref()? {
+            Active::Counts(own) => {
+                let (passed_over, oddness) = self.count(own, (inputs, outputs), id);
+                (Some(passed_over), oddness)
             }
-            Some(Active::Learns(learner)) => learner.add(inputs, outputs, &self.picker),
+            Active::Learns(learner) => (learner.add(inputs, outputs, &self.picker), None),
         };
         match passed_over {
             None => drop(self.busy.fetch_add(1, Relaxed)),
             Some(0) => {}
             Some(rows) => drop(self.passed_over.fetch_add(rows, Relaxed)),
         }
+        oddness
     }
 
     fn count(
         &self,
-        profile: &Profile,
-        counts: &FeatureCounts,
+        own: &Counting,
         (inputs, outputs): (&[Tensor], &[Tensor]),
         id: &str,
-    ) -> u64 {
-        let mut looked_at = 0;
-        let judge = self.anomalies.level().map(|level| {
-            let looked_at = &mut looked_at;
-            move |row, judged: RowRarity| {
-                *looked_at += 1;
-                if judged.share <= level {
-                    self.anomalies.add(profile, id, row, judged);
-                }
-            }
-        });
-        let passed_over = counts.count(inputs, outputs, &self.picker, judge);
-        if looked_at > 0 {
-            self.anomalies.looked_at(looked_at);
-        }
-        passed_over
+    ) -> (u64, Option<Oddness>) {
+        let Some(mut looked) = self.anomalies.look() else {
+            let nobody = None::<fn(usize, RowRarity)>;
+            return (own.counts.count(inputs, outputs, &self.picker, nobody), None);
+        };
+        let judge = |row, judged| looked.add(row, judged);
+        let passed_over = own.counts.count(inputs, outputs, &self.picker, Some(judge));
+        self.anomalies.count(&looked);
+        own.odd.add(&own.profile, id, &looked);
+        let told = self.anomalies.may_be_told().then(|| looked.told(&own.profile));
+        (passed_over, told.flatten())
     }
 
-    /// How odd a request's rows are by the version's profile; `None` without one, or where
-    /// nobody looks for odd ones. Of many rows it looks at some. Nothing is counted.
+    /// How odd a request's rows are by the version's profile; `None` without one, and where
+    /// nobody looks for odd ones or who asks may not know. Of many rows it looks at some.
+    /// Nothing is counted.
     #[must_use]
     pub fn oddness(&self, inputs: &[Tensor]) -> Option<Oddness> {
-        let level = self.anomalies.level()?;
+        let mut looked = self.anomalies.look().filter(|_| self.anomalies.may_be_told())?;
         let active = self.active.load();
-        let Active::Counts(profile, counts) = active.as_deref()? else { return None };
-        let (mut odd, mut oddest) = (0, None);
-        let rows = counts.look(inputs, &self.picker, |row, judged| {
-            odd += usize::from(judged.share <= level);
-            if oddest.is_none_or(|(_, so_far): (usize, RowRarity)| judged.share < so_far.share) {
-                oddest = Some((row, judged));
-            }
-        });
-        let (row, judged) = oddest?;
-        Some(Oddness { rows, odd, row, judged, input: name(profile, &judged) })
+        let Active::Counts(own) = active.as_deref()? else { return None };
+        own.counts.look(inputs, &self.picker, |row, judged| looked.add(row, judged));
+        looked.told(&own.profile)
     }
 
-    /// Rows that were looked at and odd ones, since it is loaded.
+    /// Rows that were looked at and odd ones, since it is loaded: by all profiles.
     #[must_use]
     pub fn odd_counts(&self) -> OddCounts {
         self.anomalies.counts()
     }
 
-    /// The newest odd rows, the newest first.
+    /// Those by its present profile, and its newest requests with odd rows, the newest
+    /// first; `None` while it does not count.
     #[must_use]
-    pub fn odd_rows(&self) -> Vec<OddRow> {
-        self.anomalies.newest()
+    pub fn odd_rows(&self) -> Option<(OddCounts, Vec<OddRow>)> {
+        let active = self.active.load();
+        let Active::Counts(own) = active.as_deref()? else { return None };
+        Some((own.odd.counts(), own.odd.newest()))
     }
 
     /// The share of usual rows that may be called odd; `None` if nothing is looked at.
@@ -287,8 +292,8 @@ impl Watch {
     /// It does not fit the version.
     pub fn count_by(&self, profile: Arc<Profile>) -> Result<()> {
         let counts = FeatureCounts::new(&profile, &self.signature)?;
-        self.anomalies.forget();
-        self.active.store(Some(Arc::new(Active::Counts(profile, counts))));
+        let counting = Counting { profile, counts, odd: OddLog::default() };
+        self.active.store(Some(Arc::new(Active::Counts(counting))));
         Ok(())
     }
 
@@ -330,7 +335,7 @@ impl Watch {
     #[must_use]
     pub fn profile(&self) -> Option<Arc<Profile>> {
         match self.active.load().as_deref()? {
-            Active::Counts(profile, _) => Some(Arc::clone(profile)),
+            Active::Counts(own) => Some(Arc::clone(&own.profile)),
             Active::Learns(_) => None,
         }
     }
@@ -399,7 +404,7 @@ impl Watches {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{Data, Datatype, Dim, TensorSpec, WhyOdd};
+    use crate::types::{Data, Datatype, Dim, Share, TensorSpec, WhyOdd};
 
     fn watch() -> Arc<Watch> {
         let spec = TensorSpec::new("x", Datatype::Fp32, vec![Dim::Symbol("N".into())]);
@@ -424,23 +429,28 @@ mod tests {
     #[test]
     fn odd_rows_are_counted_and_the_newest_kept() {
         let watch = watch();
-        watch.settle(&[], true, Share::from_percent(1.0).unwrap());
+        watch.settle(&ModelSettings::default());
         assert_eq!(watch.oddness(&x(&[5.0])), None);
         watch.count_by(profile(&watch)).unwrap();
         for n in 0..40 {
-            watch.answered(&x(&[5.0, 1e6, 6.0]), &x(&[0.0; 3]), &n.to_string());
+            let told = watch.answered(&x(&[5.0, 1e6, 6.0, 2e6]), &x(&[0.0; 4]), &n.to_string());
+            // What is told is what was counted.
+            assert_eq!(told.map(|told| (told.rows, told.odd, told.row)), Some((4, 2, 3)));
         }
         let counts = watch.odd_counts();
-        assert_eq!((counts.rows, counts.odd()), (120, 40));
-        let kept = watch.odd_rows();
+        assert_eq!((counts.rows, counts.odd()), (160, 80));
+        let (by_profile, kept) = watch.odd_rows().unwrap();
+        assert_eq!(by_profile, counts);
+        // One request each, by its oddest row; the score in steps.
         assert_eq!(
             (kept.len(), &*kept[0].prediction_id, &*kept[31].prediction_id),
             (32, "39", "8")
         );
         assert_eq!(
-            (kept[0].row, kept[0].why, kept[0].input.as_deref()),
-            (1, WhyOdd::Above, Some("x"))
+            (kept[0].odd, kept[0].row, kept[0].why, kept[0].input.as_deref()),
+            (2, 3, WhyOdd::Above, Some("x"))
         );
+        assert_eq!(kept[0].score % 0.5, 0.0);
         // Who asks is told, and counts for nothing.
         let told = watch.oddness(&x(&[5.0, f32::NAN, 1e9, 1e6])).unwrap();
         assert_eq!((told.rows, told.odd, told.row), (4, 3, 2));
@@ -448,8 +458,21 @@ mod tests {
         assert_eq!(watch.odd_counts(), counts);
         // With another profile what was odd by the former one is nobody's business.
         watch.count_by(profile(&watch)).unwrap();
-        assert_eq!((watch.odd_rows(), watch.odd_counts()), (vec![], counts));
-        watch.settle(&[], true, Share::ZERO);
+        assert_eq!(watch.odd_rows(), Some((OddCounts::default(), vec![])));
+        assert_eq!(watch.odd_counts(), counts);
+        // Nor is what was odd at another level.
+        watch.answered(&x(&[1e6]), &x(&[0.0]), "id");
+        let percent = |share| Share::from_percent(share).unwrap();
+        let odd_rows = |share| ModelSettings { odd_rows: Some(share), ..ModelSettings::default() };
+        watch.settle(&odd_rows(percent(0.5)));
+        assert_eq!(watch.odd_rows(), Some((OddCounts::default(), vec![])));
+        // Who may not know is told nothing; it is counted all the same.
+        watch.settle(&ModelSettings { odd_untold: true, ..odd_rows(percent(0.5)) });
+        assert_eq!(watch.answered(&x(&[1e6]), &x(&[0.0]), "id"), None);
+        assert_eq!(watch.oddness(&x(&[1e6])), None);
+        let counts = watch.odd_counts();
+        assert_eq!((counts.rows, watch.odd_rows().unwrap().0.odd()), (162, 1));
+        watch.settle(&odd_rows(Share::ZERO));
         watch.answered(&x(&[1e6]), &x(&[0.0]), "id");
         assert_eq!((watch.oddness(&x(&[1e6])), watch.odd_counts()), (None, counts));
     }

@@ -79,6 +79,8 @@ pub struct ModelSettings {
     pub drift_off: bool,
     /// See [`Self::odd_rows`].
     pub odd_rows: Option<Share>,
+    /// Whether no reply tells how odd its request's rows are.
+    pub odd_untold: bool,
     /// What is kept of its answers for labels; nothing for `None`.
     pub labels: Option<Arc<LabelSettings>>,
     /// Which of its answered requests are stored, and how; `None` stores none.

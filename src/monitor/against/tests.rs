@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::analysis::psi_bound;
 use crate::monitor::rounds::Rounds;
+use crate::monitor::rounds::tests::watched;
 use crate::monitor::{DriftView, ModelStanding, Settings};
 use crate::types::{
     Bins, Counts, Data, Datatype, Digest, Dim, Feature, ModelName, Signature, Tensor, TensorSpec,
@@ -208,7 +209,7 @@ impl World {
     fn load(&self, version: u64, signature: Signature) -> Arc<Watch> {
         let content = u8::try_from(version).unwrap();
         let watch = Watch::new(model(), id(version), Digest::new([content; 32]), signature);
-        watch.settle(&[], true, Share::ZERO);
+        watch.settle(&watched(true));
         self.metrics.watches().add(&watch);
         watch
     }
@@ -344,8 +345,8 @@ fn without_the_champions_bins_nothing_is_compared_and_that_is_told() {
     assert_eq!(world.problem(), learns);
     assert!(!world.has_series());
     // Nobody is watched whose owner does not want it.
-    champion.settle(&[], false, Share::ZERO);
-    canary.settle(&[], false, Share::ZERO);
+    champion.settle(&watched(false));
+    canary.settle(&watched(false));
     assert!(world.against(2).is_none());
 }
 

@@ -2,9 +2,14 @@ use std::fs;
 
 use super::*;
 use crate::types::{
-    Bins, Counts, Data, Datatype, Digest, Dim, Feature, ModelName, Share, Signature, Tensor,
-    TensorSpec, VersionId,
+    Bins, Counts, Data, Datatype, Digest, Dim, Feature, ModelName, ModelSettings, Share, Signature,
+    Tensor, TensorSpec, VersionId,
 };
+
+/// What the owner says of a model that is watched, or not; nobody looks for odd rows.
+pub(in crate::monitor) fn watched(wanted: bool) -> ModelSettings {
+    ModelSettings { drift_off: !wanted, odd_rows: Some(Share::ZERO), ..ModelSettings::default() }
+}
 
 /// A gateway's monitor whose thread is the test.
 struct World {
@@ -33,7 +38,7 @@ impl World {
         let spec = TensorSpec::new("x", Datatype::Fp32, vec![Dim::Symbol("N".into())]);
         let signature = Signature::new(vec![spec.clone()], vec![spec]);
         let watch = Watch::new(model(), version(), Digest::new([digest; 32]), signature);
-        watch.settle(&[], true, Share::ZERO);
+        watch.settle(&watched(true));
         self.metrics.watches().add(&watch);
         watch
     }
@@ -147,10 +152,10 @@ fn what_is_not_watched_any_more_shows_nothing() {
     let mut world = World::new(400);
     let watch = world.load(1);
     counting(&mut world, &watch);
-    watch.settle(&[], false, Share::ZERO);
+    watch.settle(&watched(false));
     assert_eq!(world.standing(), "off");
     assert!(!world.has_series());
-    watch.settle(&[], true, Share::ZERO);
+    watch.settle(&watched(true));
     assert_eq!(world.standing(), "counting");
     answer(&watch, 200, 0.0);
     assert!(world.look().is_some() && world.has_series());
@@ -237,7 +242,7 @@ fn who_may_learn_anew_is_told() {
     assert_eq!(told(&mut world), Some(Relearn::May));
     watch.give(Some(Err("profile.json: EOF".into())));
     assert_eq!(told(&mut world), Some(Relearn::Given));
-    watch.settle(&[], false, Share::ZERO);
+    watch.settle(&watched(false));
     assert_eq!(told(&mut world), Some(Relearn::Off));
     let mut world = World::new(0);
     let _watch = world.load(1);

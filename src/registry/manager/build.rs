@@ -106,7 +106,7 @@ impl Builder {
     ) -> Option<Arm> {
         let loaded = model.entries.get(&version)?.loaded.as_ref()?;
         let stats = self.metrics.arm(&model.name, version, role);
-        loaded.watch().settle(&settings.features, !settings.drift_off, settings.odd_rows());
+        loaded.watch().settle(settings);
         self.metrics.watches().add(loaded.watch());
         Some(Arm { version: Arc::clone(loaded), stats, keeper: None })
     }

@@ -3,16 +3,19 @@
 //! Of an input, the share of rows that are at least as rare, by rank:
 //!
 //! ```text
-//! in a bin or another place   p = (rows in places with no more rows + 1) / (n + 1)
-//! beyond all n values         p = (2 + rows beyond) / (n + 1) · (1 + d / w)^−2
+//! in a bin or another place   p = (rows in places with at most one row more + 1) / (n + 1)
+//! beyond all values           p = (rows beyond + 2·(1 + d / w)^−2) / (n + 1)
 //! ```
 //!
-//! where `d` is how far beyond the value lies and `w` the width of the outermost bin. The
-//! next of n + 1 equal rows is the lowest or the highest with a probability of 2 / (n + 1);
-//! how much further it may lie no bin tells, and the factor is that of a Pareto tail of
-//! index 2, as heavy as a variance allows. The combination of inputs without a value is
-//! judged as one input more. Of a row its rarest input counts, times the number of inputs
-//! (Bonferroni): so among rows like the profile's a share of p at most has p or less.
+//! where `d` is how far beyond the value lies and `w` the width of the outermost bin. The new
+//! row is one of n + 1 equal ones, and in its own place: those with one row more are as rare
+//! as that is with it. So a value that none of n rows had comes about as often as those that
+//! one had (Good 1953). The next of n + 1 equal rows is the lowest or the highest with a
+//! probability of 2 / (n + 1); how much further it may lie no bin tells, and the factor is that
+//! of a Pareto tail of index 2, as heavy as a variance allows. The combination of inputs
+//! without a value is judged as one input more. Of a row its rarest input counts, times the
+//! number of inputs (Bonferroni): so among rows like the profile's a share of p at most has p
+//! or less, on average over the profiles that may be made of such rows.
 
 use std::collections::HashMap;
 
@@ -27,6 +30,7 @@ const SCORE_MAX: f64 = 12.0;
 pub struct Rarity {
     inputs: Vec<InputRarity>,
     together: Option<TogetherRarity>,
+    looks: f64,
 }
 
 /// How rare values of one input are.
@@ -39,7 +43,9 @@ struct InputRarity {
 /// Beyond the lowest and the highest value.
 #[derive(Debug)]
 struct Tails {
-    share: f64,
+    /// The share of the rows beyond, and that of one row more.
+    known: f64,
+    one: f64,
     low: f64,
     low_width: f64,
     high: f64,
@@ -63,7 +69,7 @@ pub enum WhyOdd {
     Below,
     /// It is above the highest.
     Above,
-    /// It is a category or a whole number that the profile does not have.
+    /// It is a category or a whole number that is none of those that the profile tells apart.
     Unseen,
     /// Few rows of the profile have one like it.
     Rare,
@@ -143,6 +149,21 @@ impl RowRarity {
     }
 }
 
+impl Profile {
+    /// The least share that a row can have by anything but a number beyond all of the
+    /// profile's, all inputs considered: 0 to 1.
+    #[must_use]
+    pub fn least_odd_share(&self) -> f64 {
+        share_of(looks(self), self.rows).min(1.0)
+    }
+}
+
+/// What is looked at of a row.
+fn looks(profile: &Profile) -> u64 {
+    let looks = profile.inputs.len() + usize::from(profile.missing_together.is_some());
+    u64::try_from(looks).unwrap_or(u64::MAX)
+}
+
 impl Rarity {
     /// By a profile's inputs.
     #[must_use]
@@ -153,11 +174,13 @@ impl Rarity {
                 let rest = masks.iter().map(|(_, n)| *n).filter(|n| *n <= rows);
                 rest.fold(together.other, u64::saturating_add)
             };
-            let share = |rows| by_rank(rows, 1, profile.rows);
-            let known = masks.iter().map(|(mask, rows)| (*mask, share(no_more(*rows))));
-            TogetherRarity { known: known.collect(), unknown: share(together.other) }
+            let share = |rows: u64| by_rank(no_more(rows.saturating_add(1)), profile.rows);
+            let known = masks.iter().map(|(mask, rows)| (*mask, share(*rows)));
+            TogetherRarity { known: known.collect(), unknown: share(0) }
         });
-        Self { inputs: profile.inputs.iter().map(InputRarity::new).collect(), together }
+        #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
+        let looks = looks(profile).max(1) as f64;
+        Self { inputs: profile.inputs.iter().map(InputRarity::new).collect(), together, looks }
     }
 
     /// A value of a row: of this input, in this place; `number` is what it is, where it
@@ -165,10 +188,9 @@ impl Rarity {
     #[inline]
     pub fn see(&self, row: &mut SeenRow, input: usize, place: PlaceOf, number: f64) {
         let Some(own) = self.inputs.get(input) else { return };
-        let share = match &own.tails {
-            Some(tails) if matches!(place, PlaceOf::BELOW | PlaceOf::ABOVE) => tails.share(number),
-            _ => own.places.get(place.0).copied().unwrap_or(1.0),
-        };
+        let beyond = own.tails.as_ref().and_then(|tails| tails.beyond(place, number));
+        let (share, place) =
+            beyond.unwrap_or_else(|| (own.places.get(place.0).copied().unwrap_or(1.0), place));
         if matches!(place, PlaceOf::MISSING | PlaceOf::NAN) && input < LOOKED_AT_MAX {
             row.without |= 1 << input;
         }
@@ -182,18 +204,14 @@ impl Rarity {
     pub fn judge(&self, row: &SeenRow) -> RowRarity {
         let mut judged =
             RowRarity { share: row.share.into(), why: row.why, input: Some(row.input) };
-        let mut looks = self.inputs.len();
         if let Some(together) = &self.together {
-            looks += 1;
             let share = together.known.get(&row.without).copied();
             let share = f64::from(share.unwrap_or(together.unknown));
             if share < judged.share {
                 judged = RowRarity { share, why: WhyOdd::MissingTogether, input: None };
             }
         }
-        #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
-        let looks = looks.max(1) as f64;
-        judged.share = (judged.share * looks).min(1.0);
+        judged.share = (judged.share * self.looks).min(1.0);
         judged
     }
 }
@@ -207,21 +225,34 @@ impl InputRarity {
             no_more.fold(0, u64::saturating_add)
         };
         let tails = match &feature.bins {
-            Bins::Bounds(bounds) => Tails::new(bounds, &feature.counts),
-            Bins::Integers(_) | Bins::Texts(_) => None,
+            Bins::Bounds(bounds) => Tails::of_ranges(bounds, &feature.counts),
+            Bins::Integers(values) => Tails::of_integers(values, &feature.counts),
+            Bins::Texts(_) => None,
         };
-        let share = |count: &u64| by_rank(no_more(*count), 1, rows);
+        let share = |count: &u64| by_rank(no_more(count.saturating_add(1)), rows);
         Self { places: places.iter().map(share).collect(), tails }
     }
 }
 
 impl Tails {
-    fn new(bounds: &[f64], counts: &Counts) -> Option<Self> {
+    fn of_ranges(bounds: &[f64], counts: &Counts) -> Option<Self> {
+        Self::new(bounds, counts.below.saturating_add(counts.above), counts.rows())
+    }
+
+    /// Numbers that are none of those that are told apart may all have been beyond them.
+    #[expect(clippy::cast_precision_loss, reason = "as far as they are apart")]
+    fn of_integers(values: &[i64], counts: &Counts) -> Option<Self> {
+        let mut ascending: Vec<_> = values.iter().map(|value| *value as f64).collect();
+        ascending.sort_by(f64::total_cmp);
+        Self::new(&ascending, counts.other, counts.rows())
+    }
+
+    fn new(bounds: &[f64], beyond: u64, rows: u64) -> Option<Self> {
         let [low, after, ..] = bounds else { return None };
         let [.., before, high] = bounds else { return None };
-        let beyond = counts.below.saturating_add(counts.above);
         Some(Self {
-            share: by_rank(beyond, 2, counts.rows()).into(),
+            known: share_of(beyond, rows),
+            one: share_of(1, rows),
             low: *low,
             low_width: after - low,
             high: *high,
@@ -229,23 +260,33 @@ impl Tails {
         })
     }
 
-    /// Of a number below the lowest or above the highest.
-    fn share(&self, number: f64) -> f32 {
-        let (beyond, width) = match number < self.low {
-            true => (self.low - number, self.low_width),
-            false => (number - self.high, self.high_width),
+    /// Of a number below the lowest or above the highest: its share, and which it is.
+    fn beyond(&self, place: PlaceOf, number: f64) -> Option<(f32, PlaceOf)> {
+        if !matches!(place, PlaceOf::BELOW | PlaceOf::ABOVE | PlaceOf::OTHER) {
+            return None;
+        }
+        let (beyond, width, place) = if number < self.low {
+            (self.low - number, self.low_width, PlaceOf::BELOW)
+        } else if number > self.high {
+            (number - self.high, self.high_width, PlaceOf::ABOVE)
+        } else {
+            return None;
         };
         // One value alone tells nothing of how far others may lie.
         let factor = if width > 0.0 { (1.0 + beyond / width).powi(-2) } else { 1.0 };
-        narrow(self.share * factor)
+        Some((narrow((self.known + 2.0 * self.one * factor).min(1.0)), place))
     }
 }
 
-/// The share of rows at least as rare, where `rarer` of `rows` are, and the next row may be
-/// so in so many ways.
+/// The share of rows at least as rare as the next one, where so many of `rows` are.
+fn by_rank(rarer: u64, rows: u64) -> f32 {
+    narrow(share_of(rarer.saturating_add(1), rows).min(1.0))
+}
+
+/// A share of `rows` and the next one.
 #[expect(clippy::cast_precision_loss, reason = "a share")]
-fn by_rank(rarer: u64, ways: u64, rows: u64) -> f32 {
-    narrow((rarer.saturating_add(ways) as f64 / (rows as f64 + 1.0)).min(1.0))
+fn share_of(some: u64, rows: u64) -> f64 {
+    some as f64 / (rows as f64 + 1.0)
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a share, compared with others")]
@@ -327,6 +368,12 @@ mod tests {
             }
         }
         assert_eq!(judged(&profile(false), f64::INFINITY, "basic").score(), SCORE_MAX);
+        // Where a tenth of the profile's rows are infinite, one more is usual.
+        let mut infinite = profile(false);
+        infinite.inputs[0].counts =
+            Counts { above: 100, bins: vec![450, 450], ..Counts::default() };
+        let got = judged(&infinite, f64::INFINITY, "basic");
+        assert!((got.share - 2.0 * 100.0 / n).abs() < 1e-6, "{got:?}");
         assert_eq!(judged(&profile(false), 5.0, "basic").score(), 0.0);
     }
 
@@ -357,46 +404,138 @@ mod tests {
     }
 
     #[test]
-    fn of_rows_like_the_profiles_few_are_rare() {
-        // Every value of a uniform, a normal-like and a heavy-tailed column is as
-        // likely in the rows that come as in those that were learnt.
-        let draw = |kind: usize, u: f64| match kind {
-            0 => u,
-            1 => (u / (1.0 - u)).ln(),
-            _ => (1.0 - u).powf(-0.5),
-        };
-        let uniform = |state: &mut u64| {
-            *state = state
+    fn whole_numbers_have_ends_too_and_gaps() {
+        let mut whole = profile(false);
+        whole.inputs[0].bins = Bins::Integers(vec![0, 1, 5]);
+        whole.inputs[0].counts = Counts { bins: vec![400, 300, 300], ..Counts::default() };
+        let n = 1001.0;
+        // Between them it is one that was not seen; 9 is as far again as 5 is from 1.
+        for (age, share, why) in [
+            (3.0, 1.0 / n, WhyOdd::Unseen),
+            (9.0, 2.0 / n / 4.0, WhyOdd::Above),
+            (-1.0, 2.0 / n / 4.0, WhyOdd::Below),
+        ] {
+            let got = judged(&whole, age, "basic");
+            assert!((got.share - 2.0 * share).abs() < 1e-6, "{age}: {got:?}");
+            assert_eq!((got.why, got.input), (why, Some(0)), "{age}");
+        }
+    }
+
+    #[test]
+    fn what_was_not_seen_comes_as_often_as_what_was_seen_once() {
+        let mut rare = profile(false);
+        let texts: Vec<_> = (0..31).map(|i| i.to_string()).collect();
+        let bins: Vec<_> = (0..31).map(|i| if i == 0 { 970 } else { 1 }).collect();
+        rare.inputs[1].bins = Bins::Texts(texts);
+        rare.inputs[1].counts = Counts { bins, ..Counts::default() };
+        for text in ["7", "never"] {
+            let got = judged(&rare, 5.0, text);
+            assert!((got.share - 2.0 * 31.0 / 1001.0).abs() < 1e-6, "{text}: {got:?}");
+        }
+    }
+
+    /// Random, and the same each time.
+    struct Random(u64);
+
+    impl Random {
+        fn uniform(&mut self) -> f64 {
+            self.0 = self
+                .0
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1_442_695_040_888_963_407);
             #[expect(clippy::cast_precision_loss, reason = "53 bits")]
-            let u = (*state >> 11) as f64 / (1_u64 << 53) as f64;
+            let u = (self.0 >> 11) as f64 / (1_u64 << 53) as f64;
             u.clamp(1e-12, 1.0 - 1e-12)
-        };
-        let mut state = 7;
-        let (mut odd, mut rows) = (0, 0);
-        for _ in 0..20 {
-            let columns: Vec<_> = (0..3)
-                .map(|kind| {
-                    let mut numbers = crate::types::profile::bins::Numbers::default();
-                    (0..5000).for_each(|_| numbers.add(draw(kind, uniform(&mut state))));
-                    let (bins, counts) = numbers.finish();
-                    feature("c", bins, counts)
-                })
-                .collect();
-            let profile = Profile { rows: 5000, inputs: columns, ..profile(false) };
-            let rarity = Rarity::new(&profile);
-            for _ in 0..5000 {
-                let mut row = SeenRow::NEW;
-                for (kind, input) in profile.inputs.iter().enumerate() {
-                    let value = draw(kind, uniform(&mut state));
-                    rarity.see(&mut row, kind, input.bins.place(value), value);
+        }
+    }
+
+    /// A column's values, as likely in the rows that come as in those that were learnt.
+    #[derive(Clone, Copy)]
+    enum Drawn {
+        Uniform,
+        /// Logistic.
+        Bell,
+        /// Pareto's law of index 2.
+        Heavy,
+        /// One in ten is infinite.
+        Infinite,
+        /// Three that are frequent, and fifty that share two rows of a hundred.
+        Categories,
+    }
+
+    impl Drawn {
+        fn number(self, u: f64) -> f64 {
+            match self {
+                Self::Uniform => u,
+                Self::Bell => (u / (1.0 - u)).ln(),
+                Self::Heavy => (1.0 - u).powf(-0.5),
+                Self::Infinite if u < 0.1 => f64::INFINITY,
+                Self::Infinite => u,
+                Self::Categories if u < 0.98 => (u * 3.0 / 0.98).floor(),
+                Self::Categories => 3.0 + ((u - 0.98) * 50.0 / 0.02).floor(),
+            }
+        }
+
+        fn learnt(self, rows: usize, random: &mut Random) -> Feature {
+            if let Self::Categories = self {
+                let mut texts = crate::types::profile::bins::Texts::new(1_000);
+                for _ in 0..rows {
+                    texts.add(self.number(random.uniform()).to_string().as_bytes());
                 }
-                odd += u32::from(rarity.judge(&row).share <= 0.01);
+                let (bins, counts) = texts.finish();
+                return feature("c", bins, counts);
+            }
+            let mut numbers = crate::types::profile::bins::Numbers::default();
+            (0..rows).for_each(|_| numbers.add(self.number(random.uniform())));
+            let (bins, counts) = numbers.finish();
+            feature("c", bins, counts)
+        }
+    }
+
+    /// The share of rows that are odd, over several profiles.
+    fn odd_share(kinds: &[Drawn], learnt: usize, level: f64) -> f64 {
+        let (mut random, mut odd, mut rows) = (Random(7), 0, 0);
+        for _ in 0..100_000 / learnt {
+            let columns: Vec<_> =
+                kinds.iter().map(|kind| kind.learnt(learnt, &mut random)).collect();
+            let rows_learnt = u64::try_from(learnt).unwrap();
+            let profile = Profile { rows: rows_learnt, inputs: columns, ..profile(false) };
+            let rarity = Rarity::new(&profile);
+            for _ in 0..learnt {
+                let mut row = SeenRow::NEW;
+                for (at, (kind, input)) in kinds.iter().zip(&profile.inputs).enumerate() {
+                    let value = kind.number(random.uniform());
+                    let place = match kind {
+                        Drawn::Categories => input.bins.place_text(value.to_string().as_bytes()),
+                        _ => input.bins.place(value),
+                    };
+                    rarity.see(&mut row, at, place, value);
+                }
+                odd += u32::from(rarity.judge(&row).share <= level);
                 rows += 1;
             }
         }
-        let share = f64::from(odd) / f64::from(rows);
-        assert!(share > 0.0 && share <= 0.01, "{share}");
+        f64::from(odd) / f64::from(rows)
+    }
+
+    #[test]
+    fn of_rows_like_the_profiles_few_are_odd() {
+        use Drawn::{Bell, Categories, Heavy, Infinite, Uniform};
+        let cases: [(&[Drawn], usize, f64); 5] = [
+            (&[Uniform, Bell, Heavy], 5_000, 0.01),
+            // Here the share of a value beyond all others is above the level without how far
+            // it lies.
+            (&[Bell; 12], 200, 0.01),
+            (&[Heavy; 12], 200, 0.01),
+            (&[Categories; 10], 5_000, 0.01),
+            (&[Infinite, Uniform], 1_000, 0.01),
+        ];
+        for (i, (kinds, learnt, level)) in cases.into_iter().enumerate() {
+            let share = odd_share(kinds, learnt, level);
+            // Three standard errors of some 100,000 rows.
+            assert!(share <= level + 0.001, "{i}: {share}");
+        }
+        // It is no promise that calls nothing odd.
+        assert!(odd_share(&[Uniform, Bell, Heavy], 5_000, 0.01) > 0.0005);
     }
 }
