@@ -13,6 +13,8 @@
 
 #[path = "judge/levels.rs"]
 mod levels;
+#[path = "judge/parity.rs"]
+mod parity;
 #[path = "common/rng.rs"]
 mod rng;
 #[path = "judge/world.rs"]

@@ -42,6 +42,7 @@ mod limit;
 mod mean;
 mod objective;
 mod outlook;
+mod parity;
 mod passage;
 mod quality;
 mod share;
@@ -69,6 +70,10 @@ pub use limit::{LimitFacts, LimitGuard, LimitJudgement, LimitRule, judge_limit, 
 pub use mean::{Interval, Mean};
 pub use objective::RequestCounts;
 pub use outlook::{FAULTS, FaultOutlook, Reach, StageBudget, StageOutlook, outlook};
+pub use parity::{
+    ParityFacts, ParityJudgement, ParityPair, ParityRule, Selected, SelectedCounts, SelectedGroup,
+    judge_parity,
+};
 pub use quality::{
     Auc, CLASSES_MAX, ClassFigures, ErrorFigures, ErrorMean, Estimate, Figures, Proportion, Quality,
 };

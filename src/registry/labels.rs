@@ -83,7 +83,7 @@ pub(super) fn check_task(labels: Option<&LabelSettings>, task: Option<Task>) -> 
     Ok(())
 }
 
-/// Whether the guards that judge by labels have what they judge by.
+/// Whether the guards that judge by labels, groups or both have what they judge by.
 pub(super) fn check_guards(
     guards: &GuardPolicies,
     labels: Option<&LabelSettings>,
@@ -105,15 +105,37 @@ pub(super) fn check_guards(
                        wrong",
             );
         }
-        let groups: usize = labels.groupings.iter().map(|own| own.values.len() + 1).sum();
-        if name == "fairness" && !(1..=GUARDED_GROUPS_MAX).contains(&groups) {
-            return at(&format!(
-                "1 to {GUARDED_GROUPS_MAX} groups in [groups], with those of other values; got \
-                 {groups}"
-            ));
+        if name == "fairness" {
+            check_groups(name, labels)?;
         }
     }
+    if guards.parity.enabled {
+        let at = |problem: &str| Err(format!("rollout.guards.parity: expected {problem}"));
+        let Some(labels) = labels else {
+            return at("a table [labels] as well: it judges by the answers that are kept");
+        };
+        if labels.classes.len() != 2 {
+            return at(&format!(
+                "two classes in labels.classes, the second being what groups are selected for; got \
+                 {}",
+                labels.classes.len()
+            ));
+        }
+        check_groups("parity", labels)?;
+    }
     Ok(())
+}
+
+/// Whether there are groups, and not too many to be judged.
+fn check_groups(guard: &str, labels: &LabelSettings) -> Result<(), String> {
+    let groups: usize = labels.groupings.iter().map(|own| own.values.len() + 1).sum();
+    if (1..=GUARDED_GROUPS_MAX).contains(&groups) {
+        return Ok(());
+    }
+    Err(format!(
+        "rollout.guards.{guard}: expected 1 to {GUARDED_GROUPS_MAX} groups in [groups], with those \
+         of other values; got {groups}"
+    ))
 }
 
 fn grouping(name: String, raw: RawGrouping) -> Result<Grouping, String> {
@@ -222,6 +244,32 @@ mod tests {
             "rollout.guards.fairness: expected 1 to 32 groups in [groups], with those of other \
              values; got 0"
         );
+    }
+
+    #[test]
+    fn parity_needs_two_classes_and_groups() {
+        let mut guards = crate::types::RolloutPolicy::default().guards;
+        guards.parity.enabled = true;
+        let check = |labels: &str| check_guards(&guards, parse(labels).unwrap().as_ref(), None);
+        let told = |labels: &str| check(labels).unwrap_err();
+        assert_eq!(
+            told(""),
+            "rollout.guards.parity: expected a table [labels] as well: it judges by the answers \
+             that are kept"
+        );
+        assert_eq!(
+            told("[labels]"),
+            "rollout.guards.parity: expected two classes in labels.classes, the second being what \
+             groups are selected for; got 0"
+        );
+        let classes = "[labels]\nclasses = [\"no\", \"yes\"]\n";
+        assert_eq!(
+            told(classes),
+            "rollout.guards.parity: expected 1 to 32 groups in [groups], with those of other \
+             values; got 0"
+        );
+        let groups = "[groups.plan]\nheader = \"x-plan\"\nvalues = [\"pro\"]";
+        assert_eq!(check(&format!("{classes}{groups}")), Ok(()));
     }
 
     #[test]

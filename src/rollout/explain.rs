@@ -1,6 +1,8 @@
 //! What a guard says, in a line for people. Pure.
 
-use crate::analysis::{Judgement, LimitJudgement, Outcome, ShiftJudgement, Verdict};
+use crate::analysis::{
+    Judgement, LimitJudgement, Outcome, ParityJudgement, ShiftJudgement, Verdict,
+};
 use crate::rollout::Stage;
 use crate::rollout::jury::{Evidence, GroupsJudgement, GuardName, Judged, Said};
 
@@ -28,6 +30,7 @@ pub(super) fn line(said: &Said) -> String {
             ratio(judgement) + &taken_for_others(judgement) + &missing(judgement)
         }
         Judged::Groups(judgement) => groups(judgement),
+        Judged::Parity(judgement) => parity(judgement),
         Judged::Limit(judgement) => limit(judgement, said.guard),
         Judged::Shift(judgement) => shift(judgement),
     }
@@ -70,6 +73,32 @@ fn groups(said: &GroupsJudgement) -> String {
         ratio(&leading.judgement),
         not_counted(&leading.judgement),
         said.groups.len()
+    )
+}
+
+/// The two groups between which there is the most to be said.
+fn parity(said: &ParityJudgement) -> String {
+    let Some(pair) = &said.leading else { return "no two groups have rows".to_owned() };
+    let known = |share: Option<f64>| share.map_or("unknown".to_owned(), number);
+    let change = &pair.change;
+    let dropped = match said.facts.dropped {
+        0 => String::new(),
+        answers => format!("; {answers} answers were not counted: too many routing keys"),
+    };
+    format!(
+        "{}: {} is selected {} times as often as {} (at most {}, limit {}), by the champion {}; \
+         {} times as unequal ({} to {}), worse above {}{dropped}",
+        pair.grouping,
+        pair.less,
+        known(pair.canary),
+        pair.more,
+        known(pair.canary_max),
+        number(said.rule.ratio.get()),
+        known(pair.champion),
+        known(change.ratio),
+        number(change.lower),
+        change.upper.map_or("∞".to_owned(), number),
+        number(said.rule.worse_than.get())
     )
 }
 

@@ -1,18 +1,21 @@
-//! All guards of one rollout, fed from the recorder's counts and from labels. Pure.
+//! All guards of one rollout, fed from the recorder's counts, from labels and from kept
+//! answers. Pure.
 
 mod labels;
+mod parity;
 
 use serde::{Deserialize, Serialize};
 
 use crate::analysis::{
     Exposure, Guard, Judgement, Level, LimitGuard, LimitJudgement, LimitRule, Margin, Outcome,
-    Rate, Rule, ShiftFacts, ShiftJudgement, ShiftRule, TrafficCheck, TrafficFinding, Verdict,
-    judge_shift, outcome,
+    ParityJudgement, ParityRule, Rate, Rule, ShiftFacts, ShiftJudgement, ShiftRule, TrafficCheck,
+    TrafficFinding, Verdict, judge_shift, outcome,
 };
 use crate::error::{Error, Result};
 use crate::rollout::Stage;
 use crate::rollout::jury::labels::LabelGuards;
-use crate::telemetry::Wrong;
+use crate::rollout::jury::parity::ParityGuard;
+use crate::telemetry::TrialCounts;
 use crate::telemetry::recorder::{Event, Recorded, Yardstick};
 use crate::types::{LimitPolicy, RatioPolicy, RolloutPolicy, Share};
 
@@ -46,6 +49,8 @@ pub enum GuardName {
     Wrong,
     /// The same within each declared group.
     Fairness,
+    /// How differently declared groups are selected.
+    Parity,
 }
 
 impl GuardName {
@@ -65,6 +70,7 @@ impl GuardName {
             Self::ShadowFailures => "shadow_failures",
             Self::Wrong => "wrong",
             Self::Fairness => "fairness",
+            Self::Parity => "parity",
         }
     }
 
@@ -75,10 +81,11 @@ impl GuardName {
         of_shadow == matches!(stage, Stage::Shadow(_))
     }
 
-    /// Whether it judges by labels, which nobody waits for: it only ever stops a rollout.
+    /// Whether it only ever stops a rollout: nobody waits for labels, nor until groups are
+    /// shown to be alike.
     #[must_use]
-    pub const fn is_by_labels(self) -> bool {
-        matches!(self, Self::Wrong | Self::Fairness)
+    pub const fn only_stops(self) -> bool {
+        matches!(self, Self::Wrong | Self::Fairness | Self::Parity)
     }
 
     /// The events that it counts, if it compares two arms.
@@ -95,7 +102,8 @@ impl GuardName {
             | Self::Noise
             | Self::ShadowFailures
             | Self::Wrong
-            | Self::Fairness => None,
+            | Self::Fairness
+            | Self::Parity => None,
         }
     }
 }
@@ -112,6 +120,8 @@ pub enum Judged {
     Shift(ShiftJudgement),
     /// A ratio of two rates within each group.
     Groups(GroupsJudgement),
+    /// How differently groups are selected.
+    Parity(ParityJudgement),
 }
 
 impl Judged {
@@ -123,6 +133,7 @@ impl Judged {
             Self::Limit(judgement) => judgement.verdict,
             Self::Shift(judgement) => judgement.verdict,
             Self::Groups(judgement) => judgement.verdict(),
+            Self::Parity(judgement) => judgement.verdict,
         }
     }
 }
@@ -157,7 +168,7 @@ impl Evidence {
     pub(super) fn judging(&self, stage: Stage) -> impl Iterator<Item = &Said> {
         self.guards.iter().filter(move |said| {
             let stops = || said.judged.verdict() == Verdict::Worse;
-            said.guard.judges(stage) && (!said.guard.is_by_labels() || stops())
+            said.guard.judges(stage) && (!said.guard.only_stops() || stops())
         })
     }
 
@@ -198,6 +209,7 @@ pub(super) struct Jury {
     noise: Option<Guard>,
     shift: Option<(ShiftRule, ShiftFacts)>,
     labels: LabelGuards,
+    parity: Option<ParityGuard>,
     traffic: Option<TrafficCheck>,
 }
 
@@ -209,6 +221,7 @@ pub(super) struct Rules {
     shift: Option<ShiftRule>,
     wrong: Option<Rule>,
     fairness: Option<Rule>,
+    parity: Option<ParityRule>,
 }
 
 /// A fair lot decides whether the shadow or the champion runs a copy.
@@ -243,9 +256,9 @@ impl Rules {
         let of_canary = |stage: &Stage| !matches!(stage, Stage::Shadow(_));
         let shares = Stage::all(policy).iter().filter(|stage| of_canary(stage)).count();
         let noise = guards.noise.enabled.then_some(guards.noise);
-        let several =
-            [shift.is_some(), noise.is_some(), guards.wrong.enabled, guards.fairness.enabled];
-        let several = several.into_iter().filter(|own| *own).count();
+        let by_answers = [guards.wrong, guards.fairness, guards.parity].map(|own| own.enabled);
+        let several = [shift.is_some(), noise.is_some()].into_iter().chain(by_answers);
+        let several = several.filter(|own| *own).count();
         let count = comparing.len() + limits.len() + several;
         let (alpha, beta) = (Level::new(policy.alpha)?.split(count), Level::new(policy.beta)?);
         let comparing = comparing.into_iter().filter_map(|(name, own)| {
@@ -259,6 +272,7 @@ impl Rules {
         Ok(Self {
             wrong,
             fairness,
+            parity: parity::rule(guards.parity, alpha)?,
             comparing: comparing.collect::<Result<_>>()?,
             limits: limits.into_iter().map(limit).collect::<Result<_>>()?,
             noise: noise.map(|own| rule(GuardName::Noise, own, alpha, beta)).transpose()?,
@@ -316,6 +330,7 @@ impl Jury {
             limits: limits.collect(),
             noise,
             labels,
+            parity: rules.parity.map(|rule| ParityGuard::resume(rule, evidence)),
             shift: rules.shift.map(|rule| match evidence.of(GuardName::OutputShift) {
                 Some(Judged::Shift(said)) => (rule, said.facts.clone()),
                 _ => (rule, ShiftFacts::default()),
@@ -416,14 +431,17 @@ impl Jury {
         self.shift.is_some()
     }
 
-    /// Takes all that labels say so far of both arms' answers.
-    pub(super) fn count_wrong(&mut self, wrong: &Wrong) {
-        self.labels.count(wrong);
+    /// Takes all that labels and kept answers say so far of both arms.
+    pub(super) fn count_trial(&mut self, counts: &TrialCounts) {
+        self.labels.count(&counts.wrong);
+        if let Some(parity) = &mut self.parity {
+            parity.count(&counts.selection);
+        }
     }
 
-    /// Whether labels are of use.
-    pub(super) const fn wants_labels(&self) -> bool {
-        self.labels.wanted()
+    /// Whether those are of use.
+    pub(super) const fn wants_trial(&self) -> bool {
+        self.labels.wanted() || self.parity.is_some()
     }
 
     /// What all guards say now.
@@ -450,6 +468,7 @@ impl Jury {
                 .chain(noise)
                 .chain(shift)
                 .chain(self.labels.said())
+                .chain(self.parity.iter().filter_map(ParityGuard::said))
                 .collect(),
             traffic: self.traffic.as_ref().map(TrafficCheck::finding),
         }

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::analysis::{check_traffic, judge, judge_limit, judge_shift};
+use crate::analysis::{check_traffic, judge, judge_limit, judge_parity, judge_shift};
 use crate::error::{Error, ErrorCode, Result};
 use crate::rollout::jury::{Evidence, GroupSaid, GroupsJudgement, Judged, Said};
 use crate::rollout::policy::{Decision, Situation, decide};
@@ -121,6 +121,7 @@ fn again(evidence: &Evidence) -> Evidence {
             Judged::Ratio(said) => Judged::Ratio(judge(said.rule, said.facts.clone())),
             Judged::Limit(said) => Judged::Limit(judge_limit(said.rule, said.facts.clone())),
             Judged::Shift(said) => Judged::Shift(judge_shift(said.rule, said.facts.clone())),
+            Judged::Parity(said) => Judged::Parity(judge_parity(said.rule, said.facts.clone())),
             Judged::Groups(said) => {
                 let group = |own: &GroupSaid| GroupSaid {
                     judgement: judge(own.judgement.rule, own.judgement.facts.clone()),

@@ -2,8 +2,10 @@
 
 use serde::Serialize;
 
-use crate::analysis::{Judgement, Outcome};
-use crate::rollout::jury::{Judged, Said};
+use crate::analysis::{
+    Judgement, Outcome, ParityJudgement, SelectedCounts, SelectedGroup, StageCounts,
+};
+use crate::rollout::jury::{GuardName, Judged, Said};
 use crate::rollout::{Rollout, explain};
 use crate::types::VersionId;
 
@@ -74,11 +76,13 @@ pub struct GuardView {
     /// The same in a line.
     pub text: String,
     /// The group that the figures are of: the one with the most evidence for "worse", of a
-    /// guard that judges groups.
+    /// guard that judges groups; of `parity` the one that is selected least.
     pub group: Option<String>,
-    /// Events by stage and arm, where it compares two arms.
+    /// Events by stage and arm, where it compares two arms; of `parity` the group's selected
+    /// rows.
     pub stages: Vec<StageCountsView>,
-    /// The ratio of the rates, or the rate, or the distance.
+    /// The ratio of the rates, or the rate, or the distance; of `parity` how many times as
+    /// unequal as the champion.
     pub effect: Option<f64>,
     /// Its interval's lower end.
     pub lower: f64,
@@ -86,11 +90,11 @@ pub struct GuardView {
     pub upper: Option<f64>,
     /// Worse is an effect above this.
     pub worse_above: f64,
-    /// Not worse is one below this.
+    /// Not worse is one below this; 0 for a guard that only ever stops a rollout.
     pub not_worse_below: f64,
-    /// The largest ln E for "worse" at any look; absent for distances.
+    /// The largest ln E for "worse" at any look; absent where it is judged by intervals.
     pub worse_ln_e: Option<f64>,
-    /// The largest ln E for "not worse" at any look; absent for distances.
+    /// The largest ln E for "not worse" at any look; absent where it is judged by intervals.
     pub not_worse_ln_e: Option<f64>,
     /// What "worse" has to reach: ln(1/α).
     pub worse_threshold: f64,
@@ -188,8 +192,8 @@ impl RolloutView {
     }
 }
 
-fn counts(stages: &[crate::analysis::StageCounts]) -> Vec<StageCountsView> {
-    let one = |stage: &crate::analysis::StageCounts| StageCountsView {
+fn counts(stages: &[StageCounts]) -> Vec<StageCountsView> {
+    let one = |stage: &StageCounts| StageCountsView {
         share: stage.share.fraction(),
         champion: stage.champion,
         canary: stage.canary,
@@ -228,6 +232,7 @@ impl GuardView {
                 let group = format!("{}={}", said.grouping, said.group);
                 ratio(&said.judgement, text, Some(group))
             }
+            Judged::Parity(judged) => Self::of_parity(judged, verdict, judges, text)?,
             Judged::Limit(judged) => Self {
                 guard,
                 verdict,
@@ -266,6 +271,45 @@ impl GuardView {
                 more: None,
                 dropped: 0,
             },
+        })
+    }
+
+    /// Of the two groups between which there is the most to be said.
+    fn of_parity(
+        judged: &ParityJudgement,
+        verdict: &'static str,
+        judges: bool,
+        text: String,
+    ) -> Option<Self> {
+        let pair = judged.leading.as_ref()?;
+        let is_less =
+            |own: &&SelectedGroup| own.grouping == pair.grouping && own.group == pair.less;
+        let less = judged.facts.groups.iter().find(is_less)?;
+        let selected = |own: &SelectedCounts| StageCounts {
+            share: own.share,
+            champion: own.champion.selected,
+            canary: own.canary.selected,
+        };
+        let stages: Vec<_> = less.stages.iter().map(selected).collect();
+        let threshold = judged.rule.alpha.ln_threshold();
+        Some(Self {
+            guard: GuardName::Parity.as_str(),
+            verdict,
+            judges,
+            text,
+            group: Some(format!("{}={}", pair.grouping, pair.less)),
+            stages: counts(&stages),
+            effect: pair.change.ratio,
+            lower: pair.change.lower,
+            upper: pair.change.upper,
+            worse_above: judged.rule.worse_than.get(),
+            not_worse_below: 0.0,
+            worse_ln_e: None,
+            not_worse_ln_e: None,
+            worse_threshold: threshold,
+            not_worse_threshold: threshold,
+            more: None,
+            dropped: judged.facts.dropped,
         })
     }
 }

@@ -45,6 +45,9 @@ pub use queue::{Left, QueueStats, Refusal, Split};
 pub use rollouts::{GuardFigures, RolloutFigures};
 pub use shadow::{DropReason, NoiseSnapshot, Runs, ShadowFailure, ShadowSnapshot, ShadowStats};
 pub use statistics::{ModelStatistics, StatisticDuration};
-pub use trials::{GroupWrong, Trial, Trials, Wrong, WrongCounts};
+pub use trials::{
+    GroupSelection, GroupWrong, SelectedRows, Selection, SelectionCounts, Trial, TrialCounts,
+    Trials, Wrong, WrongCounts,
+};
 pub use watch::{GivenProfile, Learnt, Watch, Watches};
 pub use webhooks::WebhookStats;

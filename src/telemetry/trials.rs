@@ -1,5 +1,5 @@
-//! What labels say of the arms of the rollouts under way: from whoever joins labels to
-//! whoever judges.
+//! What labels and kept answers say of the arms of the rollouts under way: from whoever
+//! stores and joins them to whoever judges.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::telemetry::Metrics;
 use crate::types::{ModelName, Share, VersionId};
 
-/// A comparison of two versions by the labels of what they answered.
+/// A comparison of two versions by what they answered, and by its labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trial {
     /// The rollout that asks.
@@ -22,6 +22,9 @@ pub struct Trial {
     pub version: VersionId,
     /// Whether it is judged within each group as well.
     pub by_group: bool,
+    /// Whether it is judged by how often groups are selected.
+    #[serde(default)]
+    pub by_selection: bool,
 }
 
 /// Wrong answers while the judged version had one share. A request counts once, and so
@@ -59,12 +62,64 @@ pub struct Wrong {
     pub lost: u64,
 }
 
+/// Rows, and those of them to which the positive class was answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SelectedRows {
+    /// All of them.
+    pub rows: u64,
+    /// Those that were selected.
+    pub selected: u64,
+}
+
+/// Rows while the judged version had one share. Of a request a group counts once, and so
+/// does it of a routing key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SelectionCounts {
+    /// The judged version's share.
+    pub share: Share,
+    /// The other version's.
+    pub champion: SelectedRows,
+    /// The judged version's.
+    pub canary: SelectedRows,
+}
+
+/// Rows of a group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupSelection {
+    /// By what rows are divided.
+    pub grouping: String,
+    /// Its name.
+    pub group: String,
+    /// By share.
+    pub counts: Vec<SelectionCounts>,
+}
+
+/// How often each group was selected so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Selection {
+    /// Each group that was declared when the first answer came; the same from then on, since
+    /// the level is split over them.
+    pub groups: Vec<GroupSelection>,
+    /// Answers that were not counted: too many routing keys are remembered.
+    pub lost: u64,
+}
+
+/// All that is known of a trial so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrialCounts {
+    /// By labels.
+    pub wrong: Wrong,
+    /// By answers alone.
+    #[serde(default)]
+    pub selection: Selection,
+}
+
 /// Of one model.
 #[derive(Default)]
 struct Entry {
     /// What is asked for; `Some(None)` once that has ended.
     trial: Option<Option<Trial>>,
-    told: Option<(Trial, Arc<Wrong>)>,
+    told: Option<(Trial, Arc<TrialCounts>)>,
 }
 
 /// All trials, by model: at most one each.
@@ -74,7 +129,7 @@ pub struct Trials {
 }
 
 impl Trials {
-    /// From now on wrong answers are counted for this one, in place of a former one.
+    /// From now on answers are counted for this one, in place of a former one.
     pub fn follow(&self, model: &ModelName, trial: Trial) {
         self.lock().entry(model.clone()).or_default().trial = Some(Some(trial));
     }
@@ -92,17 +147,17 @@ impl Trials {
     }
 
     /// Tells what is known of a trial now.
-    pub fn tell(&self, model: &ModelName, trial: Trial, wrong: &Wrong) {
+    pub fn tell(&self, model: &ModelName, trial: Trial, counts: &TrialCounts) {
         let mut models = self.lock();
         let told = &mut models.entry(model.clone()).or_default().told;
-        if told.as_ref().is_none_or(|(own, known)| *own != trial || **known != *wrong) {
-            *told = Some((trial, Arc::new(wrong.clone())));
+        if told.as_ref().is_none_or(|(own, known)| *own != trial || **known != *counts) {
+            *told = Some((trial, Arc::new(counts.clone())));
         }
     }
 
-    /// What is known of a trial; `None` before the first label.
+    /// What is known of a trial; `None` before anything is.
     #[must_use]
-    pub fn wrong(&self, model: &ModelName, trial: Trial) -> Option<Arc<Wrong>> {
+    pub fn counts(&self, model: &ModelName, trial: Trial) -> Option<Arc<TrialCounts>> {
         let models = self.lock();
         let told = models.get(model)?.told.as_ref()?;
         (told.0 == trial).then(|| Arc::clone(&told.1))
@@ -115,7 +170,7 @@ impl Trials {
 }
 
 impl Metrics {
-    /// What labels say of rollouts.
+    /// What labels and answers say of rollouts.
     #[must_use]
     pub const fn trials(&self) -> &Trials {
         &self.trials
@@ -130,18 +185,20 @@ mod tests {
     fn what_is_told_is_of_the_trial_that_is_asked_for() {
         let (trials, model) = (Trials::default(), ModelName::new("m").unwrap());
         let [base, version] = [1, 2].map(|n| VersionId::new(n).unwrap());
-        let trial = Trial { rollout: 7, since: 100, base, version, by_group: true };
+        let trial =
+            Trial { rollout: 7, since: 100, base, version, by_group: true, by_selection: false };
         trials.follow(&model, trial);
-        assert_eq!(trials.wrong(&model, trial), None);
-        trials.tell(&model, trial, &Wrong { lost: 3, ..Wrong::default() });
-        assert_eq!(trials.wrong(&model, trial).map(|wrong| wrong.lost), Some(3));
+        assert_eq!(trials.counts(&model, trial), None);
+        let wrong = Wrong { lost: 3, ..Wrong::default() };
+        trials.tell(&model, trial, &TrialCounts { wrong, ..TrialCounts::default() });
+        assert_eq!(trials.counts(&model, trial).map(|counts| counts.wrong.lost), Some(3));
         let anew = Trial { since: 200, ..trial };
         trials.follow(&model, anew);
         assert_eq!(
-            (trials.wrong(&model, anew), trials.all()),
+            (trials.counts(&model, anew), trials.all()),
             (None, vec![(model.clone(), Some(anew))])
         );
         trials.end(&model);
-        assert_eq!((trials.wrong(&model, trial), trials.all()), (None, vec![(model, None)]));
+        assert_eq!((trials.counts(&model, trial), trials.all()), (None, vec![(model, None)]));
     }
 }

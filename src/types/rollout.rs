@@ -85,11 +85,20 @@ pub struct GuardPolicies {
     /// The same within each declared group.
     #[serde(default = "by_labels")]
     pub fairness: RatioPolicy,
+    /// How differently declared groups are selected, by answers alone. `objective` is how often
+    /// a group may be selected at least, as a share of any other; it only ever stops a rollout.
+    #[serde(default = "parity")]
+    pub parity: RatioPolicy,
 }
 
 /// Off: it takes labels.
 const fn by_labels() -> RatioPolicy {
     RatioPolicy { enabled: false, worse_than: 1.0, not_worse_than: None, objective: None }
+}
+
+/// Off: it takes groups. The rule of four fifths.
+const fn parity() -> RatioPolicy {
+    RatioPolicy { enabled: false, worse_than: 1.0, not_worse_than: None, objective: Some(0.8) }
 }
 
 /// Off: half of the copies are spent on it, and a retrained model differs from the
@@ -182,6 +191,7 @@ impl Default for RolloutPolicy {
                 output_shift: limit(false, 0.2),
                 wrong: by_labels(),
                 fairness: by_labels(),
+                parity: parity(),
             },
         }
     }
@@ -195,12 +205,14 @@ impl RolloutPolicy {
     pub fn with(&self, overrides: &RolloutOverrides) -> Result<Self, String> {
         let policy = overrides.apply(self)?;
         let (own, usual) = (&policy.guards, &self.guards);
-        for (name, own, usual) in
-            [("wrong", own.wrong, usual.wrong), ("fairness", own.fairness, usual.fairness)]
-        {
+        for (name, what, own, usual) in [
+            ("wrong", "labels", own.wrong, usual.wrong),
+            ("fairness", "labels", own.fairness, usual.fairness),
+            ("parity", "groups", own.parity, usual.parity),
+        ] {
             if own.enabled && !usual.enabled {
                 return Err(format!(
-                    "guards.{name}.enabled: switch it on in model.toml, beside the labels that it \
+                    "guards.{name}.enabled: switch it on in model.toml, beside the {what} that it \
                      judges by"
                 ));
             }
@@ -226,7 +238,8 @@ pub struct GuardOverride {
     /// Not worse is one below this multiple, 0.01 to 100.
     #[schema(minimum = 0.01, maximum = 100.0)]
     not_worse_than: Option<f64>,
-    /// A rate that is good enough, whatever the champion's, 1e-9 to 0.999.
+    /// A rate that is good enough, whatever the champion's, 1e-9 to 0.999; of `parity` how often
+    /// a group is selected as a share of any other.
     #[schema(minimum = 0.000000001, maximum = 0.999)]
     objective: Option<f64>,
     /// The limit of a guard without a second arm, 1e-9 to 0.999.
@@ -263,6 +276,8 @@ pub struct GuardOverrides {
     wrong: Option<GuardOverride>,
     /// The same within each declared group. It is switched on in `model.toml` only.
     fairness: Option<GuardOverride>,
+    /// How differently declared groups are selected. It is switched on in `model.toml` only.
+    parity: Option<GuardOverride>,
 }
 
 /// What `model.toml` says of rollouts, or one rollout of its own.
@@ -373,6 +388,7 @@ impl GuardOverrides {
             ("noise", &self.noise, &mut guards.noise),
             ("wrong", &self.wrong, &mut guards.wrong),
             ("fairness", &self.fairness, &mut guards.fairness),
+            ("parity", &self.parity, &mut guards.parity),
         ] {
             let Some(own) = own else { continue };
             if own.limit.is_some() {
@@ -382,6 +398,9 @@ impl GuardOverrides {
                 return Err(format!(
                     "guards.{name}.objective: labels tell no rate of all requests"
                 ));
+            }
+            if own.not_worse_than.is_some() && name == "parity" {
+                return Err("guards.parity.not_worse_than: it only ever stops a rollout".to_owned());
             }
             let key = |key: &str| format!("guards.{name}.{key}");
             policy.enabled = own.enabled.unwrap_or(policy.enabled);

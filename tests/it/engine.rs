@@ -26,6 +26,8 @@ enum Behaviour {
     Noisy(u64, Arc<AtomicU64>),
     /// Every row is 1; where `x` is above this, 2.
     WrongAbove(f32),
+    /// Every row is 1, or 0 above this.
+    RejectsAbove(f32),
     Errors,
     Panics,
     /// One row more than was asked for.
@@ -104,6 +106,9 @@ impl Engine for Scripted {
                 Behaviour::FailsEvery(words.next().unwrap().parse().unwrap(), Arc::default())
             }
             Some("wrong-above") => Behaviour::WrongAbove(words.next().unwrap().parse().unwrap()),
+            Some("rejects-above") => {
+                Behaviour::RejectsAbove(words.next().unwrap().parse().unwrap())
+            }
             Some("errors") => Behaviour::Errors,
             Some("panics") => Behaviour::Panics,
             Some("other-shape") => Behaviour::OtherShape,
@@ -141,6 +146,18 @@ fn seed() -> Arc<AtomicU64> {
 }
 
 /// True so many times of a thousand, by the numbers of SplitMix64: each run has its own.
+/// Every row is 1, or another above a limit.
+fn by_limit(
+    inputs: &[Tensor],
+    rows: usize,
+    limit: f32,
+    above: f32,
+) -> Result<Vec<Tensor>, EngineError> {
+    let Data::Fp32(x) = inputs[0].data() else { unreachable!("as declared") };
+    let y = x.iter().map(|x| if *x > limit { above } else { 1.0 }).collect();
+    Ok(vec![Tensor::new("y", vec![rows, 1], Data::Fp32(y)).unwrap()])
+}
+
 fn by_chance(seed: &AtomicU64, permille: u64) -> bool {
     let n = seed.fetch_add(0x9e37_79b9_7f4a_7c15, SeqCst);
     let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -196,11 +213,8 @@ impl Session for Run {
                 Err(EngineError::new(EngineErrorKind::Internal, "it errors now and then"))
             }
             Behaviour::FailsEvery(..) => answer(rows, 1.0),
-            Behaviour::WrongAbove(limit) => {
-                let Data::Fp32(x) = inputs[0].data() else { unreachable!("as declared") };
-                let y = x.iter().map(|x| if x > limit { 2.0 } else { 1.0 }).collect();
-                Ok(vec![Tensor::new("y", vec![rows, 1], Data::Fp32(y)).unwrap()])
-            }
+            Behaviour::WrongAbove(limit) => by_limit(inputs, rows, *limit, 2.0),
+            Behaviour::RejectsAbove(limit) => by_limit(inputs, rows, *limit, 0.0),
             Behaviour::Noisy(permille, seed) => {
                 answer(rows, if by_chance(seed, *permille) { 2.0 } else { 1.0 })
             }

@@ -1,4 +1,5 @@
-//! Rollouts that are stopped by labels, which come a stage later than their answers.
+//! Rollouts that are stopped by labels, which come a stage later than their answers, and by
+//! how differently groups are selected, which takes none.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -170,6 +171,29 @@ fn a_version_that_is_wrong_more_often_for_one_group_goes_back() {
     assert!(view.why.starts_with("worse: fairness: plan=pro: "), "{}", view.why);
     let guard = view.guards.iter().find(|guard| guard.guard == "fairness").unwrap();
     assert_eq!(guard.group.as_deref(), Some("plan=pro"));
+}
+
+#[test]
+fn a_version_that_selects_one_group_less_goes_back_without_a_label() {
+    let model = MODEL
+        .replace("regression", "classification")
+        .replace("wrong_beyond = 0.5", "classes = [\"no\", \"yes\"]")
+        + "parity = { enabled = true }\n";
+    let versions = ["answers 1", "rejects-above 69"];
+    let gateway = start_with(&model, &versions, &[("rollout.tick", "20ms")]);
+    let traffic = Traffic::begin(&gateway);
+    let begun = admin(&gateway, "/v1/models/m/rollout", Some(json!({"version": 2})));
+    assert_eq!(begun.status, 200, "{}", begun.text());
+    let view = wait(&gateway, |view| view.phase != "running");
+    traffic.end();
+    assert_eq!(view.phase, "rolled_back", "{view:#?}");
+    assert!(view.why.starts_with("worse: parity: plan: pro is selected 0."), "{}", view.why);
+    let guard = view.guards.iter().find(|guard| guard.guard == "parity").unwrap();
+    assert_eq!(guard.group.as_deref(), Some("plan=pro"));
+    assert!(guard.effect.is_some_and(|times| times > 2.0), "{guard:#?}");
+    let replayed = admin(&gateway, &format!("/v1/rollouts/{}/replay", view.id), None).json();
+    assert_eq!(replayed["same"], true, "{replayed:#}");
+    gateway.app.stop();
 }
 
 #[test]

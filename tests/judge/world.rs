@@ -10,7 +10,7 @@ impl Rng {
 
     /// How many of `n` have an event of probability `p`: by waiting times, or
     /// the rounded normal where its variance is above 50.
-    fn binomial(&mut self, n: u64, p: f64) -> u64 {
+    pub(crate) fn binomial(&mut self, n: u64, p: f64) -> u64 {
         let variance = n as f64 * p * (1.0 - p);
         if variance > 50.0 {
             let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();

@@ -57,6 +57,9 @@ impl Join {
                 }
             }
         }
+        if let Some(who) = book.who.get(&prediction.answerer) {
+            self.trials.count_answer(&book.trials, who, &prediction);
+        }
         for (row, label, _) in come {
             self.changes.come.push((prediction.id, row));
             let truth = truth_of(book, &prediction, row, &label);

@@ -1,31 +1,68 @@
-//! Which wrong answers count in the rollouts under way. Pure.
+//! Which answers count in the rollouts under way: wrong ones, and how often groups are
+//! selected. Pure.
 //!
 //! An answer counts where it was given: by the split, of either version, while the judged
 //! one had the share that is kept with it. Rows of one request are on one side together,
 //! and so are the requests of one routing key: each counts once, in all and once in each
 //! group.
 
+mod selection;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::monitor::quality::who::Who;
-use crate::store::{TrialKey, TrialRow};
-use crate::telemetry::{ArmRole, GroupWrong, Groups, Trial, Wrong, WrongCounts};
+use crate::store::{NewPrediction, TrialKey, TrialRow};
+use crate::telemetry::{ArmRole, GroupWrong, Groups, Trial, TrialCounts, Wrong, WrongCounts};
 use crate::types::{GUARDED_GROUPS_MAX, LabelSettings, ModelName, OTHER, Share};
 
-/// Routing keys that are remembered of one trial, each once for all rows and for each of its
-/// groups: some 10 MB. Of the rest nothing is counted, on neither side.
+/// Routing keys that are remembered of one trial by either kind of counts, each once for all
+/// rows and for each of its groups: some 10 MB. Of the rest nothing is counted, on neither
+/// side.
 const KEYS_MAX: usize = 400_000;
+/// The cell of the first group whose selection is counted.
+const SELECTION: u16 = 1_000;
 
-/// A key, for all rows (0) or for a group (its place, from 1).
+/// A key, for wrong answers to all rows (0) or to a group (its place, from 1), or for the
+/// selection of a group (its place, from [`SELECTION`]).
 type Key = (u16, u64);
+
+/// Keys that were counted.
+#[derive(Default)]
+struct Keys {
+    wrong: HashSet<Key>,
+    selection: HashSet<Key>,
+}
+
+/// What becomes of an event of a key.
+enum Taken {
+    /// It counts,
+    New,
+    /// has counted before,
+    Known,
+    /// or cannot be told from one that has.
+    Lost,
+}
+
+/// Remembers a key, if there is one.
+fn take(known: &HashSet<Key>, new: &mut HashSet<Key>, cell: u16, key: Option<u64>) -> Taken {
+    let Some(key) = key.map(|key| (cell, key)) else { return Taken::New };
+    if known.contains(&key) || new.contains(&key) {
+        return Taken::Known;
+    }
+    if known.len() + new.len() >= KEYS_MAX {
+        return Taken::Lost;
+    }
+    new.insert(key);
+    Taken::New
+}
 
 /// What is counted of one trial.
 struct Counted {
     trial: Trial,
-    wrong: Wrong,
-    keys: HashSet<Key>,
+    counts: TrialCounts,
+    keys: Keys,
 }
 
 /// As it is stored.
@@ -33,7 +70,8 @@ struct Counted {
 struct Record {
     model: ModelName,
     trial: Trial,
-    wrong: Wrong,
+    #[serde(flatten)]
+    counts: TrialCounts,
 }
 
 /// A wrong answer to a row.
@@ -58,16 +96,17 @@ pub(super) struct Ledger {
 impl Ledger {
     /// What is stored.
     pub(super) fn read(rows: &[TrialRow], keys: &[TrialKey]) -> Self {
-        let mut of: HashMap<i64, HashSet<Key>> = HashMap::new();
+        let mut of: HashMap<i64, Keys> = HashMap::new();
         for TrialKey { rollout, cell, key } in keys {
-            of.entry(*rollout).or_default().insert((*cell, *key));
+            let Keys { wrong, selection } = of.entry(*rollout).or_default();
+            (if *cell < SELECTION { wrong } else { selection }).insert((*cell, *key));
         }
         let mut ledger = Self::default();
         for TrialRow { rollout, what } in rows {
             match serde_json::from_str(what) {
-                Ok(Record { model, trial, wrong }) => {
+                Ok(Record { model, trial, counts }) => {
                     let keys = of.remove(rollout).unwrap_or_default();
-                    ledger.put(model, Counted { trial, wrong, keys });
+                    ledger.put(model, Counted { trial, counts, keys });
                 }
                 Err(error) => tracing::warn!(rollout, %error, "a trial cannot be read"),
             }
@@ -95,8 +134,8 @@ impl Ledger {
                 self.ended.push(number(former.trial.rollout));
             }
             if let Some(trial) = trial {
-                let counted = Counted { trial, wrong: Wrong::default(), keys: HashSet::new() };
-                self.put(model, counted);
+                let (counts, keys) = Default::default();
+                self.put(model, Counted { trial, counts, keys });
             }
         }
     }
@@ -108,40 +147,58 @@ impl Ledger {
     }
 
     /// What is known of each.
-    pub(super) fn all(&self) -> impl Iterator<Item = (&ModelName, Trial, &Wrong)> {
-        self.models.iter().map(|(model, own)| (model, own.trial, &own.wrong))
+    pub(super) fn all(&self) -> impl Iterator<Item = (&ModelName, Trial, &TrialCounts)> {
+        self.models.iter().map(|(model, own)| (model, own.trial, &own.counts))
     }
 }
 
 /// Counts that are to be stored before they count.
 #[derive(Default)]
 pub(super) struct TrialDraft {
-    models: BTreeMap<ModelName, (Wrong, HashSet<Key>)>,
+    models: BTreeMap<ModelName, Part>,
+}
+
+/// That of one model: all counts, and the keys that are new.
+struct Part {
+    counts: TrialCounts,
+    keys: Keys,
 }
 
 impl TrialDraft {
+    fn part(&mut self, model: &ModelName, counted: &Counted) -> &mut Part {
+        let fresh = || Part { counts: counted.counts.clone(), keys: Keys::default() };
+        self.models.entry(model.clone()).or_insert_with(fresh)
+    }
+
+    /// Counts whom an answer selects, if a trial asks for it.
+    pub(super) fn count_answer(&mut self, ledger: &Ledger, who: &Who, answer: &NewPrediction) {
+        let Some(counted) = ledger.models.get(&who.model) else { return };
+        let Some(arm) = arm(&counted.trial, who, answer.at) else { return };
+        if counted.trial.by_selection {
+            let Part { counts, keys } = self.part(&who.model, counted);
+            let take = |cell, key| take(&counted.keys.selection, &mut keys.selection, cell, key);
+            selection::count(&mut counts.selection, &who.labels, arm, answer, take);
+        }
+    }
+
     /// Counts a wrong answer, if a trial asks for it.
     pub(super) fn count(&mut self, ledger: &Ledger, row: &WrongRow<'_>) {
         let Some(counted) = ledger.models.get(&row.who.model) else { return };
         let Some((is_judged, share)) = arm(&counted.trial, row.who, row.at) else { return };
-        let fresh = || (counted.wrong.clone(), HashSet::new());
-        let draft = self.models.entry(row.who.model.clone()).or_insert_with(fresh);
-        let (wrong, keys) = draft;
+        let Part { counts: TrialCounts { wrong, .. }, keys } = self.part(&row.who.model, counted);
         if counted.trial.by_group && wrong.all.is_empty() && wrong.groups.is_empty() {
-            wrong.groups = declared(&row.who.labels);
+            let none = |(grouping, group)| GroupWrong { grouping, group, counts: Vec::new() };
+            wrong.groups = declared(&row.who.labels).map(none).collect();
         }
         let mut is_lost = false;
         for cell in cells(wrong, row) {
-            if let Some(key) = row.key {
-                let key = (cell, key);
-                if counted.keys.contains(&key) || keys.contains(&key) {
-                    continue;
-                }
-                if counted.keys.len() + keys.len() >= KEYS_MAX {
+            match take(&counted.keys.wrong, &mut keys.wrong, cell, row.key) {
+                Taken::New => {}
+                Taken::Known => continue,
+                Taken::Lost => {
                     is_lost = true;
                     continue;
                 }
-                keys.insert(key);
             }
             let counts = match cell.checked_sub(1) {
                 None => &mut wrong.all,
@@ -155,23 +212,25 @@ impl TrialDraft {
     /// As it is stored.
     pub(super) fn rows(&self, ledger: &Ledger) -> (Vec<TrialRow>, Vec<TrialKey>) {
         let (mut rows, mut all) = (Vec::new(), Vec::new());
-        for (model, (wrong, keys)) in &self.models {
+        for (model, Part { counts, keys }) in &self.models {
             let Some(Counted { trial, .. }) = ledger.models.get(model) else { continue };
-            let record = Record { model: model.clone(), trial: *trial, wrong: wrong.clone() };
+            let record = Record { model: model.clone(), trial: *trial, counts: counts.clone() };
             let what = serde_json::to_string(&record).expect("it has no key that is no string");
             let rollout = number(trial.rollout);
             rows.push(TrialRow { rollout, what });
-            all.extend(keys.iter().map(|(cell, key)| TrialKey { rollout, cell: *cell, key: *key }));
+            let keys = keys.wrong.iter().chain(&keys.selection);
+            all.extend(keys.map(|(cell, key)| TrialKey { rollout, cell: *cell, key: *key }));
         }
         (rows, all)
     }
 
     /// It is stored: it counts.
     pub(super) fn done(self, ledger: &mut Ledger) {
-        for (model, (wrong, keys)) in self.models {
+        for (model, Part { counts, keys }) in self.models {
             if let Some(counted) = ledger.models.get_mut(&model) {
-                counted.wrong = wrong;
-                counted.keys.extend(keys);
+                counted.counts = counts;
+                counted.keys.wrong.extend(keys.wrong);
+                counted.keys.selection.extend(keys.selection);
             }
         }
     }
@@ -214,17 +273,13 @@ fn cells(wrong: &Wrong, row: &WrongRow<'_>) -> Vec<u16> {
     cells
 }
 
-/// Every group that `model.toml` declares, with those of other values.
-fn declared(labels: &LabelSettings) -> Vec<GroupWrong> {
+/// Every group that `model.toml` declares, with those of other values: grouping and name.
+fn declared(labels: &LabelSettings) -> impl Iterator<Item = (String, String)> {
     let groups = labels.groupings.iter().flat_map(|grouping| {
         let named = (0..OTHER).take(grouping.values.len()).chain([OTHER]);
-        named.map(|group| GroupWrong {
-            grouping: grouping.name.clone(),
-            group: grouping.group_name(group).to_owned(),
-            counts: Vec::new(),
-        })
+        named.map(|group| (grouping.name.clone(), grouping.group_name(group).to_owned()))
     });
-    groups.take(GUARDED_GROUPS_MAX).collect()
+    groups.take(GUARDED_GROUPS_MAX)
 }
 
 fn add(counts: &mut Vec<WrongCounts>, share: Share, is_judged: bool) {

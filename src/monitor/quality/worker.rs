@@ -290,8 +290,8 @@ impl Worker {
 
 /// Tells rollouts what is known of them.
 fn tell(book: &Book, metrics: &Metrics) {
-    for (model, trial, wrong) in book.trials.all() {
-        metrics.trials().tell(model, trial, wrong);
+    for (model, trial, counts) in book.trials.all() {
+        metrics.trials().tell(model, trial, counts);
     }
 }
 

@@ -118,15 +118,16 @@ impl Active {
         }
     }
 
-    /// Takes what labels say by now.
-    fn count_labels(&mut self, trials: &Trials) {
+    /// Takes what labels and kept answers say by now.
+    fn count_trial(&mut self, trials: &Trials) {
         let Rollout { id, ref model, base, version, labels_since, .. } = self.rollout;
-        let Some(since) = labels_since.filter(|_| self.jury.wants_labels()) else { return };
-        let by_group = self.rollout.policy.guards.fairness.enabled;
-        let trial = Trial { rollout: id, since, base, version, by_group };
+        let Some(since) = labels_since.filter(|_| self.jury.wants_trial()) else { return };
+        let guards = &self.rollout.policy.guards;
+        let (by_group, by_selection) = (guards.fairness.enabled, guards.parity.enabled);
+        let trial = Trial { rollout: id, since, base, version, by_group, by_selection };
         trials.follow(model, trial);
-        if let Some(wrong) = trials.wrong(model, trial) {
-            self.jury.count_wrong(&wrong);
+        if let Some(counts) = trials.counts(model, trial) {
+            self.jury.count_trial(&counts);
         }
     }
 
@@ -136,7 +137,7 @@ impl Active {
             Stage::Shadow(_) => self.count_shadow(watched),
             Stage::Canary(_) | Stage::Watch(_) => self.count_arms(watched),
         }
-        self.count_labels(trials);
+        self.count_trial(trials);
         self.rollout.evidence = self.jury.evidence();
     }
 

@@ -1,4 +1,4 @@
-//! What labels say of rollouts under way.
+//! What labels and answers say of rollouts under way.
 
 use sqlx::{QueryBuilder, Row as _, Sqlite as Sqlite3, SqliteConnection};
 
@@ -26,7 +26,8 @@ pub struct TrialRow {
 pub struct TrialKey {
     /// Its number.
     pub rollout: i64,
-    /// 0 for all rows; from 1 on a group.
+    /// What it was counted in: all rows (0), a group, or whether a group was selected; the
+    /// writer's to number.
     pub cell: u16,
     /// Where it lies in the split.
     pub key: u64,

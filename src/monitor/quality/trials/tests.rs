@@ -1,5 +1,5 @@
 use super::*;
-use crate::types::{Digest, GroupSource, Grouping, VersionId};
+use crate::types::{Digest, GroupSource, Grouping, PredictionId, RowAnswer, VersionId};
 
 fn id(n: u64) -> VersionId {
     VersionId::new(n).unwrap()
@@ -16,7 +16,14 @@ fn model() -> ModelName {
 const TRIAL: u64 = 7;
 
 fn trial() -> Trial {
-    Trial { rollout: TRIAL, since: 100, base: id(1), version: id(2), by_group: true }
+    Trial {
+        rollout: TRIAL,
+        since: 100,
+        base: id(1),
+        version: id(2),
+        by_group: true,
+        by_selection: false,
+    }
 }
 
 fn who(version: u64, role: &str, canary: Option<f64>) -> Who {
@@ -77,7 +84,7 @@ fn an_answer_counts_on_the_side_and_at_the_share_where_it_was_given() {
     let early = who(2, "canary", Some(5.0));
     draft.count(&ledger, &WrongRow { at: 99, ..row(&early, None, &[0]) });
     draft.done(&mut ledger);
-    let (_, _, wrong) = ledger.all().next().unwrap();
+    let (_, _, TrialCounts { wrong, .. }) = ledger.all().next().unwrap();
     assert_eq!(counts(&wrong.all), [(5.0, 2, 1), (25.0, 0, 1), (90.0, 1, 1)]);
 }
 
@@ -102,7 +109,7 @@ fn a_key_and_a_request_count_once_in_all_and_in_each_group() {
     draft.count(&ledger, &row(&canary, Some(9), &[1]));
     draft.count(&ledger, &row(&canary, Some(8), &[1]));
     draft.done(&mut ledger);
-    let (_, own, wrong) = ledger.all().next().unwrap();
+    let (_, own, TrialCounts { wrong, .. }) = ledger.all().next().unwrap();
     assert_eq!((own, counts(&wrong.all)), (trial(), vec![(5.0, 0, 2)]));
     let groups = wrong.groups.iter().map(|own| (own.group.as_str(), counts(&own.counts)));
     let expected =
@@ -120,7 +127,7 @@ fn keys_are_bounded_and_what_is_not_counted_is_told() {
         draft.count(&ledger, &row(&canary, Some(key), &[0]));
     }
     draft.done(&mut ledger);
-    let (_, _, wrong) = ledger.all().next().unwrap();
+    let (_, _, TrialCounts { wrong, .. }) = ledger.all().next().unwrap();
     assert_eq!((counts(&wrong.all), wrong.lost), (vec![(5.0, 0, most)], 3));
 }
 
@@ -134,7 +141,7 @@ fn groups_are_counted_where_they_are_judged() {
     draft.count(&ledger, &row(&canary, Some(9), &[0]));
     assert_eq!(draft.rows(&ledger).1.len(), 1);
     draft.done(&mut ledger);
-    let (_, _, wrong) = ledger.all().next().unwrap();
+    let (_, _, TrialCounts { wrong, .. }) = ledger.all().next().unwrap();
     assert_eq!((counts(&wrong.all), wrong.groups.len()), (vec![(5.0, 0, 1)], 0));
 }
 
@@ -149,10 +156,98 @@ fn another_trial_begins_anew_and_the_former_one_is_removed() {
     let next = Trial { since: 200, ..trial() };
     ledger.follow(vec![(model(), Some(next))]);
     assert_eq!(ledger.ended, [7]);
-    assert_eq!(ledger.all().next().unwrap(), (&model(), next, &Wrong::default()));
+    assert_eq!(ledger.all().next().unwrap(), (&model(), next, &TrialCounts::default()));
     ledger.follow(vec![(model(), None)]);
     assert_eq!((ledger.all().count(), ledger.ended.len()), (0, 2));
     let mut draft = TrialDraft::default();
     draft.count(&ledger, &row(&canary, None, &[0]));
     assert_eq!(draft.rows(&ledger), (vec![], vec![]));
+}
+
+/// One that answers two classes, judged by selection.
+fn selecting() -> Ledger {
+    let mut ledger = Ledger::default();
+    ledger.follow(vec![(model(), Some(Trial { by_selection: true, ..trial() }))]);
+    ledger
+}
+
+/// An answer at 100, of rows with a class and a group.
+fn answer(key: Option<u64>, rows: &[(u16, u8)]) -> NewPrediction {
+    let row = |(class, group): &(u16, u8)| {
+        let answer = Some(RowAnswer::Class { class: *class, scores: vec![] });
+        (answer, [*group, 0, 0, 0, 0, 0, 0, 0])
+    };
+    NewPrediction {
+        id: PredictionId([0; 16]),
+        at: 100,
+        answerer: 1,
+        key,
+        rows: rows.iter().map(row).collect(),
+        truths: vec![],
+    }
+}
+
+/// Rows and those selected at 5 % by group, the champion's first.
+fn selected(ledger: &Ledger) -> Vec<(&str, [(u64, u64); 2])> {
+    let (_, _, counts) = ledger.all().next().unwrap();
+    let groups = counts.selection.groups.iter().filter_map(|own| {
+        let at = own.counts.iter().find(|at| at.share == percent(5.0))?;
+        let arms = [at.champion, at.canary].map(|arm| (arm.rows, arm.selected));
+        Some((own.group.as_str(), arms))
+    });
+    groups.collect()
+}
+
+#[test]
+fn a_group_is_selected_once_by_request_and_by_key() {
+    let (mut ledger, mut draft) = (selecting(), TrialDraft::default());
+    let (champion, canary) = (who(1, "champion", Some(5.0)), who(2, "canary", Some(5.0)));
+    // Without a key each request counts, and of it the first row of each group.
+    draft.count_answer(&ledger, &champion, &answer(None, &[(1, 0), (0, 0), (0, 1)]));
+    draft.count_answer(&ledger, &champion, &answer(None, &[(0, 0)]));
+    draft.count_answer(&ledger, &canary, &answer(Some(9), &[(1, 1)]));
+    draft.count_answer(&ledger, &canary, &answer(Some(9), &[(0, 1), (0, OTHER)]));
+    // What is no class says nothing of its group; what was answered before does not count.
+    let mut none = answer(None, &[(1, 0), (1, 0)]);
+    none.rows[0].0 = None;
+    draft.count_answer(&ledger, &canary, &none);
+    draft.count_answer(&ledger, &canary, &NewPrediction { at: 99, ..answer(None, &[(1, 0)]) });
+    let (rows, keys) = draft.rows(&ledger);
+    assert_eq!((rows.len(), keys.len()), (1, 2));
+    draft.done(&mut ledger);
+    let expected =
+        [("basic", [(2, 1), (1, 1)]), ("pro", [(1, 0), (1, 1)]), ("(other)", [(0, 0), (1, 0)])];
+    assert_eq!(selected(&ledger), expected);
+    // After a restart it goes on from there, and wrong answers have keys of their own.
+    let mut ledger = Ledger::read(&rows, &keys);
+    let mut draft = TrialDraft::default();
+    draft.count_answer(&ledger, &canary, &answer(Some(9), &[(1, 1)]));
+    draft.count(&ledger, &row(&canary, Some(9), &[1]));
+    draft.done(&mut ledger);
+    assert_eq!(selected(&ledger), expected);
+    let (_, _, counts) = ledger.all().next().unwrap();
+    assert_eq!(self::counts(&counts.wrong.all), [(5.0, 0, 1)]);
+}
+
+#[test]
+fn selection_is_counted_where_it_is_judged() {
+    let (mut ledger, mut draft) = (ledger(), TrialDraft::default());
+    let canary = who(2, "canary", Some(5.0));
+    draft.count_answer(&ledger, &canary, &answer(None, &[(1, 0)]));
+    assert_eq!(draft.rows(&ledger), (vec![], vec![]));
+    draft.done(&mut ledger);
+    assert_eq!(selected(&ledger), []);
+}
+
+#[test]
+fn keys_of_selection_are_bounded() {
+    let (mut ledger, mut draft) = (selecting(), TrialDraft::default());
+    let canary = who(2, "canary", Some(5.0));
+    let most = u64::try_from(KEYS_MAX).unwrap();
+    for key in 0..most + 3 {
+        draft.count_answer(&ledger, &canary, &answer(Some(key), &[(1, 0)]));
+    }
+    draft.done(&mut ledger);
+    assert_eq!(selected(&ledger), [("basic", [(0, 0), (most, most)])]);
+    assert_eq!(ledger.all().next().unwrap().2.selection.lost, 3);
 }

@@ -1,7 +1,7 @@
 use crate::analysis::{Exposure, Outcome, Verdict};
 use crate::rollout::Stage;
 use crate::rollout::jury::{Evidence, GuardName, Judged, Jury};
-use crate::telemetry::{GroupWrong, Wrong, WrongCounts};
+use crate::telemetry::{GroupWrong, TrialCounts, Wrong, WrongCounts};
 use crate::types::{RolloutPolicy, Share};
 
 const CANARY: Stage = Stage::Canary(Share::ALL);
@@ -41,6 +41,10 @@ fn begun(share: f64) -> Jury {
     jury
 }
 
+fn tell(jury: &mut Jury, wrong: &Wrong) {
+    jury.count_trial(&TrialCounts { wrong: wrong.clone(), ..TrialCounts::default() });
+}
+
 fn verdict(jury: &Jury, guard: GuardName) -> Option<Verdict> {
     jury.evidence().of(guard).map(Judged::verdict)
 }
@@ -48,14 +52,14 @@ fn verdict(jury: &Jury, guard: GuardName) -> Option<Verdict> {
 #[test]
 fn one_that_is_wrong_more_often_is_worse_also_where_labels_come_a_stage_later() {
     let mut jury = begun(5.0);
-    jury.count_wrong(&Wrong { all: vec![counts(5.0, 95, 4)], ..Wrong::default() });
+    tell(&mut jury, &Wrong { all: vec![counts(5.0, 95, 4)], ..Wrong::default() });
     assert_eq!(verdict(&jury, GuardName::Wrong), Some(Verdict::NotWorse));
     assert_eq!(verdict(&jury, GuardName::Fairness), None, "no group is declared");
     jury.begin(Exposure::new(percent(25.0)).unwrap());
     // Nobody waits for labels of the new stage.
     assert_eq!(jury.evidence().outcome(CANARY), Outcome::NotEnough);
     let late = Wrong { all: vec![counts(5.0, 190, 40), counts(25.0, 3, 1)], ..Wrong::default() };
-    jury.count_wrong(&late);
+    tell(&mut jury, &late);
     assert_eq!(jury.evidence().outcome(CANARY), Outcome::Worse);
     let Some(Judged::Ratio(said)) = jury.evidence().of(GuardName::Wrong).cloned() else {
         panic!("it judges");
@@ -63,7 +67,7 @@ fn one_that_is_wrong_more_often_is_worse_also_where_labels_come_a_stage_later() 
     let stages: Vec<_> = said.facts.stages.iter().map(|own| (own.champion, own.canary)).collect();
     assert_eq!(stages, [(190, 40), (3, 1)]);
     // What is said again is counted once.
-    jury.count_wrong(&late);
+    tell(&mut jury, &late);
     assert_eq!(jury.evidence().of(GuardName::Wrong), Some(&Judged::Ratio(said)));
 }
 
@@ -79,7 +83,7 @@ fn one_that_is_wrong_for_one_group_is_unfair_and_not_wrong_overall() {
         ],
         lost: 2,
     };
-    jury.count_wrong(&wrong);
+    tell(&mut jury, &wrong);
     assert_ne!(verdict(&jury, GuardName::Wrong), Some(Verdict::Worse));
     assert_eq!(verdict(&jury, GuardName::Fairness), Some(Verdict::Worse));
     assert_eq!(jury.evidence().outcome(CANARY), Outcome::Worse);
@@ -99,7 +103,7 @@ fn one_that_is_wrong_for_one_group_is_unfair_and_not_wrong_overall() {
     wrong.groups.push(group("gold", counts(50.0, 0, 1_000)));
     for jury in [&mut jury, &mut resumed] {
         jury.begin(Exposure::new(percent(50.0)).unwrap());
-        jury.count_wrong(&wrong);
+        tell(jury, &wrong);
     }
     assert_eq!(resumed.evidence(), jury.evidence());
     let Some(Judged::Groups(said)) = resumed.evidence().of(GuardName::Fairness).cloned() else {
@@ -123,7 +127,7 @@ fn either_guard_judges_alone_and_at_once() {
         let mut jury = Jury::resume(&policy, &Evidence::default()).unwrap();
         jury.begin(Exposure::new(percent(50.0)).unwrap());
         let bad = counts(50.0, 1, 60);
-        jury.count_wrong(&Wrong { all: vec![bad], groups: vec![group("pro", bad)], lost: 0 });
+        tell(&mut jury, &Wrong { all: vec![bad], groups: vec![group("pro", bad)], lost: 0 });
         [GuardName::Wrong, GuardName::Fairness].map(|guard| verdict(&jury, guard))
     };
     assert_eq!(judged(true, false), [Some(Verdict::Worse), None]);
@@ -133,9 +137,9 @@ fn either_guard_judges_alone_and_at_once() {
 #[test]
 fn nothing_is_said_before_the_first_canary() {
     let mut jury = Jury::resume(&policy(), &Evidence::default()).unwrap();
-    assert!(jury.wants_labels());
-    jury.count_wrong(&Wrong { all: vec![counts(5.0, 1, 100)], ..Wrong::default() });
+    assert!(jury.wants_trial());
+    tell(&mut jury, &Wrong { all: vec![counts(5.0, 1, 100)], ..Wrong::default() });
     assert_eq!(verdict(&jury, GuardName::Wrong), None);
     let usual = Jury::resume(&RolloutPolicy::default(), &Evidence::default()).unwrap();
-    assert!(!usual.wants_labels());
+    assert!(!usual.wants_trial());
 }
