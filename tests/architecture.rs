@@ -105,8 +105,9 @@ fn sources() -> Vec<Source> {
 
 /// Drops comments, and everything from the first test module on.
 fn code_of(text: &str) -> String {
-    let end =
-        text.find("#[cfg(test)]\nmod ").or_else(|| text.find("#[cfg(test)]\npub(crate) mod "));
+    let seen_by = ["", "pub(super) ", "pub(crate) "];
+    let ends = seen_by.map(|seen_by| text.find(&format!("#[cfg(test)]\n{seen_by}mod ")));
+    let end = ends.into_iter().flatten().min();
     let code = text[..end.unwrap_or(text.len())].lines();
     code.filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }

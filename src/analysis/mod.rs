@@ -37,6 +37,7 @@ mod fairness;
 mod forecast;
 mod gamma;
 mod guard;
+mod level;
 mod likelihood;
 mod limit;
 mod mean;
@@ -47,10 +48,11 @@ mod passage;
 mod quality;
 mod share;
 mod terms;
+mod usual;
 mod verdict;
 
 pub use counts::{StageCounts, Tally};
-pub use detector::{EDetector, RateDetector};
+pub use detector::Direction;
 pub use distribution::{
     Bin, Distance, ShiftFacts, ShiftJudgement, ShiftRule, distance, judge_shift, radius,
 };
@@ -66,6 +68,7 @@ pub use fairness::{
     SmallGroup, disparity, disparity_beyond,
 };
 pub use guard::{Facts, Finding, Guard, Judgement, Rule, judge};
+pub use level::{Changed, LevelRule, LevelState, LevelWatch};
 pub use limit::{LimitFacts, LimitGuard, LimitJudgement, LimitRule, judge_limit, limit_outlook};
 pub use mean::{Interval, Mean};
 pub use objective::RequestCounts;
@@ -79,4 +82,5 @@ pub use quality::{
 };
 pub use share::{CONCENTRATION, TrafficCheck, TrafficFinding, check_traffic, split_ln_e};
 pub use terms::{Exposure, Level, Margin, Rate};
+pub use usual::{BASELINE_BLOCKS, Counted, Usual, UsualRule};
 pub use verdict::{Outcome, Verdict, outcome};

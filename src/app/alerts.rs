@@ -47,6 +47,8 @@ fn settings(config: &Config) -> AlertSettings {
     let alerts = &config.alerts;
     AlertSettings {
         enabled: alerts.enabled == Switch::On,
+        // The thread looks at both.
+        tick: alerts.tick.min(config.monitor.tick),
         timing: Timing {
             pending: alerts.pending,
             clear_after: alerts.clear_after,
@@ -56,6 +58,10 @@ fn settings(config: &Config) -> AlertSettings {
         requests_min: u64::try_from(alerts.requests_min).unwrap_or(u64::MAX),
         errors_above: Some(alerts.errors_above).filter(|share| *share != Share::ZERO),
         p99_above: Some(alerts.p99_above).filter(|limit| !limit.is_zero()),
+        usual: alerts.usual,
+        traffic_level: alerts.traffic_level == Switch::On,
+        error_level: alerts.error_level == Switch::On,
+        score_level: alerts.score_level == Switch::On,
         drift: alerts.drift == Switch::On,
         quality: alerts.quality == Switch::On,
         store: alerts.store == Switch::On,

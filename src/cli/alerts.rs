@@ -14,8 +14,9 @@ use crate::cli::table::Sheet;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A condition that holds is pending until it has lasted for `[alerts] pending`; then its
-alert fires, until the condition was gone for `clear_after`. What was resolved is shown
-for an hour. What fires and what is resolved stands in the history, too.
+alert fires, until the condition was gone for `clear_after`. A level that has changed all
+at once fires without waiting. What was resolved is shown for an hour. What fires and
+what is resolved stands in the history, too.
 
 Examples:
   foreshadow alerts

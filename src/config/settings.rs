@@ -311,8 +311,10 @@ settings! {
     alerts: Alerts {
         /// Whether there are alerts (on or off).
         enabled: Switch = "on";
+        /// How often conditions are looked at; monitor.tick, where that is shorter.
+        tick: Duration = "1s" positive;
         /// How long a condition must hold before its alert fires. A drift, which has
-        /// lasted for three windows, fires at once.
+        /// lasted for three windows, and a level that has changed fire at once.
         pending: Duration = "1m";
         /// How long a condition must be gone before its alert is resolved.
         clear_after: Duration = "5m";
@@ -328,6 +330,17 @@ settings! {
         /// What the 99th percentile of a model's times in queue and engine may be; the
         /// alert is over below four fifths of it. 0s means no alert.
         p99_above: Duration = "0s";
+        /// What is usual of a level is how it was over so long, 120 ticks at least, up to a
+        /// tenth of that ago. What comes less often than that is a change each time.
+        usual: Duration = "10m" positive;
+        /// Whether a model's requests per second that rise or fall all at once are told
+        /// (on or off).
+        traffic_level: Switch = "on";
+        /// Whether a share of failures that rises all at once is told (on or off).
+        error_level: Switch = "on";
+        /// Whether a champion's answers that change all at once are told, where it has a
+        /// profile (on or off).
+        score_level: Switch = "on";
         /// Whether columns that drift are told, of versions that serve (on or off).
         drift: Switch = "on";
         /// Whether wrong answers (labels.wrong_max of model.toml) and groups that are

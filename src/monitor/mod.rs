@@ -9,6 +9,9 @@
 //!     → alerts (pure) → board, metrics, log, and whoever is to be told
 //! ```
 //!
+//! Alerts are looked at more often than windows: what changes all at once is to be told
+//! within seconds.
+//!
 //! What a version is compared with: the `profile.json` in its folder; else the one that
 //! it learnt, which is kept in the state folder by the digest of the artifact; else it
 //! learns one from the first rows that it answers. A canary is compared with its champion,
@@ -194,7 +197,7 @@ pub fn spawn(
     let alerts = Arc::<ArcSwap<AlertBoard>>::default();
     let (told, rounds) = watch::channel(0);
     let stop = Arc::<AtomicBool>::default();
-    let tick = settings.tick;
+    let round_every = settings.tick;
     let asks = Arc::<Asks>::default();
     let Alerting { settings: of_alerts, look, tell } = alerting;
     let mut watchman = alerts::Watchman::new(of_alerts, Arc::clone(&metrics), tell);
@@ -203,17 +206,21 @@ pub fn spawn(
     let raised = Arc::clone(&alerts);
     let run = move || {
         enter(Class::Background);
-        let started = Instant::now();
+        let (started, mut due) = (Instant::now(), Duration::ZERO);
+        let tick = watchman.looks_every().map_or(round_every, |tick| tick.min(round_every));
         asked.wakes(thread::current());
         while !stopped.load(SeqCst) {
-            let relearn = asked.all();
+            let (relearn, now) = (asked.all(), started.elapsed());
             let models = survived(&look).unwrap_or_default();
-            if let Some(views) = survived(|| own.round(&relearn, &models)) {
-                let now = started.elapsed();
-                if let Some(board) = survived(|| watchman.round(now, &views, models)) {
-                    raised.store(Arc::new(board));
+            if now >= due || !relearn.is_empty() {
+                due = now + round_every;
+                if let Some(views) = survived(|| own.round(&relearn, &models)) {
+                    shown.store(Arc::new(views));
                 }
-                shown.store(Arc::new(views));
+            }
+            let now = started.elapsed();
+            if let Some(board) = survived(|| watchman.round(now, &shown.load(), models)) {
+                raised.store(Arc::new(board));
             }
             asked.done(&relearn);
             told.send_modify(|round| *round += 1);

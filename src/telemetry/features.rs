@@ -125,13 +125,19 @@ impl FeatureCounts {
         }
     }
 
+    /// Those of the outputs alone, by the profile's outputs and places.
+    #[must_use]
+    pub fn read_outputs(&self) -> Vec<Vec<u64>> {
+        read(&self.outputs)
+    }
+
     /// The counts so far. What is counted meanwhile may be in some columns only.
     #[must_use]
     pub fn read(&self) -> FeatureSnapshot {
         FeatureSnapshot {
             rows: self.rows.load(Relaxed),
             inputs: read(&self.inputs),
-            outputs: read(&self.outputs),
+            outputs: self.read_outputs(),
         }
     }
 }

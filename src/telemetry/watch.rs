@@ -344,7 +344,17 @@ impl Watch {
     #[must_use]
     pub fn counts(&self) -> Option<FeatureSnapshot> {
         match self.active.load().as_deref()? {
-            Active::Counts(_, counts) => Some(counts.read()),
+            Active::Counts(own) => Some(own.counts.read()),
+            Active::Learns(_) => None,
+        }
+    }
+
+    /// The counts of its outputs ([`FeatureSnapshot::outputs`]) and by which profile, if it
+    /// counts.
+    #[must_use]
+    pub fn output_counts(&self) -> Option<(Arc<Profile>, Vec<Vec<u64>>)> {
+        match self.active.load().as_deref()? {
+            Active::Counts(own) => Some((Arc::clone(&own.profile), own.counts.read_outputs())),
             Active::Learns(_) => None,
         }
     }
@@ -499,8 +509,11 @@ mod tests {
         let counts = watch.counts().unwrap();
         assert_eq!(counts.rows, 2);
         assert_eq!(counts.inputs[0].iter().sum::<u64>(), 2);
+        let (by, outputs) = watch.output_counts().unwrap();
+        assert_eq!((by.rows, outputs), (4, counts.outputs));
         watch.rest();
         assert!(watch.counts().is_none() && watch.learnt().is_none());
+        assert!(watch.output_counts().is_none());
     }
 
     #[test]

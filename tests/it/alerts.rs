@@ -1,5 +1,7 @@
 //! Alerts, from requests that fail to those who are told.
 
+use std::time::{Duration, Instant};
+
 use foreshadow::monitor::AlertView;
 use serde_json::{Value, json};
 
@@ -44,13 +46,13 @@ fn wait(
 ) -> AlertView {
     let monitor = gateway.app.monitor();
     let mut rounds = monitor.rounds();
-    let deadline = std::time::Instant::now() + HANG;
+    let deadline = Instant::now() + HANG;
     loop {
         rounds.mark_unchanged();
         if let Some(alert) = monitor.alerts().alerts.iter().find(|alert| until(alert)) {
             return alert.clone();
         }
-        assert!(std::time::Instant::now() < deadline, "{:#?}", monitor.alerts());
+        assert!(Instant::now() < deadline, "{:#?}", monitor.alerts());
         meanwhile();
         runtime().block_on(async { rounds.changed().await.unwrap() });
     }
@@ -178,5 +180,70 @@ fn who_wants_no_alerts_gets_none() {
         runtime().block_on(async { rounds.changed().await.unwrap() });
     }
     assert_eq!(get_json(&gateway, "/v1/alerts")["alerts"], json!([]));
+    gateway.app.stop();
+}
+
+/// Looks are quick, and what is usual is known after 17 seconds: the change has two seconds to
+/// be seen in, before it is part of that.
+const QUICK_LEVELS: [(&str, &str); 7] = [
+    ("alerts.tick", "20ms"),
+    ("monitor.tick", "20ms"),
+    ("alerts.usual", "20s"),
+    ("alerts.errors_above", "0%"),
+    ("monitor.window", "0s"),
+    ("monitor.window_rows", "200"),
+    ("monitor.learn_rows", "200"),
+];
+/// After so long 102 blocks of a 120th of `usual` are over.
+const USUAL_KNOWN: Duration = Duration::from_millis(17_500);
+
+/// Sends rows of this between looks, until what they are is usual.
+fn make_usual(gateway: &Gateway, x: u32) {
+    let mut rounds = gateway.app.monitor().rounds();
+    let began = Instant::now();
+    while began.elapsed() < USUAL_KNOWN {
+        rounds.mark_unchanged();
+        send_rows(gateway, x, 200);
+        runtime().block_on(async { rounds.changed().await.unwrap() });
+    }
+}
+
+/// Sends ten requests.
+fn send_rows(gateway: &Gateway, x: u32, status: u16) {
+    runtime().block_on(async {
+        let mut client = Client::connect(gateway.app.inference_address()).await;
+        for i in 0..10 {
+            let body = json!({ "instances": [[x + i]] }).to_string();
+            let reply = client.post("/predict/m", body).await;
+            assert_eq!(reply.status, status, "{}", reply.text());
+        }
+    });
+}
+
+#[test]
+fn failures_that_begin_all_at_once_fire_without_waiting() {
+    let gateway = start_with(MODEL, &VERSIONS, &QUICK_LEVELS);
+    make_usual(&gateway, 0);
+    promote(&gateway, 2);
+    let firing = |alert: &AlertView| alert.alert == "error_level" && alert.state == "firing";
+    let alert = wait(&gateway, || send_rows(&gateway, 0, 500), firing);
+    assert!(alert.says.starts_with("failures rose to "), "{alert:?}");
+    assert!(alert.says.ends_with(" requests; 0.0% usually"), "{alert:?}");
+    assert!(alert.value > alert.limit, "{alert:?}");
+    gateway.app.stop();
+}
+
+#[test]
+fn answers_that_change_all_at_once_fire_by_their_version() {
+    let gateway = start_with(MODEL, &["rejects-above 40"], &QUICK_LEVELS);
+    // The profile is learnt from the first of them, and the rest counted by it.
+    for _ in 0..20 {
+        send_rows(&gateway, 10, 200);
+    }
+    make_usual(&gateway, 10);
+    let firing = |alert: &AlertView| alert.alert == "score_level" && alert.state == "firing";
+    let alert = wait(&gateway, || send_rows(&gateway, 50, 200), firing);
+    assert_eq!(alert.version.map(|version| version.get()), Some(1));
+    assert!(alert.says.contains(": rose to "), "{alert:?}");
     gateway.app.stop();
 }

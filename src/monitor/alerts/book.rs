@@ -111,10 +111,16 @@ fn gone(key: AlertKey) -> Finding {
     Finding { key, reading: Reading::Gone, says: GONE.to_owned(), value: None, limit: None }
 }
 
-/// A drift has moved in several windows in a row already: it waits for nothing more.
+/// A drift has moved in several windows in a row already: it waits for nothing more. A level
+/// is shown to have changed, and then to have been back for a while: each change is told.
 fn timing_of(rule: Rule, timing: &Timing) -> Timing {
     match rule {
         Rule::Drift => Timing { pending: Duration::ZERO, ..*timing },
+        Rule::ErrorLevel | Rule::ScoreLevel | Rule::TrafficLevel => Timing {
+            pending: Duration::ZERO,
+            clear_after: Duration::ZERO,
+            again_after: Duration::ZERO,
+        },
         _ => *timing,
     }
 }
@@ -145,7 +151,7 @@ mod tests {
         let mut book = Book::default();
         let bad = |says| finding(Rule::Errors, 1, Reading::Bad, says);
         assert!(book.take(vec![bad("6 %")], second(0), &TIMING).is_empty());
-        // Drift fires at once, errors once their time is over.
+        // Drift fires at once, as levels do; errors once their time is over.
         let drift = || finding(Rule::Drift, 1, Reading::Bad, "age");
         let changed = book.take(vec![bad("7 %"), drift()], second(10), &TIMING);
         assert_eq!((changed.len(), changed[0].key.rule), (1, Rule::Drift));

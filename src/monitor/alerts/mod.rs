@@ -2,7 +2,7 @@
 //! over for long enough are resolved.
 //!
 //! ```text
-//! Facts (counts, drift, who serves, the store) → rules (pure) → Finding
+//! Facts (counts, levels, drift, who serves, the store) → rules (pure) → Finding
 //!     → Book of Standing (pure) → board → admin, metrics, log
 //!                               └ Notice → app → history → webhooks, events
 //! ```
@@ -12,8 +12,10 @@
 //! condition that still holds becomes an alert anew.
 
 mod book;
+mod levels;
 mod round;
 mod rules;
+mod scores;
 mod state;
 mod traffic;
 mod view;
@@ -31,6 +33,8 @@ pub use view::{AlertBoard, AlertView};
 pub enum Rule {
     /// Columns of a version that serves have drifted.
     Drift,
+    /// More of a model's requests fail than usually, all at once.
+    ErrorLevel,
     /// Too many of a model's requests fail.
     Errors,
     /// A version treats groups differently.
@@ -41,8 +45,12 @@ pub enum Rule {
     NoChampion,
     /// Too many of a version's answers are wrong, by their labels.
     Quality,
+    /// A champion's answers are other than usually, all at once.
+    ScoreLevel,
     /// Changes cannot be recorded.
     Store,
+    /// A model gets more requests than usually, or fewer, all at once.
+    TrafficLevel,
     /// A version was tried and cannot serve.
     VersionFailed,
 }
@@ -53,12 +61,15 @@ impl Rule {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Drift => "drift",
+            Self::ErrorLevel => "error_level",
             Self::Errors => "errors",
             Self::Fairness => "fairness",
             Self::Latency => "latency",
             Self::NoChampion => "no_champion",
             Self::Quality => "quality",
+            Self::ScoreLevel => "score_level",
             Self::Store => "store",
+            Self::TrafficLevel => "traffic_level",
             Self::VersionFailed => "version_failed",
         }
     }
@@ -88,6 +99,8 @@ impl fmt::Display for AlertKey {
 pub struct AlertSettings {
     /// Whether there are any.
     pub enabled: bool,
+    /// How often conditions are looked at: no less often than the counts are.
+    pub tick: Duration,
     /// When one fires, and when it is over.
     pub timing: Timing,
     /// The requests of the last so long are looked at, a twelfth more or less.
@@ -98,6 +111,14 @@ pub struct AlertSettings {
     pub errors_above: Option<Share>,
     /// The 99th percentile above which there is an alert; `None` for none.
     pub p99_above: Option<Duration>,
+    /// The time over which a level is what is usual; 120 ticks at least.
+    pub usual: Duration,
+    /// Whether there are alerts of the rate of requests.
+    pub traffic_level: bool,
+    /// Whether there are alerts of the share of failures.
+    pub error_level: bool,
+    /// Whether there are alerts of the answers.
+    pub score_level: bool,
     /// Whether there are alerts of drift.
     pub drift: bool,
     /// Whether there are alerts of what labels and groups say.
@@ -117,6 +138,15 @@ pub struct Timing {
     pub clear_after: Duration,
     /// The least time from one firing of an alert to its next.
     pub again_after: Duration,
+}
+
+impl AlertSettings {
+    /// How often conditions must be looked at; `None` where it need not be often, since no
+    /// level is watched.
+    pub(super) fn looks_every(&self) -> Option<Duration> {
+        let levels = self.traffic_level || self.error_level || self.score_level;
+        (self.enabled && levels).then_some(self.tick)
+    }
 }
 
 /// How a model stands, as control sees it.

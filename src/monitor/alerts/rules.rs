@@ -5,9 +5,11 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::levels::{ModelLevels, ScoreLevels};
 use super::state::Reading;
 use super::traffic::Tally;
 use super::{AlertKey, AlertSettings, ModelStanding, Rule};
+use crate::analysis::{Changed, Direction, LevelState};
 use crate::telemetry::{QualityStanding, WrongRate};
 use crate::types::{ModelName, Share, VersionId};
 
@@ -38,6 +40,8 @@ pub(super) struct Facts {
     pub(super) models: Vec<ModelStanding>,
     /// What became of their requests in the last window.
     pub(super) traffic: BTreeMap<ModelName, Tally>,
+    /// How their levels stand, as far as they are watched.
+    pub(super) levels: BTreeMap<ModelName, ModelLevels>,
     /// Columns that have drifted, of each version that is compared.
     pub(super) drifted: BTreeMap<(ModelName, VersionId), Vec<String>>,
     /// What labels say of the versions that are loaded.
@@ -59,6 +63,7 @@ pub(super) fn findings(settings: &AlertSettings, facts: &Facts) -> Vec<Finding> 
         let traffic = facts.traffic.get(&model.model).copied().unwrap_or_default();
         found.extend(settings.errors_above.map(|above| errors(settings, model, traffic, above)));
         found.extend(settings.p99_above.map(|above| latency(settings, model, traffic, above)));
+        found.extend(facts.levels.get(&model.model).into_iter().flat_map(|own| levels(model, own)));
         if settings.models {
             found.push(champion(model));
             found.extend(model.failed.iter().map(|(version, why)| failed(model, *version, why)));
@@ -150,6 +155,89 @@ fn too_few(settings: &AlertSettings, requests: u64) -> String {
     let window = humantime::format_duration(settings.window);
     let min = settings.requests_min;
     format!("{requests} requests in the last {window}; fewer than {min} tell nothing")
+}
+
+/// Of those that are watched.
+fn levels(model: &ModelStanding, own: &ModelLevels) -> Vec<Finding> {
+    let ModelLevels { traffic, errors, scores } = own;
+    // Who has no champion has no traffic, which is another alert.
+    if model.champion.is_none() {
+        return Vec::new();
+    }
+    let traffic = traffic.as_ref().map(|state| {
+        level_of(key(Rule::TrafficLevel, model, None), state, &per_second, traffic_in_words)
+    });
+    let errors = errors.as_ref().map(|state| {
+        level_of(key(Rule::ErrorLevel, model, None), state, &percent, errors_in_words)
+    });
+    // Of a champion that is not any more, nothing is said.
+    let scores = scores.as_ref().filter(|own| model.champion == Some(own.version));
+    let scores = scores.map(|own| score_level(model, own));
+    [traffic, errors, scores].into_iter().flatten().collect()
+}
+
+fn level_of(
+    key: AlertKey,
+    state: &LevelState,
+    rate: &dyn Fn(f64) -> String,
+    in_words: fn(&Changed) -> String,
+) -> Finding {
+    match state {
+        LevelState::Unknown => {
+            let says = "too little has come lately to know what is usual";
+            finding(key, Reading::Good, says)
+        }
+        LevelState::Steady(usual) => {
+            finding(key, Reading::Good, &format!("as usual: {}", rate(usual.rate)))
+        }
+        LevelState::Changed(changed) => changed_finding(key, changed, &in_words(changed)),
+    }
+}
+
+fn score_level(model: &ModelStanding, own: &ScoreLevels) -> Finding {
+    let key = key(Rule::ScoreLevel, model, Some(own.version));
+    let Some((_, first)) = own.changed.first() else {
+        return finding(key, Reading::Good, "no answers are shown to be other than usually");
+    };
+    let told = own.changed.iter().take(NAMED_MAX).map(|(name, changed)| {
+        let (now, usual) = (percent(changed.since.rate()), percent(changed.usual.rate));
+        let way = way(changed);
+        format!("{name}: {way} to {now} of {} rows, {usual} usually", changed.since.of)
+    });
+    let mut says = told.collect::<Vec<_>>().join("; ");
+    if own.changed.len() > NAMED_MAX {
+        // Writing to a String cannot fail.
+        let _ = write!(says, "; and {} more", own.changed.len() - NAMED_MAX);
+    }
+    changed_finding(key, first, &says)
+}
+
+fn changed_finding(key: AlertKey, changed: &Changed, says: &str) -> Finding {
+    let (value, limit) = (Some(changed.since.rate()), Some(changed.bound()));
+    Finding { value, limit, ..finding(key, Reading::Bad, says) }
+}
+
+fn traffic_in_words(changed: &Changed) -> String {
+    let (now, usual) = (per_second(changed.since.rate()), per_second(changed.usual.rate));
+    let (way, seconds) = (way(changed), changed.since.of);
+    format!("{way} to {now} for {seconds:.1}s; {usual} usually")
+}
+
+fn errors_in_words(changed: &Changed) -> String {
+    let (now, usual) = (percent(changed.since.rate()), percent(changed.usual.rate));
+    let (way, requests) = (way(changed), changed.since.of);
+    format!("failures {way} to {now} of {requests} requests; {usual} usually")
+}
+
+const fn way(changed: &Changed) -> &'static str {
+    match changed.direction {
+        Direction::Rose => "rose",
+        Direction::Fell => "fell",
+    }
+}
+
+fn per_second(rate: f64) -> String {
+    format!("{rate:.1} requests/s")
 }
 
 fn champion(model: &ModelStanding) -> Finding {
@@ -251,13 +339,14 @@ fn percent(share: f64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::monitor::alerts::Timing;
 
-    fn settings() -> AlertSettings {
+    pub(in crate::monitor::alerts) fn settings() -> AlertSettings {
         AlertSettings {
             enabled: true,
+            tick: Duration::from_secs(1),
             timing: Timing {
                 pending: Duration::ZERO,
                 clear_after: Duration::ZERO,
@@ -267,6 +356,10 @@ mod tests {
             requests_min: 20,
             errors_above: "5%".parse().ok(),
             p99_above: Some(Duration::from_millis(250)),
+            usual: Duration::from_secs(600),
+            traffic_level: true,
+            error_level: true,
+            score_level: true,
             drift: true,
             quality: true,
             store: true,

@@ -53,16 +53,17 @@ impl AddAssign for Tally {
 /// Whose counts: a version in a role.
 pub(super) type Arm = (ModelName, VersionId, &'static str);
 
-/// The last window of every model.
+/// The last window of every model, and what came since the last look.
 pub(super) struct Traffic {
     window: Duration,
+    news: BTreeMap<ModelName, Tally>,
     before: BTreeMap<Arm, Tally>,
     models: BTreeMap<ModelName, VecDeque<(Duration, Tally)>>,
 }
 
 impl Traffic {
     pub(super) const fn new(window: Duration) -> Self {
-        Self { window, before: BTreeMap::new(), models: BTreeMap::new() }
+        Self { window, news: BTreeMap::new(), before: BTreeMap::new(), models: BTreeMap::new() }
     }
 
     /// Takes all counts as they are at `now`; the sums of each model's last window.
@@ -71,6 +72,7 @@ impl Traffic {
         now: Duration,
         read: BTreeMap<Arm, Tally>,
     ) -> BTreeMap<ModelName, Tally> {
+        self.news.clear();
         for (arm, tally) in &read {
             let before = self.before.get(arm).copied().unwrap_or_default();
             let parts = self.models.entry(arm.0.clone()).or_default();
@@ -78,8 +80,10 @@ impl Traffic {
             if !fresh {
                 parts.push_back((now, Tally::default()));
             }
+            let new = tally.since(before);
+            *self.news.entry(arm.0.clone()).or_default() += new;
             if let Some((_, part)) = parts.back_mut() {
-                *part += tally.since(before);
+                *part += new;
             }
         }
         self.before = read;
@@ -89,6 +93,11 @@ impl Traffic {
             !parts.is_empty()
         });
         self.models.iter().map(|(model, parts)| (model.clone(), sum(parts))).collect()
+    }
+
+    /// What the last look found that the one before had not, of every model that is there.
+    pub(super) const fn news(&self) -> &BTreeMap<ModelName, Tally> {
+        &self.news
     }
 }
 
@@ -154,6 +163,21 @@ mod tests {
             (30, &[(2, 4, 1)]),
         ]);
         assert_eq!(sums, [Some((10, 0)), Some((16, 5)), Some((19, 6)), Some((20, 6))]);
+    }
+
+    #[test]
+    fn news_are_what_came_since_the_last_look() {
+        let mut traffic = Traffic::new(Duration::from_secs(60));
+        let m = ModelName::new("m").unwrap();
+        let mut look = |second, read: &[(u64, u64)]| {
+            let read = read.iter().map(|(v, requests)| (arm("m", *v), tally(*requests, 1)));
+            traffic.take(Duration::from_secs(second), read.collect());
+            traffic.news().get(&m).map(|news| (news.requests, news.faults))
+        };
+        assert_eq!(look(0, &[(1, 10)]), Some((10, 1)));
+        assert_eq!(look(1, &[(1, 14), (2, 3)]), Some((7, 1)));
+        assert_eq!(look(2, &[(1, 14), (2, 3)]), Some((0, 0)));
+        assert_eq!(look(3, &[]), None);
     }
 
     #[test]

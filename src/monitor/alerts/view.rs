@@ -13,8 +13,8 @@ use crate::types::{ModelName, VersionId};
 /// What somebody should look at.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct AlertView {
-    /// Its rule: `drift`, `errors`, `fairness`, `latency`, `no_champion`, `quality`, `store` or
-    /// `version_failed`.
+    /// Its rule: `drift`, `error_level`, `errors`, `fairness`, `latency`, `no_champion`,
+    /// `quality`, `score_level`, `store`, `traffic_level` or `version_failed`.
     pub alert: &'static str,
     /// The model; absent for what is about the gateway itself.
     #[schema(value_type = Option<String>)]
@@ -26,9 +26,10 @@ pub struct AlertView {
     pub state: &'static str,
     /// How it is, or, once it is resolved, how it ended.
     pub says: String,
-    /// The figure that is judged: a share of requests, 0 to 1.
+    /// The figure that is judged: a share of requests or rows, 0 to 1; of `traffic_level`
+    /// requests per second.
     pub value: Option<f64>,
-    /// What that must exceed.
+    /// What that must exceed; what fell, be below.
     pub limit: Option<f64>,
     /// When it came into this state, RFC 3339.
     pub since: String,
