@@ -1,7 +1,7 @@
 //! What was asked and answered, stored as Parquet files, and run again later.
 //!
 //! ```text
-//! request path → telemetry::Tap (a lot, a bounded queue) → Writer (a thread of its own)
+//! request path → telemetry::Tap (by id; a bounded queue) → Writer (a thread of its own)
 //!     → rows in memory → row groups of a hidden file → renamed when whole
 //! files → replay → Session → routing::Judge → analysis::Mean → people
 //! ```

@@ -10,8 +10,8 @@ use super::*;
 use crate::engine::{EngineError, EngineErrorKind, Model, Session};
 use crate::telemetry::{ArmRole, Offered, Tap, Watch};
 use crate::types::{
-    CaptureRule, Data, Datatype, Digest, Dim, ModelSettings, Share, Signature, Tensor, TensorSpec,
-    VersionId,
+    CaptureRule, Data, Datatype, Digest, Dim, ModelSettings, PredictionId, Share, Signature,
+    Tensor, TensorSpec, VersionId,
 };
 
 /// Takes `x` and whatever else, and answers the sum of each row of `x`, and `plus`.
@@ -84,7 +84,7 @@ fn watch(signature: Signature, number: u64) -> Arc<Watch> {
 
 /// Offers a request of the champion to whoever stores it.
 fn offer(version: &Arc<Watch>, inputs: Vec<Tensor>, outputs: Vec<Tensor>, id: &str) {
-    let drawn = version.draw(ArmRole::Champion).unwrap();
+    let drawn = version.draw(ArmRole::Champion, PredictionId([0; 16])).unwrap();
     let (inputs, outputs) = (inputs.into(), outputs.into());
     drawn.offer(Offered { inputs, outputs, request_id: id.as_bytes(), prediction_id: "p" });
 }

@@ -290,8 +290,9 @@ impl Service {
         match outcome {
             Ok((mut reply, answer)) => {
                 in_flight.answered(decoded, answer.queue + answer.inference);
-                let told = assignment.answered(&answer, id.as_str(), groups, asks_oddness);
-                let drawn = assignment.draw().map(|drawn| (drawn, request_id.clone()));
+                let named = (id.as_str(), id.value());
+                let told = assignment.answered(&answer, named, groups, asks_oddness);
+                let drawn = assignment.draw(id.value()).map(|drawn| (drawn, request_id.clone()));
                 reply.sign(&assignment, id);
                 if asks_oddness {
                     reply.tell(oddness(told));

@@ -7,6 +7,8 @@ use std::time::SystemTime;
 use http::HeaderValue;
 use siphasher::sip128::{Hasher128 as _, SipHasher24};
 
+use crate::types::PredictionId;
+
 /// The longest `X-Request-Id` that is kept, in bytes.
 const REQUEST_ID_BYTES_MAX: usize = 128;
 
@@ -48,25 +50,33 @@ impl Ids {
         for (pair, byte) in digits.as_chunks_mut().0.iter_mut().zip(bytes) {
             *pair = [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]];
         }
-        Id(digits)
+        Id { digits, value: PredictionId(bytes) }
     }
 }
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-/// An id: 32 hex digits.
+/// An id: 32 hex digits, and what they say, so that nobody has to read them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Id([u8; 32]);
+pub(super) struct Id {
+    digits: [u8; 32],
+    value: PredictionId,
+}
 
 impl Id {
     /// As text.
     pub(super) fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).expect("hex digits are text")
+        std::str::from_utf8(&self.digits).expect("hex digits are text")
+    }
+
+    /// As it is.
+    pub(super) const fn value(&self) -> PredictionId {
+        self.value
     }
 
     /// As a header.
     pub(super) fn to_header(self) -> HeaderValue {
-        HeaderValue::from_bytes(&self.0).expect("hex digits are a valid header value")
+        HeaderValue::from_bytes(&self.digits).expect("hex digits are a valid header value")
     }
 
     /// The client's request id if it is sane, else this one.
@@ -90,6 +100,9 @@ mod tests {
     fn ids_differ_and_have_32_hex_digits() {
         let (one, two) = (Ids::new(), Ids::new());
         let ids = [one.next(), one.next(), two.next()];
+        for id in ids {
+            assert_eq!(id.as_str().parse::<PredictionId>().unwrap(), id.value());
+        }
         for id in ids.map(Id::to_header) {
             assert_eq!(id.len(), 32);
             assert!(id.as_bytes().iter().all(u8::is_ascii_hexdigit), "{id:?}");

@@ -11,7 +11,7 @@ use crate::routing::{Answer, Judge, Worst};
 use crate::serving::LoadedVersion;
 use crate::telemetry::recorder::{self, Recorder};
 use crate::telemetry::{ArmRole, ArmStats, Asked, Drawn, Groups, Keeper, Oddness, ShadowStats};
-use crate::types::{ModelName, ModelSettings, Role, Share, VersionId};
+use crate::types::{ModelName, ModelSettings, PredictionId, Role, Share, VersionId};
 
 /// A version that may answer, with the counts of its role.
 #[derive(Clone)]
@@ -236,17 +236,19 @@ impl Assignment {
 
     /// Counts its answer for the judge and the monitor. Who asked for a version by
     /// its number or role may be trying it out: that is not its traffic. `id` is the
-    /// answer's, `groups` are those that its headers tell.
+    /// answer's, as text and as it is; `groups` are those that its headers tell. How odd its
+    /// rows are by the profile of the version that answered, for who asks for it; `None` if
+    /// nothing tells.
     pub fn answered(
         &self,
         answer: &Answer,
-        id: &str,
+        (text, id): (&str, PredictionId),
         groups: Groups,
         asks_oddness: bool,
     ) -> Option<Oddness> {
         let mut oddness = None;
         if matches!(self.choice, Choice::Split(_)) {
-            oddness = self.version().watch().answered(&answer.inputs, &answer.outputs, id);
+            oddness = self.version().watch().answered(&answer.inputs, &answer.outputs, text);
             if let Some(keeper) = &self.arm().keeper {
                 let asked = Asked { id, key: self.key, groups };
                 keeper.keep(asked, &answer.inputs, &answer.outputs);
@@ -260,12 +262,12 @@ impl Assignment {
         oddness
     }
 
-    /// Draws a lot: whether its answer is to be offered to who stores a sample of such, as
+    /// Whether its answer, under this id, is to be offered to who stores a sample of such, as
     /// the owner of the model wants it. What a client asked a version for by its number or
     /// role is not its traffic.
-    pub fn draw(&self) -> Option<Drawn> {
+    pub fn draw(&self, id: PredictionId) -> Option<Drawn> {
         let Choice::Split(role) = self.choice else { return None };
-        self.version().watch().draw(role)
+        self.version().watch().draw(role, id)
     }
 
     /// Tells the judge that the client left, who had waited for so long.

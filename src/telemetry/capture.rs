@@ -1,9 +1,9 @@
 //! Copies of answered requests, on their way from the request path to the thread that
 //! stores them.
 //!
-//! A request draws a lot. If it is drawn, its tensors go onto a queue that is bounded by
-//! number and bytes, behind its reply ([`Drawn`]); that wakes nobody and waits for nobody.
-//! What does not fit is dropped and counted.
+//! The id of its answer says whether a request is of the sample. If it is, its tensors go
+//! onto a queue that is bounded by number and bytes, behind its reply ([`Drawn`]); that wakes
+//! nobody and waits for nobody. What does not fit is dropped and counted.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -16,12 +16,9 @@ use prometheus::{IntCounter, IntCounterVec};
 use crate::telemetry::metrics::Declare;
 use crate::telemetry::{ArmRole, Metrics, Watch};
 use crate::types::{
-    CaptureRule, Datatype, Dim, Full, Inbox, ModelName, ModelSettings, Share, Signature, Tensor,
-    TensorSpec,
+    CaptureRule, Datatype, Dim, Full, Inbox, ModelName, ModelSettings, PredictionId, Signature,
+    Tensor, TensorSpec,
 };
-
-/// An odd number whose multiples visit all of 2^64: 2^64 over the golden ratio.
-const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// What a record holds besides the elements of its tensors, about, in bytes.
 const RECORD_BYTES: usize = 256;
@@ -153,8 +150,6 @@ pub struct Tap {
     features: Vec<String>,
     stats: CaptureStats,
     queue: Arc<Inbox<Record>>,
-    seed: u64,
-    asked: AtomicU64,
 }
 
 impl Tap {
@@ -188,15 +183,15 @@ impl Tap {
         &self.stats
     }
 
-    /// Draws a lot for the next request.
-    fn is_drawn(&self) -> bool {
-        let n = self.asked.fetch_add(1, Relaxed);
-        drawn(self.seed, n, self.rule.sample)
-    }
-
-    /// Draws a lot for a request that this version answered.
-    pub(super) fn draw(self: &Arc<Self>, version: &Arc<Watch>, role: ArmRole) -> Option<Drawn> {
-        if !self.is_drawn() {
+    /// Whether a request that this version answered is of the sample, by the id of its
+    /// answer: of the same share the same ones are kept for labels.
+    pub(super) fn draw(
+        self: &Arc<Self>,
+        version: &Arc<Watch>,
+        role: ArmRole,
+        id: PredictionId,
+    ) -> Option<Drawn> {
+        if !id.is_among(self.rule.sample) {
             return None;
         }
         self.stats.sampled.inc();
@@ -290,16 +285,6 @@ fn bytes_of(inputs: &[Tensor], outputs: &[Tensor], rows: Option<usize>, hashes: 
     tensors.saturating_add(rows).saturating_add(RECORD_BYTES)
 }
 
-/// Whether the request with this number is in the sample: by the numbers of SplitMix64,
-/// as a regular pattern would resonate with regular clients.
-fn drawn(seed: u64, n: u64, sample: Share) -> bool {
-    let x = seed.wrapping_add(n.wrapping_mul(STEP));
-    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    let x = u128::from(x ^ (x >> 31));
-    x * 10_000 < u128::from(sample.basis_points()) << 64
-}
-
 /// All taps, the queue behind them, and their counts. It keeps no tap.
 pub struct Captures {
     queue: OnceLock<Arc<Inbox<Record>>>,
@@ -371,8 +356,6 @@ impl Captures {
             features: settings.features.clone(),
             stats: self.stats(model),
             queue: Arc::clone(queue),
-            seed: seed(number),
-            asked: AtomicU64::new(0),
         });
         taps.push(Arc::downgrade(&tap));
         Some(tap)
@@ -405,14 +388,6 @@ impl Captures {
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Weak<Tap>>> {
         self.taps.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// No secret: it only lets gateways that were started together draw different requests.
-fn seed(number: u64) -> u64 {
-    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
-    #[expect(clippy::cast_possible_truncation, reason = "the lower bits are the ones that change")]
-    let nanos = since as u64;
-    nanos ^ number.wrapping_mul(STEP)
 }
 
 impl Metrics {
@@ -450,7 +425,7 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{Data, Digest, VersionId};
+    use crate::types::{Data, Digest, Share, VersionId};
 
     fn settings(percent: f64) -> ModelSettings {
         let sample = Share::from_percent(percent).unwrap();
@@ -471,20 +446,21 @@ mod tests {
 
     fn offer(watch: &Arc<Watch>, rows: usize) {
         let x = [Tensor::new("x", vec![rows], Data::Fp32(vec![1.0; rows])).unwrap()];
-        let Some(drawn) = watch.draw(ArmRole::Champion) else { return };
+        let Some(drawn) = watch.draw(ArmRole::Champion, PredictionId([1; 16])) else { return };
         let (inputs, outputs) = ((&x).into(), (&x).into());
         drawn.offer(Offered { inputs, outputs, request_id: b"r-1", prediction_id: "p-1" });
     }
 
     #[test]
-    fn about_as_many_are_drawn_as_asked_for() {
-        for (percent, expected) in
-            [(0.0, 0..=0), (10.0, 9_000..=11_000), (100.0, 100_000..=100_000)]
-        {
-            let sample = Share::from_percent(percent).unwrap();
-            let count = (0..100_000).filter(|n| drawn(42, *n, sample)).count();
-            assert!(expected.contains(&count), "{percent} %: {count}");
-        }
+    fn the_sample_is_drawn_by_id() {
+        let metrics = Metrics::new();
+        let _queue = metrics.captures().open(2, 10_000).unwrap();
+        let watch = watch();
+        let tap = metrics.captures().tap(&model("m"), &settings(50.0)).unwrap();
+        watch.capture_by(Some(Arc::clone(&tap)));
+        let drawn = |id| watch.draw(ArmRole::Champion, PredictionId([id; 16])).is_some();
+        assert_eq!([0, 0x7f, 0x80, 0xff].map(drawn), [true, true, false, false]);
+        assert_eq!(tap.stats().snapshot().sampled, 2);
     }
 
     #[test]

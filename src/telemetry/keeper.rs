@@ -55,9 +55,9 @@ pub struct Kept {
 
 /// What is known of a request beside its tensors.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+pub struct Asked {
     /// The answer's id.
-    pub id: &'a str,
+    pub id: PredictionId,
     /// Where its routing key lies in the split, if it has one and there is a canary.
     pub key: Option<u64>,
     /// Its groups, as far as headers tell them.
@@ -136,10 +136,9 @@ impl Keeper {
     }
 
     /// Keeps an answer, if its id is among the share that is kept.
-    pub fn keep(&self, asked: Asked<'_>, inputs: &[Tensor], outputs: &[Tensor]) {
+    pub fn keep(&self, asked: Asked, inputs: &[Tensor], outputs: &[Tensor]) {
         let Asked { id, key, groups } = asked;
-        let Ok(id) = id.parse::<PredictionId>() else { return };
-        if !is_kept(id, self.answerer.labels.keep) {
+        if !id.is_among(self.answerer.labels.keep) {
             return;
         }
         let rows = outputs.first().map_or(0, Tensor::rows);
@@ -195,14 +194,6 @@ fn place_of(name: &str, signature: &Signature, features: &[String]) -> Option<(u
     let tensor = signature.inputs.iter().position(|spec| spec.name == name)?;
     let narrow = signature.inputs[tensor].shape.iter().skip(1).all(|dim| *dim == Dim::Fixed(1));
     narrow.then_some((tensor, 0))
-}
-
-/// Whether an id is among a share of all. It ends with a keyed hash, whose bits are as
-/// good as drawn.
-fn is_kept(id: PredictionId, share: Share) -> bool {
-    let PredictionId([.., a, b, c, d]) = id;
-    let point = u64::from(u32::from_be_bytes([a, b, c, d]));
-    point * 10_000 < u64::from(share.basis_points()) << 32
 }
 
 fn bytes(row: &KeptRow) -> usize {
@@ -262,7 +253,7 @@ mod tests {
         metrics.keeper(answerer, &signature, &settings)
     }
 
-    const ID: &str = "00000000000000000000000000000001";
+    const ID: PredictionId = PredictionId([1; 16]);
 
     fn answer(rows: usize, x: Vec<f32>, labels: Vec<i64>) -> [Vec<Tensor>; 2] {
         [
@@ -280,7 +271,7 @@ mod tests {
         groups[1] = 0;
         keeper.keep(Asked { id: ID, key: Some(7), groups }, &inputs, &outputs);
         let kept = metrics.kept().pop().unwrap();
-        assert_eq!((kept.id.to_string().as_str(), kept.answerer.version.get()), (ID, 3));
+        assert_eq!((kept.id, kept.answerer.version.get()), (ID, 3));
         assert_eq!(kept.key, Some(7));
         let [one, two] = &kept.rows[..] else { panic!("{kept:?}") };
         assert_eq!(one.answer, Some(RowAnswer::Class { class: 1, scores: vec![] }));
@@ -304,14 +295,13 @@ mod tests {
 
     #[test]
     fn a_share_is_kept_by_id() {
-        let id = |last: u32| {
-            let mut id = [0; 16];
-            id[12..].copy_from_slice(&last.to_be_bytes());
-            PredictionId(id)
-        };
-        let half = Share::from_percent(50.0).unwrap();
-        assert!(is_kept(id(0), half) && is_kept(id(u32::MAX / 2), half));
-        assert!(!is_kept(id(u32::MAX / 2 + 1), half) && !is_kept(id(u32::MAX), half));
-        assert!(is_kept(id(u32::MAX), Share::ALL) && !is_kept(id(0), Share::ZERO));
+        let metrics = Metrics::new();
+        let keeper = keeper(&metrics, Share::from_percent(50.0).unwrap());
+        let [inputs, outputs] = answer(1, vec![0.0; 2], vec![0]);
+        for id in [PredictionId([0xff; 16]), ID] {
+            let asked = Asked { id, key: None, groups: [OTHER; GROUPINGS_MAX] };
+            keeper.keep(asked, &inputs, &outputs);
+        }
+        assert_eq!((metrics.kept().pop().unwrap().id, metrics.kept().len()), (ID, 0));
     }
 }

@@ -12,8 +12,8 @@ use crate::telemetry::anomaly::{Anomalies, OddCounts, OddLog, OddRow, Oddness};
 use crate::telemetry::capture::{Drawn, Tap};
 use crate::telemetry::features::{FeatureCounts, FeatureSnapshot};
 use crate::types::{
-    Digest, ModelName, ModelSettings, Picker, Profile, ProfileBuilder, RowRarity, Signature,
-    Tensor, VersionId,
+    Digest, ModelName, ModelSettings, Picker, PredictionId, Profile, ProfileBuilder, RowRarity,
+    Signature, Tensor, VersionId,
 };
 
 /// The `profile.json` in a version's folder: none, one, or what is wrong with it.
@@ -280,10 +280,10 @@ impl Watch {
         self.tap.store(tap);
     }
 
-    /// Draws a lot for a request that it has answered: whether it is to be offered to who
-    /// stores such. Nothing is copied yet.
-    pub fn draw(self: &Arc<Self>, role: ArmRole) -> Option<Drawn> {
-        self.tap.load().as_ref()?.draw(self, role)
+    /// Whether a request that it has answered under this id is to be offered to who stores
+    /// a sample of such. Nothing is copied yet.
+    pub fn draw(self: &Arc<Self>, role: ArmRole, id: PredictionId) -> Option<Drawn> {
+        self.tap.load().as_ref()?.draw(self, role, id)
     }
 
     /// Counts in this profile's bins from now on.

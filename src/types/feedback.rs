@@ -10,10 +10,23 @@ use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use crate::error::{Error, Result};
+use crate::types::Share;
 
 /// The id of one answered request: 128 bits, as 32 hex digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PredictionId(pub [u8; 16]);
+
+impl PredictionId {
+    /// Whether it is among a share of all. It ends with a keyed hash, whose bits are as good
+    /// as drawn: of one share the same ids are among it, whoever asks, and a smaller share is
+    /// part of a larger one.
+    #[must_use]
+    pub fn is_among(self, share: Share) -> bool {
+        let Self([.., a, b, c, d]) = self;
+        let point = u64::from(u32::from_be_bytes([a, b, c, d]));
+        point * 10_000 < u64::from(share.basis_points()) << 32
+    }
+}
 
 impl FromStr for PredictionId {
     type Err = Error;
@@ -189,4 +202,34 @@ pub trait Feedback: Send + Sync {
     /// `Unavailable` where too many are on their way already; what keeps them from being
     /// stored.
     fn report(&self, labels: Vec<Label>) -> Reporting<'_>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(last: u32) -> PredictionId {
+        let mut id = [0; 16];
+        id[12..].copy_from_slice(&last.to_be_bytes());
+        PredictionId(id)
+    }
+
+    #[test]
+    fn a_share_is_taken_by_id() {
+        let half = Share::from_percent(50.0).unwrap();
+        assert!(id(0).is_among(half) && id(u32::MAX / 2).is_among(half));
+        assert!(!id(u32::MAX / 2 + 1).is_among(half) && !id(u32::MAX).is_among(half));
+        assert!(id(u32::MAX).is_among(Share::ALL) && !id(0).is_among(Share::ZERO));
+    }
+
+    #[test]
+    fn a_smaller_share_is_part_of_a_larger_one() {
+        let [one, ten] = [1.0, 10.0].map(|percent| Share::from_percent(percent).unwrap());
+        // Spread as a hash is.
+        let ids: Vec<_> = (0..100_000_u32).map(|n| id(n.wrapping_mul(0x9e37_79b9))).collect();
+        let among = |share| ids.iter().filter(move |id| id.is_among(share));
+        assert!((900..1100).contains(&among(one).count()), "{}", among(one).count());
+        assert!((9_000..11_000).contains(&among(ten).count()), "{}", among(ten).count());
+        assert!(among(one).all(|id| id.is_among(ten)));
+    }
 }

@@ -72,8 +72,7 @@ async fn answer(quality: &Quality, keeper: &Keeper, from: u64, to: u64) {
     for n in from..to {
         let p = probability(n);
         let scores = Tensor::new("p", vec![1, 2], Data::Fp64(vec![1.0 - p, p])).unwrap();
-        let id = id(n).to_string();
-        let asked = Asked { id: &id, key: None, groups: [OTHER; GROUPINGS_MAX] };
+        let asked = Asked { id: id(n), key: None, groups: [OTHER; GROUPINGS_MAX] };
         keeper.keep(asked, &[], &[scores]);
     }
     // What is kept is stored before it is shown.
