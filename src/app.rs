@@ -34,6 +34,7 @@ use crate::app::signals::Signals;
 use crate::app::store::Opened;
 pub use crate::app::tokens::open_tokens;
 use crate::capture::Capturing;
+pub use crate::capture::dataset;
 pub use crate::capture::{Example, Replay, ReplayValue, ReplayedVersion, Replaying, replay};
 use crate::config::{ByteSize, Config, Preflight, ReadyWhen, ReplyCompression, Switch, Token};
 use crate::engine::{EngineSet, EngineSettings};

@@ -13,6 +13,7 @@
 //!          answered rows → telemetry::Watch → monitor → analysis (pure) → drift → people
 //!          telemetry counts, drift, control's board → monitor → alerts (pure) → audit log, people
 //!          answered requests, a sample → telemetry::Tap → capture → Parquet files → replay → people
+//!          Parquet files, kept answers with labels → capture::dataset → one table to train on
 //!          telemetry counts → comparison (champion beside canary and shadows) → people
 //! ```
 //!

@@ -12,6 +12,7 @@
 mod access;
 mod alerts;
 mod anomalies;
+mod answers;
 mod capture;
 mod changes;
 mod document;

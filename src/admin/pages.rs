@@ -28,6 +28,7 @@ GET    /v1/models/{model}/anomalies
 GET    /v1/models/{model}/drift
 POST   /v1/models/{model}/drift/relearn             {\"version\": 2}
 GET    /v1/models/{model}/quality
+GET    /v1/models/{model}/answers                   kept answers with their labels
 GET    /v1/models/{model}/capture
 POST   /v1/models/{model}/promote                   {\"version\": 2}
 POST   /v1/models/{model}/rollback                  {\"entry\": 17}, or nothing

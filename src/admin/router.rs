@@ -17,8 +17,8 @@ use utoipa_axum::routes;
 use crate::admin::document::{self, Document};
 use crate::admin::reply::ApiError;
 use crate::admin::{
-    AdminState, access, alerts, anomalies, capture, changes, drift, events, models, pages, quality,
-    rollouts, tokens,
+    AdminState, access, alerts, anomalies, answers, capture, changes, drift, events, models, pages,
+    quality, rollouts, tokens,
 };
 use crate::error::{Error, ErrorCode};
 
@@ -38,6 +38,7 @@ fn routes() -> (Router<AdminState>, OpenApi) {
         .routes(routes!(drift::drift))
         .routes(routes!(drift::relearn))
         .routes(routes!(quality::quality))
+        .routes(routes!(answers::answers))
         .routes(routes!(alerts::alerts))
         .routes(routes!(capture::capture))
         .routes(routes!(models::model_history))

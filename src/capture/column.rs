@@ -1,5 +1,7 @@
 //! The values of one column of a file, in memory: filled by requests and written, or read.
 
+use std::fmt;
+
 use parquet::basic::{LogicalType, Repetition, TimeUnit, Type as PhysicalType};
 use parquet::column::reader::ColumnReader;
 use parquet::column::writer::ColumnWriter;
@@ -37,6 +39,17 @@ pub(super) enum Column {
     Double(Vec<f64>),
     Bytes(Vec<ByteArray>),
     Fixed(Vec<FixedLenByteArray>),
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Time => f.write_str("a time"),
+            Self::Text => f.write_str("a text"),
+            Self::Raw => f.write_str("raw bytes"),
+            Self::Element(datatype) => datatype.fmt(f),
+        }
+    }
 }
 
 impl Kind {
@@ -77,9 +90,9 @@ impl Kind {
     }
 
     /// A column of it in a file's schema.
-    pub(super) fn schema(self, name: &str) -> Result<Type> {
+    pub(super) fn schema(self, name: &str, repetition: Repetition) -> Result<Type> {
         let field = Type::primitive_type_builder(name, self.physical())
-            .with_repetition(Repetition::REQUIRED)
+            .with_repetition(repetition)
             .with_logical_type(self.logical());
         let half = self == Self::Element(Datatype::Fp16);
         if half { field.with_length(2).build() } else { field.build() }
@@ -173,6 +186,24 @@ impl Column {
         }
     }
 
+    /// Adds the value in `row` of another column; `None` if that is of another type, or has
+    /// no such row. Texts are copied: they are parts of what was read, which may be much.
+    /// Returns the bytes of memory that this takes, about.
+    pub(super) fn copy(&mut self, from: &Self, row: usize) -> Option<usize> {
+        let before = self.len();
+        match (&mut *self, from) {
+            (Self::Bool(own), Self::Bool(v)) => own.push(*v.get(row)?),
+            (Self::Int32(own), Self::Int32(v)) => own.push(*v.get(row)?),
+            (Self::Int64(own), Self::Int64(v)) => own.push(*v.get(row)?),
+            (Self::Float(own), Self::Float(v)) => own.push(*v.get(row)?),
+            (Self::Double(own), Self::Double(v)) => own.push(*v.get(row)?),
+            (Self::Bytes(own), Self::Bytes(v)) => own.push(v.get(row)?.data().to_vec().into()),
+            (Self::Fixed(own), Self::Fixed(v)) => own.push(v.get(row)?.data().to_vec().into()),
+            _ => return None,
+        }
+        Some(self.bytes_from(before))
+    }
+
     /// Adds the value in `row` to the elements of a tensor; `None` if it is of another
     /// datatype.
     #[expect(
@@ -231,11 +262,16 @@ impl Column {
         }
     }
 
-    /// Writes all values, and has none afterwards.
-    pub(super) fn write(&mut self, writer: &mut ColumnWriter<'_>) -> Result<()> {
+    /// Writes all values, and has none afterwards. `levels` tell of each row whether it has
+    /// one (1) or not (0), where some may not.
+    pub(super) fn write(
+        &mut self,
+        writer: &mut ColumnWriter<'_>,
+        levels: Option<&[i16]>,
+    ) -> Result<()> {
         macro_rules! all {
             ($writer:ident, $values:ident) => {
-                $writer.write_batch(&std::mem::take($values), None, None).map(drop)
+                $writer.write_batch(&std::mem::take($values), levels, None).map(drop)
             };
         }
         match (writer, self) {
@@ -304,7 +340,10 @@ mod tests {
                 column.pull_element(row, &mut back).unwrap();
             }
             assert_eq!((back, column.pull_element(4, &mut data.clone())), (data, None));
-            assert!(kind.schema("x").is_ok(), "{datatype}");
+            let mut copied = kind.column();
+            assert!(copied.copy(&column, 3).unwrap() >= 1 && copied.copy(&column, 4).is_none());
+            assert_eq!(copied.len(), 1);
+            assert!(kind.schema("x", Repetition::REQUIRED).is_ok(), "{datatype}");
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime};
 
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 use parquet::file::writer::SerializedFileWriter;
 use tempfile::TempPath;
 
@@ -20,7 +20,7 @@ use crate::capture::{Settings, rfc3339};
 use crate::telemetry::{CaptureStats, Record, Tap};
 
 /// Rows are written when they have so many bytes: they are what a reader holds at a time.
-const GROUP_BYTES: usize = 4 << 20;
+pub(super) const GROUP_BYTES: usize = 4 << 20;
 /// Names that are tried before it is given up: of files that were finished in one second.
 const NAMES_MAX: u32 = 1000;
 
@@ -109,11 +109,8 @@ impl OpenFile {
         let file = tempfile::Builder::new().prefix(HIDDEN).tempfile_in(&self.folder)?;
         let (file, path) = file.into_parts();
         let layout = serde_json::to_string(&*self.layout)?;
-        let properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(ZstdLevel::default()))
-            .set_created_by(format!("foreshadow {}", env!("CARGO_PKG_VERSION")))
-            .set_key_value_metadata(Some(vec![KeyValue::new(Layout::KEY.to_owned(), layout)]))
-            .build();
+        let layout = vec![KeyValue::new(Layout::KEY.to_owned(), layout)];
+        let properties = properties().set_key_value_metadata(Some(layout)).build();
         let schema = Arc::new(rows::schema(&self.layout)?);
         Ok((SerializedFileWriter::new(file, schema, Arc::new(properties))?, path))
     }
@@ -133,6 +130,13 @@ impl OpenFile {
         }
         Ok(())
     }
+}
+
+/// How Parquet files are written.
+pub(super) fn properties() -> WriterPropertiesBuilder {
+    WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_created_by(format!("foreshadow {}", env!("CARGO_PKG_VERSION")))
 }
 
 /// Gives a file a name that no other has: when it was finished, in UTC, and a number.

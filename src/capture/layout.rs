@@ -14,8 +14,11 @@ const COLUMNS_MAX: usize = 1024;
 const LISTED_MAX: usize = 30;
 
 /// The columns that every file has, before those of the tensors.
-pub(super) const FIXED: [&str; 7] =
-    ["time", REQUEST_ID, "prediction_id", "row", "version", "digest", "role"];
+pub(super) const FIXED: [&str; 7] = ["time", REQUEST_ID, ID, ROW, "version", "digest", "role"];
+/// The one of them with the answer's id.
+pub(super) const ID: &str = "prediction_id";
+/// The one of them with the row of its request.
+pub(super) const ROW: &str = "row";
 /// The one of them that clients may choose, and that owners may want to withhold.
 pub(super) const REQUEST_ID: &str = "request_id";
 /// What the columns of outputs begin with.

@@ -1,9 +1,11 @@
-//! What was asked and answered, stored as Parquet files, and run again later.
+//! What was asked and answered, stored as Parquet files, and run again later, or
+//! put together with what turned out to be true.
 //!
 //! ```text
 //! request path → telemetry::Tap (by id; a bounded queue) → Writer (a thread of its own)
 //!     → rows in memory → row groups of a hidden file → renamed when whole
 //! files → replay → Session → routing::Judge → analysis::Mean → people
+//! files, labels → dataset → one file to train on
 //! ```
 //!
 //! A file is a table of one model: a row for each row that was scored, with everything
@@ -15,7 +17,9 @@
 //! and answered, to the bit; a column that is to be dropped or hashed is never stored as it
 //! came, not even where its name is wrong (then nothing is).
 
+mod captured;
 mod column;
+pub mod dataset;
 mod element;
 mod file;
 mod folder;
@@ -186,8 +190,12 @@ pub fn spawn(settings: Settings, metrics: Arc<Metrics>) -> Result<(Capture, Capt
 
 /// A time as RFC 3339; one that it has no words for as the first or the last that it has.
 fn rfc3339(time: SystemTime) -> String {
-    let last = SystemTime::UNIX_EPOCH + Duration::from_secs(LAST_SECOND);
-    humantime::format_rfc3339_seconds(time.clamp(SystemTime::UNIX_EPOCH, last)).to_string()
+    humantime::format_rfc3339_seconds(time.clamp(SystemTime::UNIX_EPOCH, latest())).to_string()
+}
+
+/// The last time that RFC 3339 has words for.
+fn latest() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(LAST_SECOND)
 }
 
 #[cfg(test)]

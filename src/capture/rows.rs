@@ -60,7 +60,7 @@ pub(super) fn columns(layout: &Layout) -> Vec<(String, Kind)> {
 /// The schema of a file.
 pub(super) fn schema(layout: &Layout) -> Result<Type> {
     let fields = columns(layout).into_iter();
-    let fields = fields.map(|(name, kind)| kind.schema(&name).map(Arc::new));
+    let fields = fields.map(|(name, kind)| kind.schema(&name, Repetition::REQUIRED).map(Arc::new));
     let fields = fields.collect::<Result<Vec<_>>>()?;
     Type::group_type_builder("capture")
         .with_repetition(Repetition::REQUIRED)
@@ -137,7 +137,7 @@ impl Rows {
         let mut group = writer.next_row_group()?;
         for own in &mut self.columns {
             let Some(mut column) = group.next_column()? else { break };
-            own.write(column.untyped())?;
+            own.write(column.untyped(), None)?;
             column.close()?;
         }
         group.close().map(drop)

@@ -51,29 +51,29 @@ fn spec(name: &str, datatype: Datatype, dims: &[usize]) -> TensorSpec {
 }
 
 /// `x` of two columns alone.
-fn table() -> Signature {
+pub(super) fn table() -> Signature {
     let y = spec("y", Datatype::Fp32, &[1]);
     Signature::new(vec![spec("x", Datatype::Fp32, &[2])], vec![y])
 }
 
 /// With a picture and a text beside it.
-fn mixed() -> Signature {
+pub(super) fn mixed() -> Signature {
     let [p, t] = [spec("p", Datatype::Uint8, &[2, 2]), spec("t", Datatype::Bytes, &[])];
     Signature { inputs: [table().inputs, vec![p, t]].concat(), ..table() }
 }
 
 /// What stores in a folder, a tap, and a version behind it.
-struct World {
+pub(super) struct World {
     root: tempfile::TempDir,
     metrics: Arc<Metrics>,
     capture: Capture,
     capturing: Capturing,
     tap: Arc<Tap>,
-    version: Arc<Watch>,
+    pub(super) version: Arc<Watch>,
     settings: ModelSettings,
 }
 
-fn model() -> ModelName {
+pub(super) fn model() -> ModelName {
     ModelName::new("m").unwrap()
 }
 
@@ -82,15 +82,15 @@ fn watch(signature: Signature, number: u64) -> Arc<Watch> {
     Watch::new(model(), VersionId::new(number).unwrap(), digest, signature)
 }
 
-/// Offers a request of the champion to whoever stores it.
-fn offer(version: &Arc<Watch>, inputs: Vec<Tensor>, outputs: Vec<Tensor>, id: &str) {
+/// Offers a request of the champion to whoever stores it; the answer has the same id.
+pub(super) fn offer(version: &Arc<Watch>, inputs: Vec<Tensor>, outputs: Vec<Tensor>, id: &str) {
     let drawn = version.draw(ArmRole::Champion, PredictionId([0; 16])).unwrap();
     let (inputs, outputs) = (inputs.into(), outputs.into());
-    drawn.offer(Offered { inputs, outputs, request_id: id.as_bytes(), prediction_id: "p" });
+    drawn.offer(Offered { inputs, outputs, request_id: id.as_bytes(), prediction_id: id });
 }
 
 impl World {
-    fn new(signature: Signature, rule: CaptureRule, features: &[&str]) -> Self {
+    pub(super) fn new(signature: Signature, rule: CaptureRule, features: &[&str]) -> Self {
         Self::with(signature, rule, features, |_| {})
     }
 
@@ -126,7 +126,7 @@ impl World {
     }
 
     /// Offers a request of rows `[a, 1]` for each `a`, answered with `a + 1`.
-    fn send(&self, version: &Arc<Watch>, id: &str, a: &[f32]) {
+    pub(super) fn send(&self, version: &Arc<Watch>, id: &str, a: &[f32]) {
         let x = a.iter().flat_map(|a| [*a, 1.0]).collect();
         let mut inputs = vec![Tensor::new("x", vec![a.len(), 2], Data::Fp32(x)).unwrap()];
         if version.signature().inputs.len() > 1 {
@@ -141,7 +141,7 @@ impl World {
     }
 
     /// Ends it; the files, and what is left of the world.
-    fn files(self) -> (Vec<PathBuf>, tempfile::TempDir, CaptureView, ModelSettings) {
+    pub(super) fn files(self) -> (Vec<PathBuf>, tempfile::TempDir, CaptureView, ModelSettings) {
         let folder = self.root.path().join("captures/m");
         self.capturing.stop();
         let entries = fs::read_dir(folder).into_iter().flatten();
@@ -152,7 +152,7 @@ impl World {
 }
 
 /// The rows of a file: names and values.
-fn rows(path: &Path) -> Vec<Vec<(String, Field)>> {
+pub(super) fn rows(path: &Path) -> Vec<Vec<(String, Field)>> {
     let file = SerializedFileReader::new(fs::File::open(path).unwrap()).unwrap();
     let rows = file.get_row_iter(None).unwrap();
     rows.map(|row| row.unwrap().into_columns()).collect()

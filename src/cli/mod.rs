@@ -1,4 +1,5 @@
-//! The command line: `serve`, `check`, `profile`, `replay`, `audit`, `token`, and the clients of the admin API.
+//! The command line: `serve`, `check`, `profile`, `replay`, `audit`, `token`,
+//! and the clients of the admin API.
 //!
 //! One file for each subcommand. A client command knows the gateway through
 //! its admin API only, never through the process's own state, so that it
@@ -15,6 +16,7 @@ mod check;
 mod client;
 mod compare;
 mod data;
+mod dataset;
 mod drift;
 mod failure;
 mod feedback;
@@ -99,6 +101,7 @@ enum Command {
     Check(check::CheckArgs),
     Profile(profile::ProfileArgs),
     Replay(replay::ReplayArgs),
+    Dataset(dataset::DatasetArgs),
     /// Tries one artifact under limits; started by the gateway itself.
     #[command(hide = true)]
     Preflight,
@@ -115,6 +118,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Profile(args) => profile::run(args),
         Command::Replay(args) => replay::run(args),
+        Command::Dataset(args) => dataset::run(args),
         command => exit_code(run_client(command)),
     }
 }
@@ -160,6 +164,7 @@ fn run_client(command: Command) -> Result<(), Failure> {
             | Command::Check(_)
             | Command::Profile(_)
             | Command::Replay(_)
+            | Command::Dataset(_)
             | Command::Preflight => Ok(()),
         }
     })

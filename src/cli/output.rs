@@ -4,6 +4,7 @@
 #![cfg_attr(test, allow(clippy::print_stdout, reason = "only the macro is captured"))]
 
 use std::io::Write as _;
+use std::path::Path;
 
 use crate::cli::failure::Failure;
 
@@ -48,6 +49,12 @@ pub(super) fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
         .map_err(|error| Failure::failed(format!("the reply cannot be shown: {error}")))?;
     print_as_it_is(&text);
     Ok(())
+}
+
+/// The folder that a file is to be in.
+pub(super) fn folder_of(file: &Path) -> &Path {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new("."))
 }
 
 /// Writes a line of progress to stderr.

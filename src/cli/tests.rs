@@ -66,6 +66,8 @@ fn commands_are_taken_and_mistakes_are_refused() {
         "check m --against n --engine e --time-max 5s --memory-max 1GiB --format junit --output f",
         "preflight",
         "replay a.parquet b.parquet --against churn/4 --models m --examples 3 --json",
+        "dataset churn --out t.csv",
+        "dataset churn --out t.parquet --captures a.parquet b.parquet --all --json",
     ] {
         let args = std::iter::once("foreshadow").chain(good.split_whitespace());
         assert!(Cli::try_parse_from(args).is_ok(), "{good:?}");
@@ -98,6 +100,9 @@ fn commands_are_taken_and_mistakes_are_refused() {
         "replay a.parquet",
         "replay --against churn/4",
         "replay a.parquet --against churn",
+        "dataset churn",
+        "dataset --out t.csv",
+        "dataset churn --out t.csv --captures",
         "try churn --rate 0",
         "try churn --for soon",
         "models --admin ftp://x",

@@ -24,8 +24,8 @@ use crate::types::{Digest, ModelName, Share, VersionId};
 
 pub use memory::Memory;
 pub use predictions::{
-    AnswerRow, CellRow, Changes, NewPrediction, PREDICTIONS_FILE, Predictions, Stored, TrialKey,
-    TrialRow, WaitingLabel,
+    AnswerRow, CellRow, Changes, NewPrediction, PREDICTIONS_FILE, Page, PageOf, Predictions,
+    Stored, TrialKey, TrialRow, WaitingLabel,
 };
 pub use sqlite::{FILE, Sqlite};
 pub use tokens::{NewToken, TokenRole, TokenRow, secret_digest};

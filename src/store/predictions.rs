@@ -4,6 +4,7 @@
 //! One task writes and reads it. What a write has returned for is on the disk.
 
 mod coding;
+mod page;
 mod trials;
 
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use crate::store::sqlite::{WAIT_MAX, is_free, migrator, reason, unusable};
 use crate::types::{LabelValue, PredictionId};
 
 pub use coding::AnswerRow;
+pub use page::{Page, PageOf};
 pub use trials::{TrialKey, TrialRow};
 
 /// The file in the state folder.

@@ -11,6 +11,7 @@ mod batching;
 mod binary;
 mod capture;
 mod check;
+mod dataset;
 mod disk;
 mod drift;
 mod drift_canary;

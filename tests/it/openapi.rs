@@ -32,6 +32,11 @@ const CALLS: &[(&str, &str, &str, &str)] = &[
     ("GET", "/v1/models/{model}/quality", "/v1/models/churn/quality?days=30", ""),
     ("GET", "/v1/models/{model}/quality", "/v1/models/churn/quality?days=0", ""),
     ("GET", "/v1/models/{model}/quality", "/v1/models/fraud/quality", ""),
+    ("GET", ANSWERS, "/v1/models/churn/answers?labelled=false&limit=7", ""),
+    ("GET", ANSWERS, "/v1/models/churn/answers?after=1000000", ""),
+    ("GET", ANSWERS, "/v1/models/churn/answers?limit=0", ""),
+    ("GET", ANSWERS, "/v1/models/churn/answers?after=-1", ""),
+    ("GET", ANSWERS, "/v1/models/fraud/answers", ""),
     ("GET", "/v1/models/{model}/capture", "/v1/models/churn/capture", ""),
     ("GET", "/v1/models/{model}/capture", "/v1/models/fraud/capture", ""),
     ("GET", DISAGREEMENTS, "/v1/models/churn/shadows/3/disagreements", ""),
@@ -86,6 +91,7 @@ const STEP: (&str, &str, &str, &str, &str, &str, &str) = (
     "/v1/models/{model}/rollout/abort",
 );
 const RELEARN: &str = "/v1/models/{model}/drift/relearn";
+const ANSWERS: &str = "/v1/models/{model}/answers";
 const CANARY: &str = "/v1/models/{model}/canary";
 const SHADOW: &str = "/v1/models/{model}/shadows/{version}";
 const DISAGREEMENTS: &str = "/v1/models/{model}/shadows/{version}/disagreements";

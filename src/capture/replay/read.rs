@@ -1,20 +1,10 @@
 //! Reads captured requests.
 
-use std::fs::File;
-use std::path::Path;
-
-use parquet::file::reader::{FileReader as _, SerializedFileReader};
-
+use crate::capture::captured::Captured;
 use crate::capture::column::Column;
 use crate::capture::element::{decode, shape_of_text};
 use crate::capture::layout::{FIXED, Form, Layout, Stored, TensorOf, shape_of};
 use crate::types::{Data, Datatype, Dim, Signature, Tensor, TensorSpec};
-
-/// A captured file.
-pub(super) struct Captured {
-    file: SerializedFileReader<File>,
-    layout: Layout,
-}
 
 /// The rows that are read at a time: whole requests.
 pub(super) struct Group<'a> {
@@ -36,42 +26,15 @@ pub(super) struct Request<'a> {
 }
 
 impl Captured {
-    /// Opens a file. Errors do not name it.
-    pub(super) fn open(path: &Path) -> Result<Self, String> {
-        let file = File::open(path).map_err(|error| format!("cannot be read: {error}"))?;
-        let file = SerializedFileReader::new(file).map_err(|error| {
-            format!("is no whole Parquet file: {error}; was it cut off when it was copied?")
-        })?;
-        let pairs = file.metadata().file_metadata().key_value_metadata();
-        let own = pairs.into_iter().flatten().find(|pair| pair.key == Layout::KEY);
-        let text = own.and_then(|pair| pair.value.as_deref());
-        let text = text.ok_or("is no capture of a gateway: its footer does not say so")?;
-        let layout: Layout = serde_json::from_str(text)
-            .map_err(|error| format!("cannot be read: its footer is of another form: {error}"))?;
-        if layout.schema != Layout::SCHEMA {
-            let (wanted, got) = (Layout::SCHEMA, layout.schema);
-            return Err(format!("cannot be read: expected a capture of form {wanted}, got {got}"));
-        }
-        Ok(Self { file, layout })
-    }
-
-    pub(super) const fn layout(&self) -> &Layout {
-        &self.layout
-    }
-
-    pub(super) fn groups(&self) -> usize {
-        self.file.num_row_groups()
-    }
-
     /// Whether its requests can be run on a version with this signature, and its answers
     /// compared.
     pub(super) fn check(&self, signature: &Signature) -> Result<(), String> {
-        let Some(inputs) = &self.layout.inputs else {
+        let Some(inputs) = &self.layout().inputs else {
             return Err("has no inputs to run: only outputs were captured (outputs_only)".into());
         };
         same("inputs", "takes", &signature.inputs, inputs)?;
-        same("outputs", "gives", &signature.outputs, &self.layout.outputs)?;
-        let withheld = self.layout.withheld();
+        same("outputs", "gives", &signature.outputs, &self.layout().outputs)?;
+        let withheld = self.layout().withheld();
         if withheld.is_empty() {
             return Ok(());
         }
@@ -81,17 +44,8 @@ impl Captured {
 
     /// Reads a group of rows.
     pub(super) fn group(&self, at: usize) -> Result<Group<'_>, String> {
-        let cannot = |error: parquet::errors::ParquetError| format!("cannot be read: {error}");
-        let group = self.file.get_row_group(at).map_err(cannot)?;
-        let rows = usize::try_from(group.metadata().num_rows()).unwrap_or(0);
-        let schema = group.metadata().schema_descr_ptr();
-        let read = |name: &str| {
-            let at = schema.columns().iter().position(|column| column.name() == name);
-            let at = at.ok_or_else(|| format!("cannot be read: column {name:?} is not there"))?;
-            let column = group.get_column_reader(at).map_err(cannot)?;
-            Column::read(column, rows)
-                .map_err(|error| format!("cannot be read: column {name:?}: {error}"))
-        };
+        let (group, layout) = (self.row_group(at)?, self.layout());
+        let read = |name: &str| group.column(name);
         let tensors = |tensors: &[TensorOf]| {
             let one = |tensor: &TensorOf| {
                 let plain = tensor.columns.iter().filter(|column| column.stored == Stored::Plain);
@@ -104,11 +58,11 @@ impl Captured {
             tensors.iter().map(one).collect::<Result<Vec<_>, _>>()
         };
         Ok(Group {
-            layout: &self.layout,
+            layout,
             fixed: FIXED.iter().map(|name| read(name)).collect::<Result<_, _>>()?,
-            inputs: tensors(self.layout.inputs.as_deref().unwrap_or_default())?,
-            outputs: tensors(&self.layout.outputs)?,
-            rows,
+            inputs: tensors(layout.inputs.as_deref().unwrap_or_default())?,
+            outputs: tensors(&layout.outputs)?,
+            rows: group.rows(),
         })
     }
 }

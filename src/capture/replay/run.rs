@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::analysis::{Level, Mean};
+use crate::capture::captured::{Captured, told};
 use crate::capture::layout::TensorOf;
-use crate::capture::replay::read::{Captured, Request};
+use crate::capture::replay::read::Request;
 use crate::capture::replay::{Example, Replay, ReplayValue, ReplayedVersion, Replaying};
 use crate::engine::{Model, Session};
 use crate::routing::{Agreement, Judge};
@@ -40,20 +41,14 @@ pub(super) fn run(asked: &Replaying<'_>) -> Result<Replay, String> {
 
 /// Opens a file whose requests can be run on a version with this signature.
 fn open(path: &Path, signature: &Signature) -> Result<Captured, String> {
-    let at = |why: String| format!("{}{why}", before(path, &why));
+    let at = |why: String| told(path, &why);
     let file = Captured::open(path).map_err(at)?;
     file.check(signature).map_err(at)?;
     Ok(file)
 }
 
-/// `capture.parquet is …`, or `capture.parquet: …`.
-fn before(path: &Path, why: &str) -> String {
-    let verb = ["is ", "has ", "cannot ", "does "].iter().any(|verb| why.starts_with(verb));
-    format!("{}{}", path.display(), if verb { " " } else { ": " })
-}
-
 fn each(path: &Path, file: &Captured, mut take: impl FnMut(Request<'_>)) -> Result<(), String> {
-    let at = |why: String| format!("{}{why}", before(path, &why));
+    let at = |why: String| told(path, &why);
     for group in 0..file.groups() {
         let group = file.group(group).map_err(at)?;
         for request in group.requests() {

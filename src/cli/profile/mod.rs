@@ -129,8 +129,7 @@ fn tell(made: &Made, file: &Path, replaced: bool, json: Option<&str>) {
 
 /// Whole or not at all: a gateway may read it while it is written.
 fn write(file: &Path, text: &str) -> Result<(), Failure> {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
+    let folder = output::folder_of(file);
     let mut temporary = tempfile::Builder::new();
     let written = temporary.prefix(".profile-").tempfile_in(folder).and_then(|mut temporary| {
         use std::os::unix::fs::PermissionsExt as _;

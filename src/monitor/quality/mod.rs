@@ -10,6 +10,7 @@
 //! present ones. Sums are stored in the transaction of the labels they are of, so that
 //! nothing that was acknowledged is lost or counted twice, whenever the process ends.
 
+mod answers;
 mod book;
 mod join;
 mod show;
@@ -24,13 +25,14 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::error::{Error, ErrorCode, Result};
 use crate::telemetry::Metrics;
 use crate::types::thread::{Class, enter};
 use crate::types::{Feedback, Label, ModelName, Receipt, Reporting};
 
+pub use answers::{AnswerValue, AnswerView, AnswersOf, AnswersView};
 pub use view::{GroupView, GroupingView, QualityView, VersionQuality};
 
 /// Reports that may wait.
@@ -59,6 +61,8 @@ pub struct QualitySettings {
 enum Job {
     Report(Vec<Label>, oneshot::Sender<Result<Receipt>>),
     Show(ModelName, u32, oneshot::Sender<QualityView>),
+    /// With its turn, which is over when it is done.
+    Answers(AnswersOf, OwnedSemaphorePermit, oneshot::Sender<Result<AnswersView>>),
 }
 
 /// Reports labels, and reads what came of them. Cheap to clone.
@@ -67,9 +71,15 @@ pub struct Quality {
     jobs: mpsc::Sender<Job>,
     /// Labels that are on their way.
     labels: Arc<AtomicUsize>,
+    /// Pages of answers are read one at a time, so that labels never wait for two.
+    pages: Arc<Semaphore>,
 }
 
 impl Quality {
+    fn new(jobs: mpsc::Sender<Job>) -> Self {
+        Self { jobs, labels: Arc::default(), pages: Arc::new(Semaphore::new(1)) }
+    }
+
     /// A model's quality over the answers of the last `days` days, today among them.
     ///
     /// # Errors
@@ -79,6 +89,17 @@ impl Quality {
         let job = Job::Show(model.clone(), days, reply);
         self.jobs.send(job).await.map_err(|_| stopped())?;
         shown.await.map_err(|_| stopped())
+    }
+
+    /// A page of a model's kept answers with their labels, the oldest first.
+    ///
+    /// # Errors
+    /// `Conflict` where no model keeps answers; they cannot be read; the worker is gone.
+    pub async fn answers(&self, asked: AnswersOf) -> Result<AnswersView> {
+        let turn = Arc::clone(&self.pages).acquire_owned().await.map_err(|_| stopped())?;
+        let (reply, read) = oneshot::channel();
+        self.jobs.send(Job::Answers(asked, turn, reply)).await.map_err(|_| stopped())?;
+        read.await.map_err(|_| stopped())?
     }
 
     async fn take(&self, labels: Vec<Label>) -> Result<Receipt> {
@@ -133,7 +154,7 @@ impl Feedback for Quality {
 impl Quality {
     /// One that answers nobody.
     pub(crate) fn idle() -> Self {
-        Self { jobs: mpsc::channel(1).0, labels: Arc::default() }
+        Self::new(mpsc::channel(1).0)
     }
 }
 
@@ -176,5 +197,5 @@ pub fn spawn(settings: QualitySettings, metrics: Arc<Metrics>) -> Result<(Qualit
         let _ = done.send(());
     };
     thread::Builder::new().name("labels".into()).spawn(run).map_err(cannot)?;
-    Ok((Quality { jobs, labels: Arc::default() }, Joining { stop, ended }))
+    Ok((Quality::new(jobs), Joining { stop, ended }))
 }

@@ -10,7 +10,9 @@ use tokio::time::MissedTickBehavior;
 use crate::error::{Error, ErrorCode, Result};
 use crate::monitor::quality::book::{Book, day};
 use crate::monitor::quality::join::{Join, Rules};
-use crate::monitor::quality::{Job, QualitySettings, QualityView, show};
+use crate::monitor::quality::{
+    AnswersOf, AnswersView, Job, QualitySettings, QualityView, answers, show,
+};
 use crate::store::{Changes, NewPrediction, PREDICTIONS_FILE, Predictions};
 use crate::telemetry::{Kept, Metrics};
 use crate::types::{Label, ModelName, PredictionId, Receipt};
@@ -93,6 +95,13 @@ impl Worker {
                 Job::Show(model, days, reply) => {
                     let _ = reply.send(self.show(&model, days).await);
                 }
+                Job::Answers(asked, turn, reply) => {
+                    // Who has left needs no answer.
+                    if !reply.is_closed() {
+                        let _ = reply.send(self.answers(&asked).await);
+                    }
+                    drop(turn);
+                }
             }
             next = if labels < LABELS { jobs.try_recv().ok() } else { None };
         }
@@ -110,6 +119,14 @@ impl Worker {
         let empty = Book::default();
         let book = opened.map_or(&empty, |open| &open.book);
         show::view(book, model, day(now()), days, problem)
+    }
+
+    async fn answers(&mut self, asked: &AnswersOf) -> Result<AnswersView> {
+        // What was answered before it is asked for is there.
+        self.store_kept().await;
+        let Open { store, book } = self.opened().await?;
+        let page = store.page(&answers::page_of(book, asked)).await?;
+        Ok(answers::view(book, asked, &page))
     }
 
     /// Joins reports; each gets its receipt when all is stored.
