@@ -98,7 +98,7 @@ impl Captures {
         let done = Labelled { columns: sheet.columns(), label, ..Labelled::default() };
         let mut writing = Writing { labels, of, all, sheet, done };
         for path in &self.files {
-            self.read(path, &mut writing).map_err(|why| told(path, &why))?;
+            self.read(path, &mut writing)?;
         }
         let Writing { labels, sheet, mut done, .. } = writing;
         done.not_captured = u64::try_from(labels.left()).unwrap_or(u64::MAX);
@@ -115,18 +115,22 @@ impl Captures {
         name
     }
 
+    /// Writes the rows of one file.
     fn read(&self, path: &Path, writing: &mut Writing) -> Result<(), String> {
-        let file = Captured::open(path)?;
-        for at in 0..file.groups() {
-            let group = file.row_group(at)?;
-            let wanted = writing.wanted(&group)?;
+        let at = |why: String| told(path, &why);
+        let file = Captured::open(path).map_err(at)?;
+        for group in 0..file.groups() {
+            let group = file.row_group(group).map_err(at)?;
+            let wanted = writing.wanted(&group).map_err(at)?;
             if wanted.is_empty() {
                 continue;
             }
             let columns = self.columns.iter().map(|(name, _)| group.column(name));
-            let columns = columns.collect::<Result<Vec<_>, _>>()?;
+            let columns = columns.collect::<Result<Vec<_>, _>>().map_err(at)?;
             for (row, label) in wanted {
-                writing.row(&columns, row, label)?;
+                writing.row(&columns, row, label).map_err(at)?;
+                // That the table cannot be written is not this file's fault.
+                writing.sheet.write_if_full()?;
             }
         }
         Ok(())

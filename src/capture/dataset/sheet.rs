@@ -178,10 +178,12 @@ impl Sheet {
             let value = values.next().unwrap_or(Value::Missing);
             self.bytes += field.push(&value)?;
         }
-        self.added()
+        self.added();
+        self.write_if_full()
     }
 
-    /// Adds a row that was captured: its values in those columns, and one more.
+    /// Adds a row that was captured: its values in those columns, and one more. Who adds such
+    /// writes what is full, too: that fails for other reasons than a captured file's.
     pub(super) fn captured_row(
         &mut self,
         captured: &[Column],
@@ -198,12 +200,17 @@ impl Sheet {
         for field in more {
             self.bytes += field.push(label)?;
         }
-        self.added()
+        self.added();
+        Ok(())
     }
 
-    fn added(&mut self) -> Result<(), String> {
+    const fn added(&mut self) {
         self.rows += 1;
         self.bytes += ROW_BYTES;
+    }
+
+    /// Writes what is in memory, if that is as much as a group of rows may have.
+    pub(super) fn write_if_full(&mut self) -> Result<(), String> {
         if self.bytes >= GROUP_BYTES { self.write() } else { Ok(()) }
     }
 

@@ -135,7 +135,8 @@ fn what_does_not_fit_is_refused_with_the_file() {
     let problem = refused(&[&file, &hashed[0]]);
     assert!(problem.contains("\"b\" is FP32 there and a text here"), "{problem}");
 
-    let problem = Captures::open(&[file.clone()], &ModelName::new("n").unwrap()).unwrap_err();
+    let problem =
+        Captures::open(std::slice::from_ref(&file), &ModelName::new("n").unwrap()).unwrap_err();
     assert!(problem.ends_with("is a capture of m; expected one of n"), "{problem}");
     let (_, made) = table_of(&[file], one_label(), false, SheetForm::Parquet).unwrap();
     let problem = refused(&[made.path()]);
