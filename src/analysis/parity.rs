@@ -1,22 +1,27 @@
 //! Does a canary select groups more unequally than its champion does?
 //!
 //! A row is *selected* where the positive class is answered to it; that takes no label. Of
-//! two groups, the canary's disparity is how often the one is selected as a share of how often
-//! the other is. It is held against two things at once, and worse is what fails both:
+//! two groups, an arm's disparity is how often the one is selected as a share of how often
+//! the other is. The canary's is held against three things at once, and worse is what fails
+//! all of them:
 //!
-//! - the rule of four fifths ([`ParityRule::ratio`]): the share is shown to be below it, by
-//!   the intervals of both rates ([`Proportion`]);
-//! - the champion: the canary is shown to change the one group's rate by a smaller factor than
-//!   the other's, [`ParityRule::worse_than`] times at least. Each group's factor is a ratio of
-//!   two arms between which rows were divided by chance ([`Effect`]), so that rates may change
-//!   over the day as they like, and the groups may differ in what they ask for.
+//! - the rule of four fifths ([`ParityRule::ratio`]): it is shown to be below that, by the
+//!   intervals of both rates ([`Proportion`]);
+//! - the champion's disparity: it is shown to be below that, by the same of the champion,
+//!   [`ParityRule::worse_than`] times at least. Rows that got no answer are in neither;
+//! - what chance has divided: the canary is shown to change the one group's rate by a smaller
+//!   factor than the other's, so many times at least. Each group's factor is a ratio of two
+//!   arms between which rows went by lot ([`Effect`]), so that it is none of time's: the
+//!   canary has other hours than the champion where its share grows.
 //!
 //! So a canary that is as unequal as its champion is not stopped for it, nor one that favours
 //! somebody else within four fifths, nor one that treats groups more alike.
 //!
-//! All intervals of either kind hold together at half of the level: a false "worse" has, over
-//! all looks, a probability of at most the level, as far as the canary's rates stay what they
-//! are (which [`Proportion`] takes them to do).
+//! All intervals of each kind hold together at a third of the level: a false "worse" has, over
+//! all looks, a probability of at most the level, as far as rates and factors stay what they
+//! are. Where a group asks at other hours than another, and rates change with the hour, the
+//! disparity of all hours together is not that of any one: four fifths may be broken in all,
+//! and in none.
 
 use serde::{Deserialize, Serialize};
 
@@ -94,6 +99,8 @@ pub struct ParityPair {
     pub canary_max: Option<f64>,
     /// The champion's share; `None` where it never selects the other.
     pub champion: Option<f64>,
+    /// The least that this may be.
+    pub champion_min: f64,
     /// How many times as unequal as the champion the canary is.
     pub change: Effect,
 }
@@ -114,7 +121,7 @@ pub struct ParityJudgement {
 /// Judges. Pure: of the same facts the same comes, bit for bit.
 #[must_use]
 pub fn judge_parity(rule: ParityRule, facts: ParityFacts) -> ParityJudgement {
-    let each = rule.alpha.split(2 * facts.groups.len().max(1));
+    let each = rule.alpha.split(3 * facts.groups.len().max(1));
     let groups: Vec<_> =
         facts.groups.iter().filter_map(|group| Measured::new(group, each)).collect();
     let pairs = groups.iter().flat_map(|less| groups.iter().map(move |more| (less, more)));
@@ -123,29 +130,31 @@ pub fn judge_parity(rule: ParityRule, facts: ParityFacts) -> ParityJudgement {
     let leading = pairs.max_by(|a, b| {
         let is_worse = |pair: &ParityPair| rule.is_worse(pair);
         let order = is_worse(a).cmp(&is_worse(b));
-        order.then_with(|| inequality(a).total_cmp(&inequality(b)))
+        order.then_with(|| evidence(a).total_cmp(&evidence(b)))
     });
     let worse = leading.as_ref().is_some_and(|pair| rule.is_worse(pair));
     let verdict = if worse { Verdict::Worse } else { Verdict::NotEnough };
     ParityJudgement { rule, facts, leading, verdict }
 }
 
-/// How unequal the canary treats the two; of what nobody was selected for, not at all.
-fn inequality(pair: &ParityPair) -> f64 {
-    pair.canary.map_or(0.0, |ratio| 1.0 / ratio.max(f64::MIN_POSITIVE))
+/// How unequal the canary is shown to treat the two, at least.
+fn evidence(pair: &ParityPair) -> f64 {
+    pair.canary_max.map_or(0.0, |ratio| 1.0 / ratio.max(f64::MIN_POSITIVE))
 }
 
 impl ParityRule {
     fn is_worse(&self, pair: &ParityPair) -> bool {
-        let unequal = pair.canary_max.is_some_and(|most| most < self.ratio.get());
-        unequal && pair.change.lower > self.worse_than.get()
+        let times = self.worse_than.get();
+        let below = |least: f64| pair.canary_max.is_some_and(|most| most < least);
+        below(self.ratio.get()) && below(pair.champion_min / times) && pair.change.lower > times
     }
 }
 
 /// A group's rates with their intervals.
 struct Measured<'a> {
     group: &'a SelectedGroup,
-    champion: Selected,
+    /// `None` without a row.
+    champion: Option<Proportion>,
     canary: Proportion,
     /// The canary's rate as a multiple of the champion's.
     effect: Effect,
@@ -168,7 +177,7 @@ impl<'a> Measured<'a> {
         let end = each.split(2);
         Some(Self {
             group,
-            champion,
+            champion: Proportion::new(champion.selected, champion.rows, each),
             canary: Proportion::new(canary.selected, canary.rows, each)?,
             effect: Effect::new(&stages, &stages, end, &stages, end),
         })
@@ -181,13 +190,17 @@ impl<'a> Measured<'a> {
     /// With one that is selected more often.
     fn pair(&self, more: &Self) -> ParityPair {
         let (mine, others) = (&self.effect, &more.effect);
+        let champions = self.champion.zip(more.champion);
         ParityPair {
             grouping: self.group.grouping.clone(),
             less: self.group.group.clone(),
             more: more.group.group.clone(),
             canary: over(self.canary.value, more.canary.value),
             canary_max: over(self.canary.upper, more.canary.lower),
-            champion: over(self.champion.rate(), more.champion.rate()),
+            champion: champions.and_then(|(less, more)| over(less.value, more.value)),
+            champion_min: champions
+                .and_then(|(less, more)| over(less.lower, more.upper))
+                .unwrap_or(0.0),
             change: Effect {
                 ratio: others.ratio.zip(mine.ratio).and_then(|(more, less)| over(more, less)),
                 lower: mine.upper.and_then(|less| over(others.lower, less)).unwrap_or(0.0),
@@ -205,10 +218,6 @@ impl Selected {
             rows: self.rows.saturating_add(other.rows),
             selected: self.selected.saturating_add(other.selected),
         }
-    }
-
-    fn rate(self) -> f64 {
-        over(self.selected as f64, self.rows as f64).unwrap_or(0.0)
     }
 }
 
@@ -273,6 +282,24 @@ mod tests {
             ]);
             assert_eq!(found.verdict, Verdict::NotEnough, "{found:?}");
         }
+    }
+
+    #[test]
+    fn answers_that_are_lost_are_no_disparity() {
+        // Of the canary's rows of one group a third got no answer, the rest as the champion's.
+        let mut basic = group("basic", 4_000, 1_600, 1_070);
+        basic.stages[0].canary.rows = 2_675;
+        let found = judged(vec![basic, group("pro", 4_000, 2_800, 2_800)]);
+        assert_eq!(found.verdict, Verdict::NotEnough);
+        let pair = found.leading.unwrap();
+        assert!(pair.canary_max.unwrap() < 0.8 && pair.change.lower > 1.0, "{pair:?}");
+    }
+
+    #[test]
+    fn the_pair_with_the_most_evidence_is_told() {
+        let one = SelectedGroup { group: "(other)".into(), ..group("", 1, 0, 0) };
+        let found = judged(vec![one, group("basic", 400, 200, 120), group("pro", 400, 200, 200)]);
+        assert_eq!(found.leading.unwrap().less, "basic");
     }
 
     #[test]

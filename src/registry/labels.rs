@@ -114,6 +114,12 @@ pub(super) fn check_guards(
         let Some(labels) = labels else {
             return at("a table [labels] as well: it judges by the answers that are kept");
         };
+        if task != Some(Task::Classification) {
+            return at("task = \"classification\": it compares how often a class is answered");
+        }
+        if labels.keep == Share::ZERO {
+            return at("labels.keep above 0%: it judges by the answers that are kept");
+        }
         if labels.classes.len() != 2 {
             return at(&format!(
                 "two classes in labels.classes, the second being what groups are selected for; got \
@@ -250,12 +256,23 @@ mod tests {
     fn parity_needs_two_classes_and_groups() {
         let mut guards = crate::types::RolloutPolicy::default().guards;
         guards.parity.enabled = true;
-        let check = |labels: &str| check_guards(&guards, parse(labels).unwrap().as_ref(), None);
-        let told = |labels: &str| check(labels).unwrap_err();
+        let check =
+            |labels: &str, task| check_guards(&guards, parse(labels).unwrap().as_ref(), Some(task));
+        let told = |labels: &str| check(labels, Task::Classification).unwrap_err();
         assert_eq!(
             told(""),
             "rollout.guards.parity: expected a table [labels] as well: it judges by the answers \
              that are kept"
+        );
+        assert_eq!(
+            check("[labels]", Task::Regression).unwrap_err(),
+            "rollout.guards.parity: expected task = \"classification\": it compares how often a \
+             class is answered"
+        );
+        assert_eq!(
+            told("[labels]\nkeep = \"0%\""),
+            "rollout.guards.parity: expected labels.keep above 0%: it judges by the answers that \
+             are kept"
         );
         assert_eq!(
             told("[labels]"),
@@ -269,7 +286,7 @@ mod tests {
              values; got 0"
         );
         let groups = "[groups.plan]\nheader = \"x-plan\"\nvalues = [\"pro\"]";
-        assert_eq!(check(&format!("{classes}{groups}")), Ok(()));
+        assert_eq!(check(&format!("{classes}{groups}"), Task::Classification), Ok(()));
     }
 
     #[test]

@@ -78,7 +78,9 @@ fn groups(said: &GroupsJudgement) -> String {
 
 /// The two groups between which there is the most to be said.
 fn parity(said: &ParityJudgement) -> String {
-    let Some(pair) = &said.leading else { return "no two groups have rows".to_owned() };
+    let Some(pair) = &said.leading else {
+        return "the canary has answered rows of no two groups of [groups] yet".to_owned();
+    };
     let known = |share: Option<f64>| share.map_or("unknown".to_owned(), number);
     let change = &pair.change;
     let dropped = match said.facts.dropped {
@@ -86,8 +88,8 @@ fn parity(said: &ParityJudgement) -> String {
         answers => format!("; {answers} answers were not counted: too many routing keys"),
     };
     format!(
-        "{}: {} is selected {} times as often as {} (at most {}, limit {}), by the champion {}; \
-         {} times as unequal ({} to {}), worse above {}{dropped}",
+        "{}: {} is selected {} times as often as {} (at most {}, limit {}), by the champion {} \
+         (at least {}); {} times as unequal ({} to {}), worse above {}{dropped}",
         pair.grouping,
         pair.less,
         known(pair.canary),
@@ -95,6 +97,7 @@ fn parity(said: &ParityJudgement) -> String {
         known(pair.canary_max),
         number(said.rule.ratio.get()),
         known(pair.champion),
+        number(pair.champion_min),
         known(change.ratio),
         number(change.lower),
         change.upper.map_or("∞".to_owned(), number),

@@ -468,7 +468,7 @@ impl Jury {
                 .chain(noise)
                 .chain(shift)
                 .chain(self.labels.said())
-                .chain(self.parity.iter().filter_map(ParityGuard::said))
+                .chain(self.parity.iter().map(ParityGuard::said))
                 .collect(),
             traffic: self.traffic.as_ref().map(TrafficCheck::finding),
         }

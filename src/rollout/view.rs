@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::analysis::{
-    Judgement, Outcome, ParityJudgement, SelectedCounts, SelectedGroup, StageCounts,
+    Judgement, Outcome, ParityJudgement, ParityPair, SelectedCounts, SelectedGroup, StageCounts,
 };
 use crate::rollout::jury::{GuardName, Judged, Said};
 use crate::rollout::{Rollout, explain};
@@ -232,7 +232,7 @@ impl GuardView {
                 let group = format!("{}={}", said.grouping, said.group);
                 ratio(&said.judgement, text, Some(group))
             }
-            Judged::Parity(judged) => Self::of_parity(judged, verdict, judges, text)?,
+            Judged::Parity(judged) => Self::of_parity(judged, verdict, judges, text),
             Judged::Limit(judged) => Self {
                 guard,
                 verdict,
@@ -274,34 +274,26 @@ impl GuardView {
         })
     }
 
-    /// Of the two groups between which there is the most to be said.
+    /// Of the two groups between which there is the most to be said, if there are any.
     fn of_parity(
         judged: &ParityJudgement,
         verdict: &'static str,
         judges: bool,
         text: String,
-    ) -> Option<Self> {
-        let pair = judged.leading.as_ref()?;
-        let is_less =
-            |own: &&SelectedGroup| own.grouping == pair.grouping && own.group == pair.less;
-        let less = judged.facts.groups.iter().find(is_less)?;
-        let selected = |own: &SelectedCounts| StageCounts {
-            share: own.share,
-            champion: own.champion.selected,
-            canary: own.canary.selected,
-        };
-        let stages: Vec<_> = less.stages.iter().map(selected).collect();
+    ) -> Self {
+        let pair = judged.leading.as_ref();
+        let change = pair.map(|pair| pair.change);
         let threshold = judged.rule.alpha.ln_threshold();
-        Some(Self {
+        Self {
             guard: GuardName::Parity.as_str(),
             verdict,
             judges,
             text,
-            group: Some(format!("{}={}", pair.grouping, pair.less)),
-            stages: counts(&stages),
-            effect: pair.change.ratio,
-            lower: pair.change.lower,
-            upper: pair.change.upper,
+            group: pair.map(|pair| format!("{}={}", pair.grouping, pair.less)),
+            stages: pair.map(|pair| selected(judged, pair)).unwrap_or_default(),
+            effect: change.and_then(|change| change.ratio),
+            lower: change.map_or(0.0, |change| change.lower),
+            upper: change.and_then(|change| change.upper),
             worse_above: judged.rule.worse_than.get(),
             not_worse_below: 0.0,
             worse_ln_e: None,
@@ -310,6 +302,18 @@ impl GuardView {
             not_worse_threshold: threshold,
             more: None,
             dropped: judged.facts.dropped,
-        })
+        }
     }
+}
+
+/// The selected rows of the group that is selected less.
+fn selected(judged: &ParityJudgement, pair: &ParityPair) -> Vec<StageCountsView> {
+    let is_less = |own: &&SelectedGroup| own.grouping == pair.grouping && own.group == pair.less;
+    let stages = judged.facts.groups.iter().find(is_less).map(|less| &less.stages[..]);
+    let selected = |own: &SelectedCounts| StageCounts {
+        share: own.share,
+        champion: own.champion.selected,
+        canary: own.canary.selected,
+    };
+    counts(&stages.unwrap_or_default().iter().map(selected).collect::<Vec<_>>())
 }

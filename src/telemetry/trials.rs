@@ -102,6 +102,27 @@ pub struct Selection {
     pub groups: Vec<GroupSelection>,
     /// Answers that were not counted: too many routing keys are remembered.
     pub lost: u64,
+    /// Routing keys that were counted, once for each of their groups, by share.
+    #[serde(default)]
+    pub keyed: Vec<(Share, u64)>,
+}
+
+impl Selection {
+    /// How many routing keys were counted at a share.
+    #[must_use]
+    pub fn keyed_at(&self, share: Share) -> u64 {
+        self.keyed.iter().find(|(own, _)| *own == share).map_or(0, |(_, keys)| *keys)
+    }
+
+    /// One more was counted at a share, if it has a key.
+    pub fn keyed(&mut self, share: Share, has_key: bool) {
+        let known = self.keyed.iter_mut().find(|(own, _)| *own == share);
+        match known {
+            Some((_, keys)) => *keys += u64::from(has_key),
+            None if has_key => self.keyed.push((share, 1)),
+            None => {}
+        }
+    }
 }
 
 /// All that is known of a trial so far.

@@ -11,10 +11,10 @@ use super::world::lower_bound;
 use crate::rng::Rng;
 
 /// Rows of one group between two looks, of both arms.
-const ROWS: u64 = 500;
+const ROWS: u64 = 1_000;
 /// Looks of a rollout: 20,000 rows of each group.
-const LOOKS: usize = 40;
-const RUNS: usize = 500;
+const LOOKS: usize = 20;
+const RUNS: usize = 300;
 
 /// How often each group is selected by an arm.
 struct World {

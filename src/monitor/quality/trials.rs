@@ -17,9 +17,8 @@ use crate::store::{NewPrediction, TrialKey, TrialRow};
 use crate::telemetry::{ArmRole, GroupWrong, Groups, Trial, TrialCounts, Wrong, WrongCounts};
 use crate::types::{GUARDED_GROUPS_MAX, LabelSettings, ModelName, OTHER, Share};
 
-/// Routing keys that are remembered of one trial by either kind of counts, each once for all
-/// rows and for each of its groups: some 10 MB. Of the rest nothing is counted, on neither
-/// side.
+/// Routing keys of wrong answers that are remembered of one trial, each once for all rows and
+/// for each of its groups: some 10 MB. Of the rest nothing is counted, on neither side.
 const KEYS_MAX: usize = 400_000;
 /// The cell of the first group whose selection is counted.
 const SELECTION: u16 = 1_000;
@@ -45,13 +44,17 @@ enum Taken {
     Lost,
 }
 
-/// Remembers a key, if there is one.
-fn take(known: &HashSet<Key>, new: &mut HashSet<Key>, cell: u16, key: Option<u64>) -> Taken {
+/// Remembers a key of a cell, if there is one and there is room.
+fn take(
+    (known, new): (&HashSet<Key>, &mut HashSet<Key>),
+    (cell, key): (u16, Option<u64>),
+    room: bool,
+) -> Taken {
     let Some(key) = key.map(|key| (cell, key)) else { return Taken::New };
     if known.contains(&key) || new.contains(&key) {
         return Taken::Known;
     }
-    if known.len() + new.len() >= KEYS_MAX {
+    if !room {
         return Taken::Lost;
     }
     new.insert(key);
@@ -176,7 +179,9 @@ impl TrialDraft {
         let Some(arm) = arm(&counted.trial, who, answer.at) else { return };
         if counted.trial.by_selection {
             let Part { counts, keys } = self.part(&who.model, counted);
-            let take = |cell, key| take(&counted.keys.selection, &mut keys.selection, cell, key);
+            let take = |cell, key, room| {
+                take((&counted.keys.selection, &mut keys.selection), (cell, key), room)
+            };
             selection::count(&mut counts.selection, &who.labels, arm, answer, take);
         }
     }
@@ -192,7 +197,8 @@ impl TrialDraft {
         }
         let mut is_lost = false;
         for cell in cells(wrong, row) {
-            match take(&counted.keys.wrong, &mut keys.wrong, cell, row.key) {
+            let room = counted.keys.wrong.len() + keys.wrong.len() < KEYS_MAX;
+            match take((&counted.keys.wrong, &mut keys.wrong), (cell, row.key), room) {
                 Taken::New => {}
                 Taken::Known => continue,
                 Taken::Lost => {

@@ -30,17 +30,17 @@ pub(super) struct ParityGuard {
     rule: ParityRule,
     /// What was told last, and what comes of it: a look costs more than most others.
     told: Selection,
-    said: Option<ParityJudgement>,
+    said: ParityJudgement,
 }
 
 impl ParityGuard {
     /// Going on from what was recorded.
     pub(super) fn resume(rule: ParityRule, evidence: &Evidence) -> Self {
-        let said = match evidence.of(GuardName::Parity) {
-            Some(Judged::Parity(said)) => Some(judge_parity(rule, said.facts.clone())),
-            _ => None,
+        let facts = match evidence.of(GuardName::Parity) {
+            Some(Judged::Parity(said)) => said.facts.clone(),
+            _ => ParityFacts::default(),
         };
-        Self { rule, told: Selection::default(), said }
+        Self { rule, told: Selection::default(), said: judge_parity(rule, facts) }
     }
 
     /// Takes all that is known so far, in place of what was known before.
@@ -50,14 +50,13 @@ impl ParityGuard {
         }
         let groups = selection.groups.iter().map(group).collect();
         let facts = ParityFacts { groups, dropped: selection.lost };
-        self.said = Some(judge_parity(self.rule, facts));
+        self.said = judge_parity(self.rule, facts);
         self.told = selection.clone();
     }
 
-    /// What it says now; nothing before the first answer.
-    pub(super) fn said(&self) -> Option<Said> {
-        let judged = Judged::Parity(self.said.clone()?);
-        Some(Said { guard: GuardName::Parity, judged })
+    /// What it says now.
+    pub(super) fn said(&self) -> Said {
+        Said { guard: GuardName::Parity, judged: Judged::Parity(self.said.clone()) }
     }
 }
 
@@ -107,7 +106,10 @@ mod tests {
             }],
         };
         let groups = vec![group("basic", basic), group("pro", 2_000)];
-        TrialCounts { selection: Selection { groups, lost: 2 }, ..TrialCounts::default() }
+        TrialCounts {
+            selection: Selection { groups, lost: 2, keyed: vec![] },
+            ..TrialCounts::default()
+        }
     }
 
     #[test]
@@ -139,7 +141,7 @@ mod tests {
         let (before, verdict) = (even.evidence().outcome(CANARY), |jury: &Jury| {
             jury.evidence().of(GuardName::Parity).map(Judged::verdict)
         });
-        assert_eq!(verdict(&even), None);
+        assert_eq!(verdict(&even), Some(Verdict::NotEnough));
         even.count_trial(&told(2_000));
         assert_eq!(verdict(&even), Some(Verdict::NotEnough));
         assert_eq!(even.evidence().outcome(CANARY), before);

@@ -1,5 +1,7 @@
 //! What labels and answers say of rollouts under way.
 
+use futures_util::TryStreamExt as _;
+use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _, Sqlite as Sqlite3, SqliteConnection};
 
 use crate::error::Result;
@@ -41,15 +43,21 @@ impl Predictions {
     pub async fn trials(&self) -> Result<(Vec<TrialRow>, Vec<TrialKey>)> {
         let failed = |error: sqlx::Error| self.failed("read", &error);
         let trials = sqlx::query(TRIALS).fetch_all(&self.pool).await.map_err(failed)?;
-        let keys = sqlx::query(KEYS).fetch_all(&self.pool).await.map_err(failed)?;
+        // There may be a million: one after the other.
+        let mut found = sqlx::query(KEYS).fetch(&self.pool);
+        let mut keys = Vec::new();
+        while let Some(row) = found.try_next().await.map_err(failed)? {
+            keys.extend(trial_key(&row));
+        }
         let trials = trials.iter().map(|row| TrialRow { rollout: row.get(0), what: row.get(1) });
-        let keys = keys.iter().filter_map(|row| {
-            let cell = u16::try_from(row.get::<i64, _>(1)).ok()?;
-            let key = row.get::<i64, _>(2).cast_unsigned();
-            Some(TrialKey { rollout: row.get(0), cell, key })
-        });
-        Ok((trials.collect(), keys.collect()))
+        Ok((trials.collect(), keys))
     }
+}
+
+fn trial_key(row: &SqliteRow) -> Option<TrialKey> {
+    let cell = u16::try_from(row.get::<i64, _>(1)).ok()?;
+    let key = row.get::<i64, _>(2).cast_unsigned();
+    Some(TrialKey { rollout: row.get(0), cell, key })
 }
 
 pub(super) async fn write(to: &mut SqliteConnection, changes: &Changes) -> sqlx::Result<()> {

@@ -9,15 +9,19 @@ use crate::types::{LabelSettings, RowAnswer, Share};
 
 /// The class whose answers select: the second of two.
 const POSITIVE: u16 = 1;
+/// Routing keys that are remembered while the canary has one share, each once for each of its
+/// groups; so those of its first stage leave room for those of its last. Of 17 shares, the most
+/// that there are, some 20 MB.
+pub(super) const KEYS_OF_SHARE_MAX: u64 = 50_000;
 
 /// Counts the first row of each group in a request, on the side where it was answered and at
-/// the share then. `take` remembers its routing key.
+/// the share then. `take` remembers its routing key, if there is room for it.
 pub(super) fn count(
     selection: &mut Selection,
     labels: &LabelSettings,
     (is_judged, share): (bool, Share),
     answer: &NewPrediction,
-    mut take: impl FnMut(u16, Option<u64>) -> Taken,
+    mut take: impl FnMut(u16, Option<u64>, bool) -> Taken,
 ) {
     if selection.groups.is_empty() {
         let none = |(grouping, group)| GroupSelection { grouping, group, counts: Vec::new() };
@@ -25,7 +29,8 @@ pub(super) fn count(
     }
     let (mut seen, mut is_lost) = (BTreeSet::new(), false);
     for (row, groups) in &answer.rows {
-        let Some(RowAnswer::Class { class, .. }) = row else { continue };
+        // Who is answered no class of the model's is not selected.
+        let is_selected = matches!(row, Some(RowAnswer::Class { class: POSITIVE, .. }));
         for (i, (grouping, group)) in labels.groupings.iter().zip(groups).enumerate() {
             if !seen.insert((i, *group)) {
                 continue;
@@ -34,11 +39,13 @@ pub(super) fn count(
             let is_own = |own: &GroupSelection| own.grouping == grouping.name && own.group == name;
             let Some(place) = selection.groups.iter().position(is_own) else { continue };
             let cell = u16::try_from(place).map_or(u16::MAX, |place| SELECTION + place);
-            match take(cell, answer.key) {
+            let room = selection.keyed_at(share) < KEYS_OF_SHARE_MAX;
+            match take(cell, answer.key, room) {
                 Taken::New => {
+                    selection.keyed(share, answer.key.is_some());
                     let rows = rows_of(&mut selection.groups[place].counts, share, is_judged);
                     rows.rows += 1;
-                    rows.selected += u64::from(*class == POSITIVE);
+                    rows.selected += u64::from(is_selected);
                 }
                 Taken::Known => {}
                 Taken::Lost => is_lost = true,

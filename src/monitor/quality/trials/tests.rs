@@ -207,7 +207,7 @@ fn a_group_is_selected_once_by_request_and_by_key() {
     draft.count_answer(&ledger, &champion, &answer(None, &[(0, 0)]));
     draft.count_answer(&ledger, &canary, &answer(Some(9), &[(1, 1)]));
     draft.count_answer(&ledger, &canary, &answer(Some(9), &[(0, 1), (0, OTHER)]));
-    // What is no class says nothing of its group; what was answered before does not count.
+    // Who is answered no class is not selected; what was answered before does not count.
     let mut none = answer(None, &[(1, 0), (1, 0)]);
     none.rows[0].0 = None;
     draft.count_answer(&ledger, &canary, &none);
@@ -216,7 +216,7 @@ fn a_group_is_selected_once_by_request_and_by_key() {
     assert_eq!((rows.len(), keys.len()), (1, 2));
     draft.done(&mut ledger);
     let expected =
-        [("basic", [(2, 1), (1, 1)]), ("pro", [(1, 0), (1, 1)]), ("(other)", [(0, 0), (1, 0)])];
+        [("basic", [(2, 1), (1, 0)]), ("pro", [(1, 0), (1, 1)]), ("(other)", [(0, 0), (1, 0)])];
     assert_eq!(selected(&ledger), expected);
     // After a restart it goes on from there, and wrong answers have keys of their own.
     let mut ledger = Ledger::read(&rows, &keys);
@@ -240,14 +240,20 @@ fn selection_is_counted_where_it_is_judged() {
 }
 
 #[test]
-fn keys_of_selection_are_bounded() {
+fn keys_of_selection_are_bounded_at_each_share() {
     let (mut ledger, mut draft) = (selecting(), TrialDraft::default());
     let canary = who(2, "canary", Some(5.0));
-    let most = u64::try_from(KEYS_MAX).unwrap();
+    let most = selection::KEYS_OF_SHARE_MAX;
     for key in 0..most + 3 {
         draft.count_answer(&ledger, &canary, &answer(Some(key), &[(1, 0)]));
     }
+    // Another share has room of its own, and who has no key needs none.
+    let later = who(2, "canary", Some(25.0));
+    draft.count_answer(&ledger, &later, &answer(Some(most + 9), &[(1, 0)]));
+    draft.count_answer(&ledger, &canary, &answer(None, &[(1, 1)]));
     draft.done(&mut ledger);
-    assert_eq!(selected(&ledger), [("basic", [(0, 0), (most, most)])]);
+    let (_, _, counts) = ledger.all().next().unwrap();
+    assert_eq!(counts.selection.groups[0].counts[1].canary.rows, 1);
+    assert_eq!(selected(&ledger), [("basic", [(0, 0), (most, most)]), ("pro", [(0, 0), (1, 1)])]);
     assert_eq!(ledger.all().next().unwrap().2.selection.lost, 3);
 }
