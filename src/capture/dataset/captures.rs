@@ -12,6 +12,10 @@ use crate::capture::layout::{ID, ROW};
 use crate::capture::rows::columns;
 use crate::types::{ModelName, PredictionId};
 
+/// Of a file that is there no more.
+const REMOVED: &str = "has gone meanwhile: the gateway removes old captures (keep_for and \
+                       keep_bytes of [capture] in its settings); copy them before";
+
 /// Captured files of one form.
 #[derive(Debug)]
 pub struct Captures {
@@ -70,7 +74,8 @@ impl Captures {
         let mut wanted: Option<(&Path, Vec<(String, Kind)>)> = None;
         let mut seen = BTreeSet::new();
         for path in files {
-            if !seen.insert(path) {
+            // What has no such path is told when it is opened.
+            if !seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone())) {
                 return Err(told(path, "is there twice; give each file once"));
             }
             let own = fitting(path, model).map_err(|why| told(path, &why))?;
@@ -118,7 +123,10 @@ impl Captures {
     /// Writes the rows of one file.
     fn read(&self, path: &Path, writing: &mut Writing) -> Result<(), String> {
         let at = |why: String| told(path, &why);
-        let file = Captured::open(path).map_err(at)?;
+        let file = Captured::open(path).map_err(|why| match path.exists() {
+            true => told(path, &why),
+            false => told(path, REMOVED),
+        })?;
         for group in 0..file.groups() {
             let group = file.row_group(group).map_err(at)?;
             let wanted = writing.wanted(&group).map_err(at)?;

@@ -12,7 +12,8 @@ const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
 /// The most bytes of texts that differ: as names of classes they are few.
 const TEXT_BYTES_MAX: usize = 256 << 20;
 
-/// What labels are seen to be, all of them together.
+/// What labels are seen to be, all of them together. A text that is how people write a
+/// number or a truth is one: who reports labels from a CSV file has nothing but texts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LabelTypes {
     truths: bool,
@@ -24,9 +25,9 @@ pub struct LabelTypes {
 impl LabelTypes {
     /// Looks at one more.
     pub fn see(&mut self, label: &LabelValue) {
-        let seen = match label {
+        let seen = match *plain(label) {
             LabelValue::Bool(_) => &mut self.truths,
-            LabelValue::Number(number) if whole(*number).is_some() => &mut self.whole,
+            LabelValue::Number(number) if whole(number).is_some() => &mut self.whole,
             LabelValue::Number(_) => &mut self.fractions,
             LabelValue::Text(_) => &mut self.texts,
         };
@@ -48,16 +49,28 @@ impl LabelTypes {
 /// A label as a value of this type, which [`LabelTypes::value_type`] told.
 #[must_use]
 pub fn label_value(label: &LabelValue, of: ValueType) -> Value<'_> {
-    match (label, of) {
-        (LabelValue::Bool(truth), ValueType::Bool) => Value::Bool(*truth),
-        (LabelValue::Number(number), ValueType::Number) => Value::Number(*number),
+    match (&*plain(label), of) {
+        (LabelValue::Bool(truth), ValueType::Bool) => return Value::Bool(*truth),
+        (LabelValue::Number(number), ValueType::Number) => return Value::Number(*number),
         (LabelValue::Number(number), ValueType::Int) => {
-            whole(*number).map_or(Value::Missing, Value::Int)
+            return whole(*number).map_or(Value::Missing, Value::Int);
         }
-        (LabelValue::Bool(truth), _) => Value::Text(Cow::Owned(truth.to_string())),
-        (LabelValue::Number(number), _) => Value::Text(Cow::Owned(number.to_string())),
-        (LabelValue::Text(text), _) => Value::Text(Cow::Borrowed(text)),
+        _ => {}
     }
+    Value::Text(match label {
+        LabelValue::Bool(truth) => Cow::Owned(truth.to_string()),
+        LabelValue::Number(number) => Cow::Owned(number.to_string()),
+        LabelValue::Text(text) => Cow::Borrowed(text),
+    })
+}
+
+/// What a text says, where it is how a number or a truth is written: `7`, and not `007`.
+fn plain(label: &LabelValue) -> Cow<'_, LabelValue> {
+    let LabelValue::Text(text) = label else { return Cow::Borrowed(label) };
+    let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
+    let number = number.filter(|number| number.to_string() == *text).map(LabelValue::Number);
+    let truth = || text.parse().ok().map(LabelValue::Bool);
+    number.or_else(truth).map_or(Cow::Borrowed(label), Cow::Owned)
 }
 
 fn whole(number: f64) -> Option<i64> {
@@ -205,7 +218,7 @@ mod tests {
     #[test]
     fn all_labels_have_one_type() {
         use LabelValue::{Bool, Number};
-        let cases: [(&[LabelValue], ValueType, &[Value<'_>]); 7] = [
+        let cases: [(&[LabelValue], ValueType, &[Value<'_>]); 10] = [
             (&[], ValueType::Text, &[]),
             (&[Bool(true), Bool(false)], ValueType::Bool, &[Value::Bool(true), Value::Bool(false)]),
             (&[Number(1.0), Number(-0.0)], ValueType::Int, &[Value::Int(1), Value::Int(0)]),
@@ -213,6 +226,13 @@ mod tests {
                 &[Number(1.0), Number(0.5)],
                 ValueType::Number,
                 &[Value::Number(1.0), Value::Number(0.5)],
+            ),
+            (&[text("1"), Number(0.0)], ValueType::Int, &[Value::Int(1), Value::Int(0)]),
+            (&[text("true")], ValueType::Bool, &[Value::Bool(true)]),
+            (
+                &[text("007"), text("8")],
+                ValueType::Text,
+                &[Value::Text("007".into()), Value::Text("8".into())],
             ),
             (&[Number(1e300)], ValueType::Number, &[Value::Number(1e300)]),
             (

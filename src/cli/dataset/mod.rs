@@ -36,8 +36,8 @@ the answers' ids: with the same share the same requests are captured and kept. I
 many labelled rows were not captured, and how many captured rows have no label. Up to 20
 million labels are held in memory, a gigabyte.
 
-Labels are numbers, whole numbers or truth values where all of them are, else texts. The file
-is there once it is whole; it can be read by you alone.
+Labels are told in the words of the answers: classes by their names, else numbers. The file is
+there once it is whole, in place of one that had its name; it can be read by you alone.
 
 Exit codes: 0 written; 1 there is nothing to write, a file is not whole or does not fit, or
 the gateway refused; 2 wrong usage; 130 ended by Ctrl-C.
@@ -92,10 +92,7 @@ fn carry_out(args: DatasetArgs) -> Result<(), Failure> {
         let out = args.out.display();
         Failure::usage(format!("--out {out}: expected a name that ends in .parquet or .csv"))
     })?;
-    if args.captures.iter().any(|file| same(file, &args.out)) {
-        let out = args.out.display();
-        return Err(Failure::usage(format!("--out {out}: is one of the captures; name another")));
-    }
+    check_out(&args)?;
     let (out, json, all) = (args.out.clone(), args.client.json, args.all);
     let hidden = Arc::new(Hidden::default());
     let own = Arc::clone(&hidden);
@@ -113,10 +110,30 @@ fn carry_out(args: DatasetArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether both are one file that is there.
-fn same(one: &Path, other: &Path) -> bool {
-    let [one, other] = [one, other].map(|path| path.canonicalize().ok());
-    one.is_some() && one == other
+/// That what is there is not in the way, and the captures' folder is the gateway's.
+fn check_out(args: &DatasetArgs) -> Result<(), Failure> {
+    let at = |why: &str| Err(Failure::usage(format!("--out {}: {why}", args.out.display())));
+    if args.out.is_dir() {
+        return at("is a folder; name a file");
+    }
+    let whole = |path: &Path| path.canonicalize().ok();
+    let (out, folder) = (whole(&args.out), whole(output::folder_of(&args.out)));
+    for file in args.captures.iter().filter_map(|file| whole(file)) {
+        if out.as_ref() == Some(&file) {
+            return at("is one of the captures; name another");
+        }
+        if folder.as_deref() == file.parent() && is_gateways(folder.as_deref()) {
+            return at("is among the captures, which the gateway removes by and by; name a file \
+                       elsewhere");
+        }
+    }
+    Ok(())
+}
+
+/// Whether a gateway may take a folder for its own: it stores captures in `captures/MODEL`.
+fn is_gateways(folder: Option<&Path>) -> bool {
+    let above = folder.and_then(Path::parent).and_then(Path::file_name);
+    above.is_some_and(|name| name == "captures")
 }
 
 /// Writes the table under its hidden name.

@@ -17,6 +17,7 @@ const LIMIT: usize = 10_000;
 struct Page {
     answers: Vec<Answer>,
     next: Option<u64>,
+    end: u64,
 }
 
 /// An answer to one row.
@@ -47,7 +48,7 @@ pub(super) enum Said {
     Name(String),
 }
 
-/// Reads all pages, one after the other.
+/// Reads all pages, one after the other, up to what there is when the first one is read.
 pub(super) fn each_page(
     admin: &Admin,
     model: &ModelName,
@@ -56,14 +57,16 @@ pub(super) fn each_page(
 ) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::failed(format!("no runtime: {error}")))?;
-    let mut after = 0;
+    let (mut after, mut end) = (0, None);
     loop {
         let path =
             format!("/v1/models/{model}/answers?after={after}&limit={LIMIT}&labelled={labelled}");
         let page: Page = admin.parse(runtime.block_on(admin.get_json(&path))?)?;
         take(&page.answers)?;
+        let end = *end.get_or_insert(page.end);
         match page.next {
             None => return Ok(()),
+            Some(next) if next >= end => return Ok(()),
             // Else it would never end.
             Some(next) if next <= after => return Err(admin.foreign()),
             Some(next) => after = next,

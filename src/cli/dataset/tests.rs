@@ -93,6 +93,16 @@ fn wrong_usage_is_told_before_anything_is_asked() {
     assert!(failure.to_string().ends_with("is one of the captures; name another"), "{failure}");
     let failure = run(&folder.path().join("t.csv"), &[&there]);
     assert!(failure.to_string().contains("a.parquet is no whole Parquet file"), "{failure}");
+    let own = folder.path().join("captures/churn");
+    std::fs::create_dir_all(&own).unwrap();
+    let stored = own.join("a.parquet");
+    std::fs::write(&stored, "x").unwrap();
+    let failure = run(&own.join("t.csv"), &[&stored]).to_string();
+    assert!(failure.contains("is among the captures"), "{failure}");
+    let taken = folder.path().join("t.csv");
+    std::fs::create_dir(&taken).unwrap();
+    let failure = run(&taken, &[]).to_string();
+    assert!(failure.ends_with("is a folder; name a file"), "{failure}");
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
-    assert_eq!(left.len(), 1, "{left:?}");
+    assert_eq!(left.len(), 3, "{left:?}");
 }

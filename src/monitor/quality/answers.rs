@@ -10,7 +10,7 @@ use crate::monitor::quality::book::Book;
 use crate::monitor::quality::who::Who;
 use crate::monitor::rounds::rfc3339;
 use crate::store::{NewPrediction, Page, PageOf, Stored};
-use crate::types::{LabelSettings, LabelValue, ModelName, RowAnswer, VersionId};
+use crate::types::{LabelSettings, LabelValue, ModelName, RowAnswer, Truth, VersionId};
 
 /// Rows of a page, unless one request has more: a reply of some megabytes.
 const ROWS_MAX: usize = 20_000;
@@ -38,6 +38,9 @@ pub struct AnswersView {
     pub answers: Vec<AnswerView>,
     /// The cursor of the next page; null behind the last one.
     pub next: Option<u64>,
+    /// The cursor behind everything that is kept now: who stops there has an end, however
+    /// much comes meanwhile.
+    pub end: u64,
 }
 
 /// What was answered to a row of a request, and what turned out to be true.
@@ -63,10 +66,11 @@ pub struct AnswerView {
     pub scores: Vec<f64>,
     /// Its groups, by what the rows are divided by.
     pub groups: BTreeMap<String, String>,
-    /// What turned out to be true, as it was reported; absent if nobody did.
+    /// What turned out to be true, in the words of `answer`, however it was reported; absent
+    /// if nobody did.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Value, required = false)]
-    pub label: Option<LabelValue>,
+    pub label: Option<AnswerValue>,
 }
 
 /// An answer by itself.
@@ -102,7 +106,9 @@ pub(super) fn view(book: &Book, asked: &AnswersOf, page: &Page) -> AnswersView {
             answers.extend(rows(who, prediction, asked.labelled));
         }
     }
-    AnswersView { answers, next: page.next.and_then(|next| u64::try_from(next).ok()) }
+    let cursor = |place: i64| u64::try_from(place).ok();
+    let (next, end) = (page.next.and_then(cursor), cursor(page.last).unwrap_or(asked.after));
+    AnswersView { answers, next, end }
 }
 
 /// The rows of a request.
@@ -110,7 +116,7 @@ fn rows(who: &Who, prediction: &NewPrediction, labelled: bool) -> impl Iterator<
     let mut labels: BTreeMap<u32, LabelValue> = prediction.truths.iter().cloned().collect();
     let (id, time) = (prediction.id.to_string(), time(prediction.at));
     prediction.rows.iter().zip(0..).filter_map(move |((answer, groups), row)| {
-        let label = labels.remove(&row);
+        let label = labels.remove(&row).and_then(|label| meant(&who.labels, answer, &label));
         (label.is_some() || !labelled).then(|| AnswerView {
             prediction_id: id.clone(),
             row,
@@ -133,6 +139,28 @@ fn value(labels: &LabelSettings, answer: &RowAnswer) -> AnswerValue {
             None => AnswerValue::Class(*class),
         },
     }
+}
+
+/// What a label means; `None` of one that was kept only since it shows its answer to be wrong,
+/// and is nothing that the model might have answered.
+fn meant(
+    labels: &LabelSettings,
+    answer: &Option<RowAnswer>,
+    label: &LabelValue,
+) -> Option<AnswerValue> {
+    // A class that this version does not have may be one of the model's.
+    let class = || RowAnswer::Class { class: 0, scores: Vec::new() };
+    let bases = match answer {
+        Some(RowAnswer::Class { .. }) => vec![class()],
+        Some(RowAnswer::Value(_)) => vec![RowAnswer::Value(0.0)],
+        None if labels.classes.is_empty() => vec![class(), RowAnswer::Value(0.0)],
+        None => vec![class()],
+    };
+    let truth = bases.iter().find_map(|basis| labels.truth(basis, label).ok())?;
+    Some(match truth {
+        Truth::Class(class) => value(labels, &RowAnswer::Class { class, scores: Vec::new() }),
+        Truth::Value(number) => AnswerValue::Number(number),
+    })
 }
 
 fn scores(answer: &Option<RowAnswer>) -> Vec<f64> {
@@ -209,7 +237,7 @@ mod tests {
             ],
             truths: vec![(2, LabelValue::Text("leaves".into())), (0, LabelValue::Number(1.0))],
         };
-        Page { stored: vec![Stored { n: 9, prediction }], next: Some(9) }
+        Page { stored: vec![Stored { n: 9, prediction }], next: Some(9), last: 12 }
     }
 
     #[test]
@@ -225,11 +253,11 @@ mod tests {
         };
         let one = with(
             common(0, json!("leaves")),
-            json!({"scores": [0.25, 0.75], "groups": {"plan": "pro"}, "label": 1.0}),
+            json!({"scores": [0.25, 0.75], "groups": {"plan": "pro"}, "label": "leaves"}),
         );
         let three =
             with(common(2, json!(null)), json!({"groups": {"plan": "basic"}, "label": "leaves"}));
-        let expected = json!({"answers": [one, three], "next": 9});
+        let expected = json!({"answers": [one, three], "next": 9, "end": 12});
         assert_eq!(serde_json::to_value(&shown).unwrap(), expected);
 
         let all = serde_json::to_value(view(&book(), &asked(false), &page())).unwrap();
@@ -238,6 +266,29 @@ mod tests {
         assert_eq!(answers, [&json!("leaves"), &json!(2), &json!(null), &json!(2.0)]);
         assert_eq!(all["answers"][1]["groups"]["plan"], "(other)");
         assert!(all["answers"][1].get("label").is_none());
+    }
+
+    #[test]
+    fn a_label_is_told_in_the_words_of_the_answer() {
+        let book = book();
+        let named = &book.who[&1].labels;
+        let numbers = &LabelSettings { classes: vec![], ..named.clone() };
+        let class = Some(RowAnswer::Class { class: 0, scores: vec![] });
+        let text = |text: &str| LabelValue::Text(text.into());
+        let leaves = || Some(AnswerValue::Name("leaves".into()));
+        let cases = [
+            (named, &class, LabelValue::Number(1.0), leaves()),
+            (named, &class, LabelValue::Bool(true), leaves()),
+            (named, &None, text("leaves"), leaves()),
+            // It shows that what was no answer is wrong, and is none itself.
+            (named, &None, text("laeves"), None),
+            (numbers, &class, text("3.0"), Some(AnswerValue::Class(3))),
+            (numbers, &Some(RowAnswer::Value(2.5)), text("20.0"), Some(AnswerValue::Number(20.0))),
+            (numbers, &None, text("20.5"), Some(AnswerValue::Number(20.5))),
+        ];
+        for (labels, answer, label, expected) in cases {
+            assert_eq!(meant(labels, answer, &label), expected, "{label}");
+        }
     }
 
     #[test]

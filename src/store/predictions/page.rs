@@ -43,6 +43,8 @@ pub struct Page {
     pub stored: Vec<Stored>,
     /// The place behind which the next page begins; `None` behind the last one.
     pub next: Option<i64>,
+    /// The last place that there was, whosever it is; 0 of none.
+    pub last: i64,
 }
 
 /// How full a page is.
@@ -79,14 +81,17 @@ impl Predictions {
 async fn read(pool: &SqlitePool, of: &PageOf) -> sqlx::Result<Page> {
     let ends = sqlx::query(ENDS).bind(of.after).fetch_one(pool).await?;
     let [first, last]: [Option<i64>; 2] = [ends.get(0), ends.get(1)];
-    let (Some(first), Some(last)) = (first, last) else { return Ok(Page::default()) };
+    let (Some(first), Some(last)) = (first, last) else {
+        return Ok(Page { last: of.after, ..Page::default() });
+    };
     // Nobody takes an answer out but the oldest, so that places follow each other.
     let to = last.min(first.saturating_add(LOOKED_MAX - 1));
     let answerers = serde_json::to_string(&of.answerers).unwrap_or_default();
     let limit = i64::try_from(of.requests_max).unwrap_or(i64::MAX);
     let query = sqlx::query(PAGE).bind(of.after).bind(to).bind(answerers);
     let mut found = query.bind(of.labelled).bind(limit).fetch(pool);
-    let (mut page, mut fill, mut seen, mut taken) = (Page::default(), Fill::default(), 0, to);
+    let (mut fill, mut seen, mut taken) = (Fill::default(), 0, to);
+    let mut page = Page { last, ..Page::default() };
     while let Some(row) = found.try_next().await? {
         // What is damaged is no answer, as wherever it is looked for.
         let own = stored(&row);
@@ -148,6 +153,7 @@ mod tests {
 
     async fn page(store: &Predictions, of: PageOf) -> (Vec<i64>, Option<i64>) {
         let page = store.page(&of).await.unwrap();
+        assert!(page.last >= of.after, "{page:?}");
         (page.stored.iter().map(|stored| stored.n).collect(), page.next)
     }
 
