@@ -145,7 +145,8 @@ fn success(described: &Described, schemas: &mut Schemas) -> Response {
         response = response
             .header("X-Model-Version", text("The version that answered"))
             .header("X-Model-Role", text("Why it did: champion, canary or pinned"))
-            .header("X-Prediction-Id", text("The answer's id"));
+            .header("X-Prediction-Id", text("The answer's id"))
+            .header("X-Foreshadow-Anomaly", text("How odd the rows are, for who asks"));
     }
     response.build()
 }
