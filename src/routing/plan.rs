@@ -248,7 +248,8 @@ impl Assignment {
     ) -> Option<Oddness> {
         let mut oddness = None;
         if matches!(self.choice, Choice::Split(_)) {
-            oddness = self.version().watch().answered(&answer.inputs, &answer.outputs, text);
+            let watch = self.version().watch();
+            oddness = watch.answered(&answer.inputs, &answer.outputs, text, asks_oddness);
             if let Some(keeper) = &self.arm().keeper {
                 let asked = Asked { id, key: self.key, groups };
                 keeper.keep(asked, &answer.inputs, &answer.outputs);

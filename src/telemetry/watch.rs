@@ -202,8 +202,14 @@ impl Watch {
     }
 
     /// A request that was answered under this id: how odd its rows are, as
-    /// [`Self::oddness`] has it. Never waits.
-    pub fn answered(&self, inputs: &[Tensor], outputs: &[Tensor], id: &str) -> Option<Oddness> {
+    /// [`Self::oddness`] has it, for who `asks`. Never waits.
+    pub fn answered(
+        &self,
+        inputs: &[Tensor],
+        outputs: &[Tensor],
+        id: &str,
+        asks: bool,
+    ) -> Option<Oddness> {
         if let Some(Beside { counts, picker }) = self.beside.load().as_deref() {
             // What is passed over is told by its own counts.
             counts.count(inputs, outputs, picker, None::<fn(usize, RowRarity)>);
@@ -211,7 +217,7 @@ impl Watch {
         let active = self.active.load();
         let (passed_over, oddness) = match active.as_deref()? {
             Active::Counts(own) => {
-                let (passed_over, oddness) = self.count(own, (inputs, outputs), id);
+                let (passed_over, oddness) = self.count(own, (inputs, outputs), id, asks);
                 (Some(passed_over), oddness)
             }
             Active::Learns(learner) => (learner.add(inputs, outputs, &self.picker), None),
@@ -229,6 +235,7 @@ impl Watch {
         own: &Counting,
         (inputs, outputs): (&[Tensor], &[Tensor]),
         id: &str,
+        asks: bool,
     ) -> (u64, Option<Oddness>) {
         let Some(mut looked) = self.anomalies.look() else {
             let nobody = None::<fn(usize, RowRarity)>;
@@ -238,8 +245,8 @@ impl Watch {
         let passed_over = own.counts.count(inputs, outputs, &self.picker, Some(judge));
         self.anomalies.count(&looked);
         own.odd.add(&own.profile, id, &looked);
-        let told = self.anomalies.may_be_told().then(|| looked.told(&own.profile));
-        (passed_over, told.flatten())
+        let may_know = asks && self.anomalies.may_be_told();
+        (passed_over, may_know.then(|| looked.told(&own.profile)).flatten())
     }
 
     /// How odd a request's rows are by the version's profile; `None` without one, and where
@@ -443,7 +450,8 @@ mod tests {
         assert_eq!(watch.oddness(&x(&[5.0])), None);
         watch.count_by(profile(&watch)).unwrap();
         for n in 0..40 {
-            let told = watch.answered(&x(&[5.0, 1e6, 6.0, 2e6]), &x(&[0.0; 4]), &n.to_string());
+            let told =
+                watch.answered(&x(&[5.0, 1e6, 6.0, 2e6]), &x(&[0.0; 4]), &n.to_string(), true);
             // What is told is what was counted.
             assert_eq!(told.map(|told| (told.rows, told.odd, told.row)), Some((4, 2, 3)));
         }
@@ -471,41 +479,41 @@ mod tests {
         assert_eq!(watch.odd_rows(), Some((OddCounts::default(), vec![])));
         assert_eq!(watch.odd_counts(), counts);
         // Nor is what was odd at another level.
-        watch.answered(&x(&[1e6]), &x(&[0.0]), "id");
+        watch.answered(&x(&[1e6]), &x(&[0.0]), "id", false);
         let percent = |share| Share::from_percent(share).unwrap();
         let odd_rows = |share| ModelSettings { odd_rows: Some(share), ..ModelSettings::default() };
         watch.settle(&odd_rows(percent(0.5)));
         assert_eq!(watch.odd_rows(), Some((OddCounts::default(), vec![])));
         // Who may not know is told nothing; it is counted all the same.
         watch.settle(&ModelSettings { odd_untold: true, ..odd_rows(percent(0.5)) });
-        assert_eq!(watch.answered(&x(&[1e6]), &x(&[0.0]), "id"), None);
+        assert_eq!(watch.answered(&x(&[1e6]), &x(&[0.0]), "id", true), None);
         assert_eq!(watch.oddness(&x(&[1e6])), None);
         let counts = watch.odd_counts();
         assert_eq!((counts.rows, watch.odd_rows().unwrap().0.odd()), (162, 1));
         watch.settle(&odd_rows(Share::ZERO));
-        watch.answered(&x(&[1e6]), &x(&[0.0]), "id");
+        watch.answered(&x(&[1e6]), &x(&[0.0]), "id", false);
         assert_eq!((watch.oddness(&x(&[1e6])), watch.odd_counts()), (None, counts));
     }
 
     #[test]
     fn it_learns_a_profile_and_counts_by_it() {
         let watch = watch();
-        watch.answered(&x(&[9.0]), &x(&[9.0]), "id");
+        watch.answered(&x(&[9.0]), &x(&[9.0]), "id", false);
         watch.learn(4);
         for value in [1.0, 2.0, 3.0] {
-            watch.answered(&x(&[value]), &x(&[0.0]), "id");
+            watch.answered(&x(&[value]), &x(&[0.0]), "id", false);
         }
         assert_eq!(watch.learnt(), Some(Learnt { rows: 3, wanted: 4, enough: false }));
-        watch.answered(&x(&[4.0, 100.0]), &x(&[0.0, 0.0]), "id");
+        watch.answered(&x(&[4.0, 100.0]), &x(&[0.0, 0.0]), "id", false);
         assert_eq!(watch.learnt(), Some(Learnt { rows: 4, wanted: 4, enough: true }));
         let builder = watch.take_learnt().unwrap();
-        watch.answered(&x(&[5.0]), &x(&[0.0]), "id");
+        watch.answered(&x(&[5.0]), &x(&[0.0]), "id", false);
         let (model, digest) = (watch.model().clone(), watch.digest());
         let profile = builder.finish(model, digest, "live traffic", "2026-01-01T00:00:00Z");
         let profile = profile.unwrap();
         assert_eq!((profile.rows, profile.inputs[0].counts.rows()), (4, 4));
         watch.count_by(Arc::new(profile)).unwrap();
-        watch.answered(&x(&[1.0, 50.0]), &x(&[0.0, 0.0]), "id");
+        watch.answered(&x(&[1.0, 50.0]), &x(&[0.0, 0.0]), "id", false);
         let counts = watch.counts().unwrap();
         assert_eq!(counts.rows, 2);
         assert_eq!(counts.inputs[0].iter().sum::<u64>(), 2);
@@ -523,7 +531,7 @@ mod tests {
         let requests = |n: usize| {
             for i in 0..n {
                 let values = if i % 11 == 0 { vec![1.0; 500] } else { vec![0.0; 10] };
-                watch.answered(&x(&values), &x(&values), "id");
+                watch.answered(&x(&values), &x(&values), "id", false);
             }
         };
         watch.learn(164 * 10);
@@ -547,18 +555,18 @@ mod tests {
     fn it_counts_beside_another_whatever_it_does_by_itself() {
         let (champion, canary) = (watch(), watch());
         champion.learn(2);
-        champion.answered(&x(&[0.0, 9.0]), &x(&[0.0, 9.0]), "id");
+        champion.answered(&x(&[0.0, 9.0]), &x(&[0.0, 9.0]), "id", false);
         let learnt = champion.take_learnt().unwrap();
         let (model, digest) = (champion.model().clone(), champion.digest());
         let profile = learnt.finish(model, digest, "live traffic", "2026-01-01T00:00:00Z").unwrap();
         assert!(canary.counts_beside().is_none());
         canary.count_beside(&profile, &champion).unwrap();
         // Without a profile, while it learns, and as it counts.
-        canary.answered(&x(&[1.0]), &x(&[100.0]), "id");
+        canary.answered(&x(&[1.0]), &x(&[100.0]), "id", false);
         canary.learn(1);
-        canary.answered(&x(&[2.0]), &x(&[100.0]), "id");
+        canary.answered(&x(&[2.0]), &x(&[100.0]), "id", false);
         canary.count_by(Arc::new(profile.clone())).unwrap();
-        canary.answered(&x(&[3.0; 100]), &x(&[100.0; 100]), "id");
+        canary.answered(&x(&[3.0; 100]), &x(&[100.0; 100]), "id", false);
         let beside = canary.counts_beside().unwrap();
         assert_eq!((beside.rows, canary.counts().unwrap().rows), (66, 64));
         assert_eq!(crate::types::Counts::from_places(&beside.outputs[0]).above, 66);
@@ -588,13 +596,13 @@ mod tests {
             Tensor::new(name, vec![64, width], Data::Fp32(vec![0.0; 64 * width])).unwrap()
         };
         narrow.learn(64);
-        narrow.answered(&[tensor("x", 1)], &[tensor("y", 1)], "id");
+        narrow.answered(&[tensor("x", 1)], &[tensor("y", 1)], "id", false);
         let learnt = narrow.take_learnt().unwrap();
         let (model, digest) = (narrow.model().clone(), narrow.digest());
         let profile = learnt.finish(model, digest, "live traffic", "2026-01-01T00:00:00Z").unwrap();
         wide.count_by(Arc::new(profile.clone())).unwrap();
         wide.count_beside(&profile, &narrow).unwrap();
-        wide.answered(&[tensor("x", 1)], &[tensor("y", 1), tensor("z", 255)], "id");
+        wide.answered(&[tensor("x", 1)], &[tensor("y", 1), tensor("z", 255)], "id", false);
         assert_eq!((wide.counts().unwrap().rows, wide.counts_beside().unwrap().rows), (15, 64));
     }
 
