@@ -42,6 +42,8 @@ pub(super) struct Ask<'a> {
     pub(super) role: Option<Role>,
     /// What the split goes by.
     pub(super) key: Option<Cow<'a, [u8]>>,
+    /// A parameter of its body, as a routing key is read.
+    pub(super) parameter: &'a dyn Fn(&str) -> Option<Cow<'a, [u8]>>,
     /// When the answer is of no use any more.
     pub(super) deadline: Option<Instant>,
     /// When the request arrived.
@@ -212,7 +214,7 @@ pub(super) fn accept<F>(
     ask: Ask<'_>,
     decode: impl FnOnce(&Assignment) -> Result<(Vec<Tensor>, F)>,
 ) -> Result<Accepted<F>, Failed> {
-    let Ask { plan, headers, version, role, key, deadline, at, read, grammar } = ask;
+    let Ask { plan, headers, version, role, key, parameter, deadline, at, read, grammar } = ask;
     let assigned = plan.assign(version, role, key.as_deref());
     let assignment = assigned.map_err(|error| grammar().unwrap_or(error))?;
     let in_flight = InFlight { stats: Arc::clone(&assignment.arm().stats), at, read, done: false };
@@ -233,7 +235,7 @@ pub(super) fn accept<F>(
     });
     match decoded {
         Ok((inputs, form)) => {
-            let groups = groups(plan.settings.labels.as_deref(), headers);
+            let groups = groups(plan.settings.labels.as_deref(), headers, parameter);
             let asks_oddness = headers.contains_key(ANOMALY);
             Ok(Accepted { assignment, inputs, form, deadline, in_flight, groups, asks_oddness })
         }
@@ -251,15 +253,22 @@ pub(super) fn accept<F>(
     }
 }
 
-/// The groups that a request's headers tell.
-fn groups(labels: Option<&LabelSettings>, headers: &HeaderMap) -> Groups {
+/// The groups that a request's headers and parameters tell.
+fn groups<'a>(
+    labels: Option<&LabelSettings>,
+    headers: &HeaderMap,
+    parameter: &dyn Fn(&str) -> Option<Cow<'a, [u8]>>,
+) -> Groups {
     let mut groups = [OTHER; GROUPINGS_MAX];
     let groupings = labels.map(|labels| &labels.groupings[..]).unwrap_or_default();
     for (group, grouping) in groups.iter_mut().zip(groupings) {
-        if let GroupSource::Header(name) = &grouping.source
-            && let Some(value) = headers.get(name)
-        {
-            *group = grouping.group(value.as_bytes());
+        let value = match &grouping.source {
+            GroupSource::Header(name) => headers.get(name).map(|v| Cow::Borrowed(v.as_bytes())),
+            GroupSource::Parameter(name) => parameter(name),
+            GroupSource::Column(_) => None,
+        };
+        if let Some(value) = value {
+            *group = grouping.group(&value);
         }
     }
     groups

@@ -22,7 +22,7 @@ use crate::protocol::reply::{self, Reply};
 use crate::protocol::route::Which;
 use crate::protocol::v1::SIGNATURE;
 use crate::routing::{Assignment, Plan, Router};
-use crate::types::{Role, Tensor, VersionId};
+use crate::types::{GroupSource, Role, Tensor, VersionId};
 
 /// The keys of a body, apart from the routing key.
 const KEYS: &str = "instances, inputs, model, version, parameters, signature_name";
@@ -124,6 +124,7 @@ pub(super) fn accept(
         at: arrived.at,
         read: arrived.read,
         grammar: &grammar,
+        parameter: &|name: &str| envelope.parameter(name),
     };
     call::accept(router, ask, |assignment| {
         let (inputs, rows) = envelope.decode(assignment)?;
@@ -246,7 +247,7 @@ impl<'a> Envelope<'a> {
         let mut found = None;
         for (key, value) in &self.others {
             if field != Some(key.as_str()) {
-                if self.dialect == Dialect::V1 {
+                if self.dialect == Dialect::V1 || is_groups(plan, key) {
                     continue;
                 }
                 let also = field.map(|field| format!(", {field}")).unwrap_or_default();
@@ -274,6 +275,12 @@ impl<'a> Envelope<'a> {
         }
     }
 
+    /// A key beside the rows that is a text or a number.
+    fn parameter(&self, name: &str) -> Option<Cow<'a, [u8]>> {
+        let (_, value) = self.others.iter().find(|(key, _)| key == name)?;
+        call::scalar_key(Tokens::new(value).next()).ok().flatten()
+    }
+
     /// The inputs, and the number of rows if they came as rows.
     fn decode(&self, assignment: &Assignment) -> Result<(Vec<Tensor>, Option<usize>)> {
         let signature = assignment.version().signature();
@@ -290,6 +297,15 @@ impl<'a> Envelope<'a> {
             }
         }
     }
+}
+
+/// Whether rows are divided by a key of the body.
+fn is_groups(plan: &Plan, key: &str) -> bool {
+    let groupings = plan.settings.labels.iter().flat_map(|labels| &labels.groupings);
+    groupings.map(|own| &own.source).any(|source| match source {
+        GroupSource::Parameter(name) => name == key,
+        GroupSource::Column(_) | GroupSource::Header(_) => false,
+    })
 }
 
 /// What is wrong with a body's grammar, if that is not known yet.

@@ -221,8 +221,10 @@ async fn a_panic_of_ours_is_counted_once_and_on_the_version() {
     let plan = bench.add(&ModelSettings::default(), &[sums], None);
     let at = std::time::Instant::now();
     let (version, role, key, deadline, grammar) = (None, None, None, None, &|| None);
-    let headers = &HeaderMap::new();
-    let ask = Ask { plan: &plan, headers, version, role, key, deadline, at, read: at, grammar };
+    let (headers, parameter) = (&HeaderMap::new(), &|_: &str| None);
+    let (plan_of, read) = (&plan, at);
+    let ask =
+        Ask { plan: plan_of, headers, version, role, key, parameter, deadline, at, read, grammar };
     let decode = |_: &Assignment| -> Result<(Vec<Tensor>, ()), Error> { panic!("ours") };
     let failed = call::accept(&bench.service.router, ask, decode);
     assert!(matches!(failed.err().unwrap().counted, Counted::OnVersion(_)));

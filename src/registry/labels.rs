@@ -35,6 +35,7 @@ const fn everything() -> Share {
 pub(super) struct RawGrouping {
     column: Option<String>,
     header: Option<String>,
+    parameter: Option<String>,
     values: Vec<String>,
 }
 
@@ -146,16 +147,22 @@ fn check_groups(guard: &str, labels: &LabelSettings) -> Result<(), String> {
 
 fn grouping(name: String, raw: RawGrouping) -> Result<Grouping, String> {
     let at = |problem: String| format!("groups.{name}: {problem}");
-    let source = match (raw.column, raw.header) {
-        (Some(column), None) => GroupSource::Column(column),
-        (None, Some(header)) => {
+    let source = match (raw.column, raw.header, raw.parameter) {
+        (Some(column), None, None) => GroupSource::Column(column),
+        (None, None, Some(parameter)) => {
+            check_names(&format!("groups.{name}.parameter"), std::slice::from_ref(&parameter))?;
+            GroupSource::Parameter(parameter)
+        }
+        (None, Some(header), None) => {
             let name = header.parse::<HeaderName>();
             GroupSource::Header(name.map_err(|_| {
                 at(format!("header: expected a header's name, such as \"x-plan\", got {header:?}"))
             })?)
         }
-        (Some(_), Some(_)) => return Err(at("expected column or header, got both".into())),
-        (None, None) => return Err(at("expected column or header, got neither".into())),
+        (None, None, None) => {
+            return Err(at("expected column, header or parameter, got none".into()));
+        }
+        _ => return Err(at("expected column, header or parameter, got several".into())),
     };
     if !(1..=GROUPS_MAX).contains(&raw.values.len()) {
         let got = raw.values.len();
@@ -214,6 +221,9 @@ mod tests {
             [groups.land]
             header = "X-Land"
             values = ["de"]
+            [groups.shop]
+            parameter = "shop"
+            values = ["7"]
         "#;
         let kept = parse(text).unwrap().unwrap();
         assert_eq!(kept.keep.percent(), 25.0);
@@ -221,7 +231,8 @@ mod tests {
         let sources: Vec<_> = kept.groupings.iter().map(|g| (&*g.name, &g.source)).collect();
         let header = GroupSource::Header(HeaderName::from_static("x-land"));
         let column = GroupSource::Column("plan".into());
-        assert_eq!(sources, [("land", &header), ("plan", &column)]);
+        let parameter = GroupSource::Parameter("shop".into());
+        assert_eq!(sources, [("land", &header), ("plan", &column), ("shop", &parameter)]);
     }
 
     #[test]
@@ -307,14 +318,14 @@ mod tests {
                 "[labels]\nclasses = [\"a\", \"a\"]".into(),
                 "labels.classes[1]: \"a\" is named twice",
             ),
-            (group("values = [\"a\"]"), "groups.g: expected column or header, got neither"),
+            (group("values = [\"a\"]"), "groups.g: expected column, header or parameter, got none"),
             (
                 group("header = \"a b\"\nvalues = [\"a\"]"),
                 "groups.g: header: expected a header's name, such as \"x-plan\", got \"a b\"",
             ),
             (
                 group("column = \"a\"\nheader = \"b\"\nvalues = [\"a\"]"),
-                "groups.g: expected column or header, got both",
+                "groups.g: expected column, header or parameter, got several",
             ),
             (group("column = \"a\"\nvalues = []"), "groups.g: values: expected 1 to 32, got 0"),
             (

@@ -60,7 +60,7 @@ pub struct Asked {
     pub id: PredictionId,
     /// Where its routing key lies in the split, if it has one and there is a canary.
     pub key: Option<u64>,
-    /// Its groups, as far as headers tell them.
+    /// Its groups, as far as headers and parameters tell them.
     pub groups: Groups,
 }
 
@@ -124,7 +124,7 @@ impl Keeper {
                 }
                 place
             }
-            GroupSource::Header(_) => None,
+            GroupSource::Header(_) | GroupSource::Parameter(_) => None,
         });
         Self {
             columns: columns.collect(),

@@ -57,6 +57,8 @@ pub enum GroupSource {
     Column(String),
     /// A header, or metadata of gRPC.
     Header(#[serde(with = "header")] HeaderName),
+    /// A parameter of the request, or a key beside the rows of its body.
+    Parameter(String),
 }
 
 /// A header's name as text.

@@ -83,6 +83,38 @@ fn labels_are_joined_once_with_the_answers_that_they_are_of() {
 }
 
 #[test]
+fn rows_are_grouped_by_a_parameter_in_every_form() {
+    let model = MODEL.replace("header = \"x-plan\"", "parameter = \"plan\"");
+    let gateway = start(&model, &["echoes FP32"]);
+    runtime().block_on(async {
+        let mut client = Client::connect(gateway.app.inference_address()).await;
+        let rows = json!([[0.25, 0.75]]);
+        let tensor =
+            json!([{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [0.25, 0.75]}]);
+        for (path, body) in [
+            ("/predict/m", json!({"instances": rows, "plan": "pro"})),
+            ("/v1/models/m:predict", json!({"instances": rows, "plan": "pro"})),
+            ("/v2/models/m/infer", json!({"inputs": tensor, "parameters": {"plan": "pro"}})),
+            ("/predict/m", json!({"instances": rows, "plan": "gold"})),
+            ("/predict/m", json!({"instances": rows, "plan": ["basic"]})),
+            ("/predict/m", json!({"instances": rows})),
+        ] {
+            let reply = client.post(path, body.to_string()).await;
+            assert_eq!(reply.status, 200, "{path} {body}: {}", reply.text());
+        }
+        let stranger = json!({"instances": rows, "land": "de"}).to_string();
+        let told = client.post("/predict/m", stranger).await.error(400).to_owned();
+        assert!(told.starts_with("unknown key \"land\""), "{told}");
+        let shown = quality(&gateway).await;
+        let groups = shown["versions"][0]["groupings"][0]["groups"].as_array().unwrap();
+        let rows: Vec<_> =
+            groups.iter().map(|own| (&own["group"], &own["figures"]["rows"])).collect();
+        assert_eq!(rows, [(&json!("(other)"), &json!(3)), (&json!("pro"), &json!(3))]);
+    });
+    gateway.app.stop();
+}
+
+#[test]
 fn who_asks_for_a_version_by_its_number_is_not_counted_and_nobody_is_by_default() {
     let gateway = start(MODEL, &["echoes FP32"]);
     runtime().block_on(async {

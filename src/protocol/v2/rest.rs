@@ -144,7 +144,8 @@ impl<'a> Request<'a> {
         let deadline = call::deadline(at, allowed, within.unwrap_or(timeout));
         let last = within.and_then(|within| at.checked_add(within));
         let deadline = deadline.into_iter().chain(last).min();
-        let ask = Ask { plan, headers, version, role, key, deadline, at, read, grammar: &grammar };
+        let (grammar, parameter) = (&grammar, &|name: &str| self.parameter(name));
+        let ask = Ask { plan, headers, version, role, key, parameter, deadline, at, read, grammar };
         call::accept(router, ask, |assignment| {
             let signature = assignment.version().signature();
             let chosen = self.choose(signature, parameters.binary_output)?;
@@ -168,6 +169,13 @@ impl<'a> Request<'a> {
             // Who sends raw bytes can read them, too.
             Self::Raw(_) => Ok(Parameters { binary_output: true, ..Parameters::default() }),
         }
+    }
+
+    /// A parameter of the request that is a text or a number.
+    fn parameter(&self, name: &str) -> Option<Cow<'a, [u8]>> {
+        let Self::Header(headed) = self else { return None };
+        let value = headed.request.parameters.as_ref()?.get(name)?;
+        call::scalar_key(Tokens::new(value).next()).ok().flatten()
     }
 
     fn id(&self) -> Option<&str> {
