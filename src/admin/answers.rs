@@ -15,6 +15,8 @@ use crate::monitor::quality::{AnswersOf, AnswersView};
 /// The most requests of a page.
 const LIMIT_MAX: usize = 10_000;
 const LIMIT: usize = 1000;
+/// The largest whole number that every client reads as it is: 2^53 − 1.
+const AFTER_MAX: u64 = 9_007_199_254_740_991;
 
 /// Which of them.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -58,5 +60,10 @@ pub(super) async fn answers(
         return Err(ApiError(Error::invalid(message)));
     }
     let (after, labelled) = (wanted.after.unwrap_or(0), wanted.labelled.unwrap_or(true));
+    if after > AFTER_MAX {
+        let message =
+            format!("after: expected the next of a page, at most {AFTER_MAX}, got {after}");
+        return Err(ApiError(Error::invalid(message)));
+    }
     Ok(Json(state.quality.answers(AnswersOf { model, after, limit, labelled }).await?))
 }

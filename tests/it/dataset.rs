@@ -179,6 +179,10 @@ fn answers_are_read_page_by_page() {
         let beyond = admin.get("/v1/models/m/answers?after=9007199254740991").await;
         let none = json!({"answers": [], "next": null, "end": 9_007_199_254_740_991_u64});
         assert_eq!(beyond.json(), none);
+        let reply = admin.get("/v1/models/m/answers?after=9007199254740992").await;
+        let expected = "after: expected the next of a page, at most 9007199254740991, got \
+                        9007199254740992";
+        assert_eq!(reply.error(400), expected);
         for limit in ["0", "10001"] {
             let reply = admin.get(&format!("/v1/models/m/answers?limit={limit}")).await;
             let expected = format!("limit: expected 1 to 10000, got {limit}");
