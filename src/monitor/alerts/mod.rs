@@ -9,7 +9,8 @@
 //!
 //! Bounds: alerts that are followed, characters that one says, and, by the times in
 //! [`Timing`], how often one can fire. All of it is in memory: after a restart a
-//! condition that still holds becomes an alert anew.
+//! condition that still holds becomes an alert anew; but for a level, of which what was
+//! usual is not known any more.
 
 mod book;
 mod levels;
